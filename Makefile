@@ -1,0 +1,86 @@
+# The commands of the project; `make` alone lists them. Only Python 3.11, 3.12 or 3.13 must be there beforehand.
+#
+#   PYTHON   which Python makes the environment      make env PYTHON=python3.12
+#   VENV     where the environment is                make test VENV=$CONDA_PREFIX    (an environment you have is used as it is)
+#   SCALE    smoke (embedded data) or small (real)   make paper SCALE=small
+#   PAG_DATA where the data sets are or will go      make paper SCALE=small PAG_DATA=~/data
+
+VENV ?= .venv
+SCALE ?= smoke
+CHAPTER ?= nbs/[0-9]*.ipynb
+WORKERS ?= 2
+
+# The first Python here that the project can use
+SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c '$(SUITS)' 2>/dev/null && echo $$python && break; done)
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.pag_companion-installed
+# Tests leave their runs here, so that a report never mixes them with yours
+TEST_RUNS := $(CURDIR)/build/test-runs
+
+, := ,
+# $(call stage,TITLE,COMMAND): say what runs, run it, say how long it took; a failure stops make
+stage = printf '\n== %s\n' '$(1)'; began=$$(date +%s); \
+	{ $(2); } || { printf '== failed: %s\n' '$(1)' >&2; exit 1; }; printf '   (%s s)\n' $$(($$(date +%s) - began))
+
+.PHONY: help env paper test test-slow sync outputs lab hooks clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: $(READY) ## set up the environment in .venv, once
+
+$(READY): pyproject.toml settings.ini
+	@test -n "$(strip $(PYTHON))" || test -x $(BIN)/python || \
+		{ echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make env PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c '$(SUITS)' || \
+		{ echo "$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there); the project needs Python 3.11, 3.12 or 3.13: make env PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "== making $(VENV)"; $(PYTHON) -m venv $(VENV); } || \
+		{ echo "$(PYTHON) cannot make an environment (on Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -c '$(SUITS)' || \
+		{ echo "$(VENV) holds $$($(BIN)/python --version); the project needs 3.11, 3.12 or 3.13: remove $(VENV) and try again" >&2; exit 1; }
+	@$(call stage,installing into $(VENV) (PyTorch is large: the first time takes minutes), \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1)
+	@touch $@
+
+paper: $(READY) ## run the paper's experiments and write runs/report/index.html (SCALE=smoke|small)
+	@test -f grids/$(SCALE).toml || \
+		{ echo "There is no grids/$(SCALE).toml; SCALE is one of: $(basename $(notdir $(wildcard grids/*.toml)))" >&2; exit 1; }
+	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \
+		$(BIN)/python -m pag_companion.report build && exit $$swept
+
+test: $(READY) ## everything CI checks, within ten minutes
+	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.export_tests --check)
+	@rm -rf $(TEST_RUNS)
+	@$(call stage,chapters run from top to bottom (nbdev_test),PAG_RUNS=$(TEST_RUNS) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
+	@printf '\n== tests (pytest)\n'; OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY) ## what takes longer than that, and what needs a GPU
+	@rm -rf $(TEST_RUNS)
+	@$(call stage,slow cells of the chapters (nbdev_test),PAG_RUNS=$(TEST_RUNS) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
+	@printf '\n== slow tests (pytest)\n'; $(BIN)/python -m pytest -m "slow or gpu"
+
+sync: $(READY) ## after editing a chapter: clean notebooks, write badges, library and test files
+	@$(BIN)/nbdev_clean
+	@$(BIN)/python -m pag_companion.export_tests --badges
+	@$(BIN)/nbdev_export
+	@$(BIN)/python -m pag_companion.export_tests
+
+outputs: $(READY) ## run chapters anew and keep their pictures (CHAPTER=nbs/05_attacks.ipynb for one)
+	@for chapter in $(CHAPTER); do echo "$$chapter"; \
+		$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$chapter || exit 1; done
+	@$(BIN)/nbdev_clean
+
+lab: $(READY) ## open the chapters in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir nbs
+
+hooks: $(READY) ## let git and Jupyter clean notebooks by themselves (also changes ~/.jupyter)
+	@$(BIN)/nbdev_install_hooks
+
+clean: ## remove caches and build leftovers; environment, data and runs stay
+	@rm -rf build dist .pytest_cache nbs/.ipynb_checkpoints
+	@find pag_companion tests nbs -name __pycache__ -type d -prune -exec rm -rf {} +

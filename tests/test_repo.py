@@ -1,0 +1,372 @@
+"""Promises that the repository makes: written by hand, one check a function.
+
+Each check collects everything that is wrong before it fails, and names the file.
+"""
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from pag_companion import __version__
+from pag_companion.export_tests import (
+    GPU, chapters, check, code_cells, has_parameters, module_of, read_notebook, read_settings, rebuilt)
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = read_settings(ROOT)
+CHAPTERS = {path: read_notebook(path) for path in chapters(ROOT)}
+LIBRARY = sorted((ROOT / "pag_companion").glob("[!_]*.py"))
+
+# Chapters that run an experiment, whatever else may be found to run one
+RUNNING = ("10_zero_shot",)
+
+MB = 2**20
+
+
+def plain(source):
+    "Make code that Python can parse: lines for IPython become `pass`."
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
+
+
+def code(notebook):
+    return "\n".join(plain(source) for source, _ in code_cells(notebook))
+
+
+def kept_files():
+    "List what git keeps, or would keep at the next commit."
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / line for line in listed.splitlines() if (ROOT / line).is_file()]
+
+
+def kept_texts():
+    "Read the kept files that are text; of a notebook without its pictures."
+    for path in kept_files():
+        data = path.read_bytes()
+        if b"\0" not in data:
+            text = data.decode("utf-8", errors="replace")
+            yield path.relative_to(ROOT), re.sub(r'("image/png": )"[^"]*"', r"\1", text)
+
+
+# Chapters
+
+
+def running_chapters():
+    "Name the chapters that papermill must be able to set: those that export run(settings)."
+    found = set(RUNNING)
+    for path, notebook in CHAPTERS.items():
+        exported = [source for source, words in code_cells(notebook) if "export" in words]
+        functions = [node for source in exported for node in ast.parse(plain(source)).body
+                     if isinstance(node, ast.FunctionDef) and node.name == "run"]
+        if any(function.args.args and function.args.args[0].arg == "settings" for function in functions):
+            found.add(path.stem)
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def cleaned(tmp_path_factory):
+    "The chapters as nbdev_clean leaves them."
+    folder = rebuilt(ROOT, tmp_path_factory.mktemp("project"))
+    return {path.stem: read_notebook(path) for path in chapters(folder)}
+
+
+def parameter_cells(notebook):
+    return ["".join(cell["source"]) for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+
+
+def test_running_chapters_keep_one_parameters_tag(cleaned):
+    for name in running_chapters():
+        assert name in cleaned, f"{name}.ipynb is missing"
+        count = len(parameter_cells(cleaned[name]))
+        assert count == 1, f"{name}: {count} cells tagged `parameters` after nbdev_clean; papermill needs exactly one"
+    for name, notebook in cleaned.items():
+        assert len(parameter_cells(notebook)) <= 1, f"{name}: more than one cell is tagged `parameters`"
+
+
+def test_a_lost_tag_would_be_noticed(tmp_path):
+    "The check above rests on settings.ini: without its key nbdev_clean drops the tag."
+    (tmp_path / "nbs").mkdir()
+    key = "allowed_cell_metadata_keys ="
+    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text().replace(f"{key} tags", key))
+    cell = dict(cell_type="code", id="a", metadata=dict(tags=["parameters"]), source=["eps: float = 0.1  # radius"],
+                execution_count=None, outputs=[])
+    notebook = dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3")), nbformat=4, nbformat_minor=5)
+    (tmp_path / "nbs" / "10_zero_shot.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / "rebuilt").mkdir()
+    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "10_zero_shot.ipynb")
+    assert parameter_cells(notebook) and not parameter_cells(after)
+
+
+def test_parameters_are_typed_and_commented():
+    for path, notebook in CHAPTERS.items():
+        for cell in parameter_cells(notebook):
+            lines = cell.splitlines()
+            for node in ast.parse(cell).body:
+                line = lines[node.end_lineno - 1]
+                assert isinstance(node, ast.AnnAssign) and node.value is not None, f"{path.name}: no type in {line!r}"
+                assert "#" in line[node.end_col_offset:], f"{path.name}: no comment after {line!r}"
+
+
+def test_parameters_start_small():
+    for path, notebook in CHAPTERS.items():
+        for cell in parameter_cells(notebook):
+            small = re.search(r'^scale: str = "smoke"', cell, re.M)
+            assert small, f"{path.name}: by default a chapter runs at scale smoke"
+
+
+def test_gpu_is_asked_for_where_a_chapter_trains(cleaned):
+    for name, notebook in cleaned.items():
+        asked = {key: notebook["metadata"].get(key) for key in GPU}
+        wanted = GPU if has_parameters(notebook) else dict.fromkeys(GPU)
+        assert asked == wanted, f"{name}: Colab's accelerator is {asked}; make sync mends it"
+
+
+def test_everything_generated_is_in_step():
+    for looked_at, wrong in check(ROOT).items():
+        assert not wrong, f"{looked_at}: {wrong}"
+
+
+def test_chapters_are_small():
+    sizes = {path.name: path.stat().st_size for path in CHAPTERS}
+    for name, size in sizes.items():
+        assert size <= MB, f"{name} has {size / MB:.1f} MB: GitHub does not show it; use fewer or smaller pictures"
+    assert sum(sizes.values()) <= 5 * MB, f"the chapters have {sum(sizes.values()) / MB:.1f} MB together; 5 at most"
+
+
+def imports(tree):
+    "List the modules of ours that some code imports, and whether by star."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            yield from ((name[1], False) for name in names if name[0] == "pag_companion" and len(name) > 1)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("pag_companion", ""):
+            inner = (node.module or "").removeprefix("pag_companion").strip(".")
+            for alias in node.names:
+                yield (inner.split(".")[0] or alias.name), alias.name == "*"
+
+
+def test_chapters_import_only_from_lower_numbers():
+    numbers = {module_of(notebook): path.stem[:2] for path, notebook in CHAPTERS.items()}
+    for path, notebook in CHAPTERS.items():
+        for source, words in code_cells(notebook):
+            for module, star in imports(ast.parse(plain(source))):
+                own = module == module_of(notebook) and "export" not in words
+                assert not star, f"{path.name}: import from {module} by name, not by *"
+                assert own or numbers.get(module, "") < path.stem[:2], (
+                    f"{path.name} imports {module} of chapter {numbers[module]}; only lower numbers, please")
+
+
+def test_tour_imports_nothing():
+    for path, notebook in CHAPTERS.items():
+        if path.stem.startswith("00"):
+            assert not list(imports(ast.parse(code(notebook)))), f"{path.name} is read, not run: it imports no chapter"
+
+
+def test_forbidden_in_chapters():
+    forbidden = {
+        r"autoreload": "autoreload breaks in Colab",
+        r"\bapt(-get)? +(install|update)\b": "no system packages",
+        r"pip install(?! -q \"pag_companion)": "only the install cell installs",
+        r"\btqdm\.(notebook|auto)\b": "a progress bar made of widgets stays at 0 % in a stored notebook",
+    }
+    for path, notebook in CHAPTERS.items():
+        if path.stem.startswith("90"):
+            continue
+        source = "\n".join(source for source, _ in code_cells(notebook))
+        for pattern, why in forbidden.items():
+            assert not re.search(pattern, source), f"{path.name}: {pattern!r} in a code cell: {why}"
+
+
+def test_widgets_come_after_a_picture():
+    for path, notebook in CHAPTERS.items():
+        assert "widgets" not in notebook["metadata"], f"{path.name}: stored widget state; clear the widget's output"
+        pictures = 0
+        for cell in notebook["cells"]:
+            outputs, source = json.dumps(cell.get("outputs", [])), "".join(cell["source"])
+            assert "vnd.jupyter.widget" not in outputs, f"{path.name}: GitHub does not draw a stored widget"
+            widget = cell["cell_type"] == "code" and re.search(r"\binteract\w*\(|\bwidgets\.\w+\(", source)
+            assert pictures or not widget, f"{path.name}: show a picture before the first widget"
+            pictures += "image/png" in outputs
+
+
+def test_pictures_have_words():
+    for path, notebook in CHAPTERS.items():
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    alt = output["metadata"].get("image/png", {}).get("alt", "")
+                    assert len(alt) > 20, f"{path.name}: a picture without alt text; show it by records.show(fig, alt)"
+
+
+def test_kernel_is_python3():
+    for path, notebook in CHAPTERS.items():
+        name = notebook["metadata"].get("kernelspec", {}).get("name")
+        assert name == "python3", f"{path.name}: kernel {name!r} is of one machine only"
+
+
+def test_outputs_hold_no_error():
+    for path, notebook in CHAPTERS.items():
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                text = "".join(output.get("text", []))
+                assert output["output_type"] != "error" and "Traceback (most recent call last)" not in text, (
+                    f"{path.name}: an error is stored under {''.join(cell['source'])[:60]!r}")
+
+
+# The library
+
+
+def test_library_does_not_import_nbdev():
+    for path in LIBRARY:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "nbdev" for name in names), f"{path.name} imports nbdev"
+
+
+def python(program):
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+
+LIGHT = """
+import importlib, sys
+absent = {absent}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
+sys.meta_path.insert(0, Absent())
+for name in {modules}:
+    importlib.import_module("pag_companion." + name)
+print(*sorted(set(sys.modules) & {heavy}))
+"""
+
+ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyterlab", "nbformat", "nbclient",
+          "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest", "foolbox",
+          "torchattacks"}
+HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
+
+
+def test_library_imports_without_jupyter():
+    modules = [path.stem for path in LIBRARY]
+    done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=HEAVY))
+    assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
+    assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"
+
+
+def test_absent_modules_are_really_absent():
+    done = python(LIGHT.format(absent=ABSENT | {"torch"}, modules=["attacks"], heavy=HEAVY))
+    assert done.returncode == 1 and "torch is not installed here" in done.stderr
+
+
+# Requirements
+
+
+def named(lines):
+    "Read requirements: name -> version bounds."
+    found = [Requirement(line) for line in lines]
+    return {item.name.lower().replace("_", "-"): str(item.specifier) for item in found}
+
+
+def settings_requirements(*keys):
+    return {name: bounds for key in keys for name, bounds in named(SETTINGS[key].split()).items()}
+
+
+def test_pyproject_says_the_same_as_settings():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert named(project["dependencies"]) == settings_requirements("requirements")
+    assert named(extras["run"]) == settings_requirements("run_requirements")
+    assert named(extras["slurm"]) == settings_requirements("slurm_requirements")
+    dev = named(extras["dev"])
+    assert "pag-companion" in dev and "pag_companion[run]" in extras["dev"], "the extra dev includes the extra run"
+    assert {name: dev[name] for name in dev if name != "pag-companion"} == settings_requirements("dev_requirements")
+    assert project["requires-python"] == f">={SETTINGS['min_python']}"
+    assert project["description"] == SETTINGS["description"]
+
+
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def test_conda_environment_says_the_same_as_settings():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    by_pip = next(item["pip"] for item in listed if isinstance(item, dict))
+    assert "-e ." in by_pip, "environment.yml installs the project itself"
+    by_conda = named(item for item in listed if isinstance(item, str))
+    assert by_conda.pop("python") == str(Requirement(f"python>={SETTINGS['min_python']},<3.14").specifier)
+    by_conda.pop("pip")
+    found = {CONDA_NAMES.get(name, name): bounds for name, bounds in by_conda.items()}
+    found |= named(item for item in by_pip if not item.startswith("-e"))
+    assert found == settings_requirements("requirements", "run_requirements", "dev_requirements")
+
+
+def test_version_is_one():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert __version__ == SETTINGS["version"] == cited["version"]
+
+
+# Files
+
+
+def test_kept_files_are_small():
+    weights = 0
+    for path in kept_files():
+        size, name = path.stat().st_size, path.relative_to(ROOT)
+        weights += size if name.parts[0] == "weights" else 0
+        assert size <= MB or name.parts[0] == "weights", f"{name} has {size / MB:.1f} MB; 1 at most"
+    assert weights <= 25 * MB, f"weights/ has {weights / MB:.1f} MB; 25 at most"
+
+
+def test_paths_stay_inside_the_project():
+    homes = re.compile(r"(?<![\w.~:/$}-])/(?:home|root|work|Users)/\w|\b[A-Z]:\\+(?:Users|Documents|Program)")
+    names = {part for path in kept_files() for part in path.relative_to(ROOT).parts} | {"runs", "data"}
+    for name, text in kept_texts():
+        found = homes.search(text)
+        assert not found, f"{name}: {found and text[found.start():found.start() + 40]!r} is a path of one machine"
+        outside = set(re.findall(r"(?<![\w./])\.\./(\w[\w.-]*)", text)) - names
+        assert not outside, f"{name}: ../{min(outside, default='')} leads out of the project"
+
+
+def test_no_package_index_is_named():
+    pattern = re.compile(r"index[-_]url=|trusted[-_]host=|--index[-_]url|https?://[^\s\"')]*/simple\b", re.I)
+    for name, text in kept_texts():
+        found = pattern.search(text)
+        assert not found, f"{name}: {found and found[0]!r}: where packages come from is up to the reader's pip"
+
+
+def test_links_name_the_repository_of_settings():
+    for name, text in kept_texts():
+        for owner in re.findall(r"github(?:\.com|)/([\w.-]+)/pag_companion\b", text):
+            assert owner == SETTINGS["user"], f"{name}: a link to {owner}; settings.ini says {SETTINGS['user']}"
+
+
+MARKER = re.compile(r"<!-- *(?:(begin|end)[ :]+([\w./-]+)|([\w./-]+)[ :]+(begin|end)) *-->")
+
+
+def test_markers_have_both_ends():
+    texts = {"README.md": (ROOT / "README.md").read_text()}
+    for path, notebook in CHAPTERS.items():
+        prose = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+        texts[path.name] = "\n".join(prose) if path.stem.startswith("00") else ""
+    for name, text in texts.items():
+        found = [(a or d, b or c) for a, b, c, d in MARKER.findall(text)]
+        begun = [block for end, block in found if end == "begin"]
+        pairs = [(end, block) for block in begun for end in ("begin", "end")]
+        assert found == pairs, f"{name}: markers out of order: {found}"
+        assert len(begun) == len(set(begun)), f"{name}: a block is there twice: {begun}"
+
+
+def test_ci_runs_make_test_and_nothing_else():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    commands = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
+    assert commands == ["exec make test </dev/null"]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run is not executable"
