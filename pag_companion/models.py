@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'Normalize', 'FirstConv', 'MadryCNN', 'count_parameters', 'WideBlock', 'WideResNet', 'Model', 'build',
-           'weights_sha256', 'save_model', 'load_model']
+           'weights_sha256', 'weight_files', 'save_model', 'load_model']
 
 # %% ../nbs/04_models.ipynb #e746907e
 import hashlib, json, re
@@ -157,20 +157,26 @@ def weights_sha256(model): # -> hexadecimal text
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
+def weight_files(path, # with or without .safetensors; a name may hold dots, as in eps-0.1
+                ): # -> (weights, card), two paths
+    "Name the two files of a saved model."
+    name = Path(path).name.removesuffix(".safetensors")
+    return Path(path).with_name(f"{name}.safetensors"), Path(path).with_name(f"{name}.json")
+
 def save_model(model, # made by build
-               path, # where; ends in .safetensors, the card beside it in .json
+               path, # where; the weights in .safetensors, the card beside them in .json
                card=None, # dict of whatever else to keep: settings, scores
                half=False, # store in float16, at half the size
               ): # -> Path
     "Save a model and its card."
     from safetensors.torch import save
-    path = Path(path).with_suffix(".safetensors")
+    path, card_path = weight_files(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     atomic_write(path, save(tensors))
     told = {"build": model.config, "weights": weights_sha256(model), "stored_as": "float16" if half else "float32", **(card or {})}
-    atomic_write(path.with_suffix(".json"), json.dumps(told, indent=1, sort_keys=True) + "\n")
+    atomic_write(card_path, json.dumps(told, indent=1, sort_keys=True) + "\n")
     return path
 
 # %% ../nbs/04_models.ipynb #0c9087d6
@@ -179,11 +185,11 @@ def load_model(path, # .safetensors file with its card beside it
               ): # -> model in eval mode; its card as .card
     "Load a model that save_model kept; refuse other weights than the card's."
     from safetensors.torch import load_file
-    path = Path(path).with_suffix(".safetensors")
-    for file in (path, path.with_suffix(".json")):
+    path, card_path = weight_files(path)
+    for file in (path, card_path):
         if not file.exists():
             raise ValueError(f"{file} does not exist: a model is a .safetensors file with its .json card beside it")
-    card = json.loads(path.with_suffix(".json").read_text())
+    card = json.loads(card_path.read_text())
     model = build(**card["build"])
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
     if card["stored_as"] == "float32" and weights_sha256(model) != card["weights"]:

@@ -319,7 +319,7 @@ register("G3", "O", "abstract, §2, §3", "Alignment comes before robustness.", 
                   counted=name == "cifar10") for name in ("cifar10", "svhn")],
          size=.25, **{**FIGURE_1, "note": "robustness share 4.53/47.37 = .096; alignment: pictures"})
 OFTEN = [compare(None, "judged", row, region=(50., math.inf), dataset="cifar10", counted=False) for row in AT]
-register("L1", "S", "§2, Figure 2", "Large attacks often turn AT models' images into other classes; Natural's get noise.",
+register("L1", "S", "§2, Figure 2", "Large attacks often turn AT models' images into other classes; Natural's not.",
          "ordering", [*JUDGED, *OFTEN], size=10., note="pictures", **FIGURE_2)
 register("L2", "S", "§3", "The same holds for models that are not robust.", "composite", JUDGED[:2],
          size=10., parts=("R5",), **FIGURE_2)

@@ -53,7 +53,9 @@ def test_weights():
     model = build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)).eval()
     x = torch.rand(2, 3, 32, 32)
     with tempfile.TemporaryDirectory() as folder:
-        path = save_model(model, Path(folder) / "wide")
+        path = save_model(model, Path(folder) / "wide-0.1-s0")
+        save_model(build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)), Path(folder) / "wide-0.1-s1")
+        assert path.name == "wide-0.1-s0.safetensors" and path.with_name("wide-0.1-s0.json").exists()
         assert torch.equal(load_model(path)(x), model(x))
         half = save_model(model, Path(folder) / "half", half=True)
         assert half.stat().st_size < .6 * path.stat().st_size and (load_model(half)(x) - model(x)).abs().max() < .01

@@ -13,8 +13,9 @@ def test_tables():
     checks = [(1, "clean", "AT-8", "Natural", -3.63), (2, "target", "AT-1", "Natural", 22.01),
               (2, "target", "AT-4", "AT-8", 8.01), (2, "target", "AT-8", "N-8", 11.05),
               (2, "source", "AT-8", "Natural", -4.70), (3, "target", "AT-0.1", "Natural", 7.27),
-              (3, "target", "AT-0.3", "N-0.3", -7.23), (3, "source", "AT-0.3", "Natural", -.77), (4, "gt_known", "AT-0.5", "Natural", 17.56),
-              (4, "top1_loc", "AT-2", "Natural", .10), (4, "top1_acc", "AT-2", "Natural", -11.10)]
+              (3, "target", "AT-0.3", "N-0.3", -7.23), (3, "source", "AT-0.3", "Natural", -.77),
+              (4, "gt_known", "AT-0.5", "Natural", 17.56), (4, "top1_loc", "AT-2", "Natural", .10),
+              (4, "top1_acc", "AT-2", "Natural", -11.10)]
     for number, column, a, b, points in checks:
         assert TABLES[number].value(a, column) - TABLES[number].value(b, column) == pytest.approx(points)
     assert "73.99 *" in repr(TABLES[1]) and "suspect" in TABLES[1]._repr_html_() and "not given" in repr(TABLES[4])
@@ -106,6 +107,9 @@ def test_verdict_holds():
     assert "+15.27" in repr(best) and "<table>" in best._repr_html_()
     unsure, small = verdict("S3", [3., 7., 4., 8., 5.]), verdict("S3", [1., 1.1, .9, 1., 1.2])
     assert (unsure.outcome, unsure.size, small.outcome, small.size) == (HELD, TOO_CLOSE, HELD, DID_NOT_HOLD)
+    gains = [2., 2.5, 2.2, 2.4, 2.1], [3., 3.5, 3.2, 3.9, 3.1], [1., -1., 1., -1., .5]
+    two = dict(zip(CLAIMS["U1"].comparisons, gains))
+    assert verdict("U1", two).p == max(p_value(d, ABOVE) for d in gains[:2]) < .001
     few = verdict("S3", [5.9, 7.1, 6.4])
     assert few.outcome == few.size == TOO_FEW and few.p is None
     assert few.main.interval == pytest.approx(seed_interval([5.9, 7.1, 6.4]))

@@ -7,6 +7,7 @@ import json, os, tempfile
 import numpy as np
 import pytest
 from pathlib import Path
+from unittest.mock import patch
 
 
 def test_numbers():
@@ -104,7 +105,5 @@ def test_promoting():
 
 def test_progress():
     assert list(progress(5, "five", show=False, first=2)) == [2, 3, 4]
-    before = os.environ.get("PAG_PROGRESS")
-    os.environ["PAG_PROGRESS"] = "lines"
-    assert list(progress(3, "three")) == [0, 1, 2]
-    os.environ.pop("PAG_PROGRESS") if before is None else os.environ.update(PAG_PROGRESS=before)
+    with patch.dict(os.environ, PAG_PROGRESS="lines"):
+        assert list(progress(3, "three")) == [0, 1, 2]

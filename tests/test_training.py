@@ -3,11 +3,12 @@
 from pag_companion.training import *
 
 
+import os
 import pytest
 import tempfile
 import torch
-from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 from pag_companion.data import load
 from pag_companion.models import build, weights_sha256
 digits = load("digits", "train")
@@ -40,28 +41,30 @@ def test_precision():
         pick_precision("fp16")
 
 
+class Stop(Exception):
+    "Stand in for a kill."
+
+def trained(checkpoint=None, stop=None, eps=.2):
+    "Train for 120 steps, or until a forward pass; give the hash of the weights."
+    torch.manual_seed(0)
+    net, passes = build("madry_cnn", in_channels=1, image_size=8), iter(range(10 ** 6))
+    def guard(*_):
+        if stop is not None and next(passes) >= stop:
+            raise Stop
+    net.register_forward_pre_hook(guard)
+    train(net, digits, Recipe("at", eps, unit=1), steps=120, batch_size=16, device="cpu", checkpoint=checkpoint, save_every=0,
+          progress=False)
+    return weights_sha256(net)
+
+
 def test_resume_is_exact():
-    class Stop(Exception): pass
-    def trained(checkpoint=None, stop=None):
-        torch.manual_seed(0)
-        net = build("madry_cnn", in_channels=1, image_size=8)
-        calls = iter(range(10 ** 6))
-        def guard(*_):
-            if stop is not None and next(calls) >= stop:
-                raise Stop
-        handle = net.register_forward_pre_hook(guard)
-        train(net, digits, Recipe("at", .2, unit=1), steps=210, batch_size=16, device="cpu", checkpoint=checkpoint, progress=False)
-        return weights_sha256(net)
-    from pag_companion import training
     with tempfile.TemporaryDirectory() as folder:
-        training.EVERY_SECONDS, path = 0, Path(folder) / "run.pt"
+        path = Path(folder) / "run.pt"
         with pytest.raises(Stop):
-            trained(path, stop=301)       # two forward passes a step: killed in step 150, after the checkpoint of step 100
-        assert trained(path) == trained() != ""
+            trained(path, stop=221)       # two forward passes a step: killed in step 111, after the checkpoint of step 100
         with pytest.raises(ValueError, match="eps: 0.2, now 0.1"):
-            train(build("madry_cnn", in_channels=1, image_size=8), digits, Recipe("at", .1, unit=1), steps=210, batch_size=16,
-                  device="cpu", checkpoint=path, progress=False)
-        training.EVERY_SECONDS = 30
+            trained(path, eps=.1)
+        assert trained(path) == trained()
 
 
 def test_training_refuses():
@@ -81,17 +84,14 @@ def test_channel_statistics_by_hand():
 
 
 def test_train_once():
-    import os
     settings = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", attack_steps=7, eps=.1, unit=1, seed=0, steps=20,
                     batch_size=32, optimizer="adam", lr=1e-3, warmup=.2, weight_decay=0., precision="float32", limit=None,
                     device="cpu", progress=False)
-    before = os.environ.get("PAG_RUNS")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["PAG_RUNS"] = folder
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         first = train_or_load(settings)
         made = {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.safetensors")}
         again = train_or_load(settings)
         assert weights_sha256(first) == weights_sha256(again) == again.card["weights"]
         assert made == {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.safetensors")} and len(made) == 1
-        assert weights_sha256(train_or_load({**settings, "seed": 1})) != weights_sha256(first)
-        os.environ.pop("PAG_RUNS") if before is None else os.environ.update(PAG_RUNS=before)
+        others = [train_or_load({**settings, **change}).card["weights"] for change in ({"seed": 1}, {"eps": .2}, {"eps": .15})]
+        assert len({first.card["weights"], *others}) == 4

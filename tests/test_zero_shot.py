@@ -3,8 +3,11 @@
 from pag_companion.zero_shot import *
 
 
+import os
+import tempfile
 import pytest
-from pag_companion.data import load
+from unittest.mock import patch
+from pag_companion.records import Score
 
 
 def test_settings_are_checked_first():
@@ -16,3 +19,39 @@ def test_settings_are_checked_first():
     told = resolve({"method": "at", "eps": "0.1", "scale": "small"})
     assert (told["eps"], told["source"], told["target"], told["steps"], told["attack_steps"]) == (.1, "mnist", "usps", 938, 0)
     assert resolve({"attack": "pgd"}) == resolve({}) and resolve({})["source"] == "glyphs"
+
+
+def test_smoke_run():
+    quick = dict(dataset="mnist", method="at", eps=.1, steps=40, limit=1000, test_limit=300)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        made = run(quick)
+        assert run(quick) == made                                  # found, not run again
+    assert made["row"] == "AT-0.1" and made["stand_in"] and made["settings"]["source"] == "glyphs"
+    assert {"source", "target", "target/pad", "target/bicubic", "target/nearest", "target/all", "watch/pgd"} <= set(made["scores"])
+    score = Score.from_dict(made["scores"]["source"])
+    assert score.total == 300 and len(score.hits) == 300 and score.value > .4     # chance is .1
+
+
+def made_up(row, seed, target, setup="toy", **scores):
+    "A record with made-up numbers, for tests."
+    told = {"target": target, "source": 99., **scores}
+    return {"row": row, "setup": setup, "settings": {"seed": seed}, "stand_in": False, "seconds": 60.,
+            "scores": {name: {"correct": round(100 * value), "total": 10000} for name, value in told.items()}}
+
+
+def test_cells():
+    three = [made_up("AT-0.1", seed, value) for seed, value in enumerate((80., 82., 84.))]
+    assert cell(three, "AT-0.1", "target") == "82.00 ± 2.00 (3)"
+    assert cell(three[:1], "AT-0.1", "target") == "80.00 (1)" and cell(three, "Natural", "target") == "not run"
+    assert list(by_setup(three + [made_up("AT-0.1", 0, 1., "other")])) == ["toy", "other"]
+
+
+def test_verdicts_from_records():
+    rows = {"Natural": 74., "AT-0.05": 79., "AT-0.1": 80., "AT-0.2": 76., "AT-0.3": 72.}
+    wobble = (.3, -.2, .1, -.3, .2)
+    found = claims_of([made_up(row, seed, value + wobble[seed] * (row != "Natural")) for row, value in rows.items() for seed in range(5)])
+    assert found["U1"].outcome == "held" and found["U2"].outcome == "held" and found["U6"].outcome == "not run"
+    upside = claims_of([made_up(row, seed, 150 - value + wobble[seed] * (row != "Natural")) for row, value in rows.items() for seed in range(5)])
+    assert upside["U1"].outcome == "did not hold"
+    few = claims_of([made_up(row, seed, value + wobble[seed]) for row, value in rows.items() for seed in range(3)])
+    assert few["U1"].outcome == "too few seeds"
