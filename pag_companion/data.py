@@ -19,6 +19,7 @@ import os
 import re
 import zipfile
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -436,6 +437,12 @@ def official_part(name, # a key of FILES
     return pixels.contiguous(), torch.as_tensor(data.targets)
 
 # %% ../nbs/03_data.ipynb #58c004ce
+def _fetch_lock(root, # data root
+               ): # -> context
+    "Let one process fetch at a time; the others then find what it fetched."
+    from filelock import FileLock
+    return FileLock(root / ".fetch.lock") if os.access(root, os.W_OK) else nullcontext()
+
 def real_part(name, # a key of FILES
               part, # "train" or "test"
               root, # data root
@@ -446,7 +453,8 @@ def real_part(name, # a key of FILES
     try:
         if download:
             root.mkdir(parents=True, exist_ok=True)
-        return official_part(name, part, root, download)
+        with _fetch_lock(root) if download else nullcontext():
+            return official_part(name, part, root, download)
     except (OSError, RuntimeError, EOFError) as error:
         raise FileNotFoundError(
             f"{name} could not be {'fetched or read' if download else 'read, and download=False'} ({error}). Place {files} "
@@ -550,8 +558,7 @@ def resample(pixels, # uint8, N,C,H,W
     if how == "nearest":
         x = F.interpolate(x, size=size, mode="nearest-exact")
     else:
-        shrinks = size[0] < x.shape[2] or size[1] < x.shape[3]
-        x = F.interpolate(x, size=size, mode="bicubic" if how == "bicubic" else "bilinear", antialias=shrinks)
+        x = F.interpolate(x, size=size, mode="bicubic" if how == "bicubic" else "bilinear", antialias=True)
     x = x.expand(-1, channels, -1, -1)
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'COST', 'CHILDREN', 'ENGINES', 'Experiment', 'parameter_names', 'spread', 'Run', 'plan', 'check_entry',
            'read_entries', 'read_grid', 'papermill_command', 'executed_notebook', 'run_child', 'end_children',
-           'last_line', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told', 'sweep',
+           'error_line', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told', 'sweep',
            'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
 
 # %% ../nbs/30_sweep.ipynb #9c27e257
-import argparse, ast, difflib, importlib, importlib.util, itertools, json, math, os, re, subprocess, sys, tempfile, time, tomllib
+import argparse, ast, difflib, importlib, importlib.util, itertools, json, os, re, signal, subprocess, sys, time, tomllib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from .records import Score, read_record, repo_root, results_folder, run_key, runs_folder
 
@@ -127,6 +128,7 @@ def read_entries(path, # a TOML file
         raise ValueError(f"{path} lists no runs: write each as a [[run]] with its settings below")
     return [(f"{path}, line {line}", {**shared, **entry}) for line, entry in zip(lines, entries)]
 
+# %% ../nbs/30_sweep.ipynb #30744ff9
 def read_grid(path, # a TOML file
              ): # -> list of Run, each once
     "Read a grid and check every run of it before any work."
@@ -171,6 +173,7 @@ def run_child(command, # list of text
         finally:
             CHILDREN.discard(child)
 
+# %% ../nbs/30_sweep.ipynb #3b8e5317
 def end_children(patience=10): # seconds before they are killed
     "End every child that still runs; a kernel follows its papermill."
     children = list(CHILDREN)
@@ -183,15 +186,15 @@ def end_children(patience=10): # seconds before they are killed
             child.kill()
 
 # %% ../nbs/30_sweep.ipynb #ab6c4286
-def last_line(notebook, # executed, perhaps not to its end
+def error_line(notebook, # executed, perhaps not to its end
               log, # what papermill printed
              ): # -> text
-    "Find what a failed run said last."
+    "Find the error of a failed run, in one line."
     if Path(notebook).exists():
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
         errors = [o for cell in cells for o in cell.get("outputs", []) if o["output_type"] == "error"]
         if errors:
-            return f"{errors[-1]['ename']}: {(errors[-1]['evalue'].strip().splitlines() or [''])[-1]}"
+            return shorten(f"{errors[-1]['ename']}: {errors[-1]['evalue']}", 500)
     lines = Path(log).read_text(errors="replace").strip().splitlines() if Path(log).exists() else []
     return lines[-1] if lines else "it ended without a word"
 
@@ -204,7 +207,7 @@ def run_notebook(run, # Run
     notebook.unlink(missing_ok=True)
     status = run_child(papermill_command(run), log, threads)
     if status:
-        raise RuntimeError(f"{last_line(notebook, log)}\n    see {notebook if notebook.exists() else log}")
+        raise RuntimeError(f"{error_line(notebook, log)}\n    see {notebook if notebook.exists() else log}")
 
 def run_here(run, # Run
              threads=1, # not used: this process keeps its own
@@ -267,6 +270,7 @@ def told(run, # Run
     shown = [f"{name} {100 * Score(s['correct'], s['total']).value:.2f} %" for name, s in (record["scores"] or {}).items() if "/" not in name]
     return f"{run.label}: {duration(seconds)}, {', '.join(sorted(shown))}"
 
+# %% ../nbs/30_sweep.ipynb #fd67b4d4
 def sweep(runs, # list of Run
           engine="local", # key of ENGINES, or a function of (run, threads)
           jobs=None, # at once; None: 2 where there are cores for it
@@ -341,4 +345,5 @@ def dry_run(runs): # list of Run -> 0
 
 # %% ../nbs/30_sweep.ipynb #1410379d
 if __name__ == "__main__" and "__file__" in globals():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

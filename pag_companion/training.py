@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from .records import atomic_write, fingerprint, progress, repo_root, run_key, run_lock, runs_folder
-from .data import load
+from .data import load, to_float
 from .models import build, load_model, save_model, weight_files
 from .attacks import Linf, fgsm, gaussian_noise, pgd
 
@@ -210,7 +210,7 @@ def _loop(model, optimizer, images, recipe, told, first, history, device, checkp
     pixels, labels, losses, saved = images.pixels.to(device), images.y.to(device), [], start
     for step in progress(steps, recipe.label, show, first):
         rows = batch_rows(step, len(images), told["batch_size"], seed).to(device)
-        x = (pixels[rows].float() / 255).contiguous(memory_format=torch.channels_last)
+        x = to_float(pixels[rows]).contiguous(memory_format=torch.channels_last)
         optimizer.param_groups[0]["lr"] = learning_rate(step, steps, recipe)
         noise = random_for("noise", seed, step, device=device)
         losses.append(train_step(model, optimizer, x, labels[rows], recipe, noise, told["precision"]))
@@ -258,7 +258,7 @@ def new_model(settings, # dict with MODEL_SETTINGS
 
 def channel_statistics(images): # Images; -> (mean, std), one number a channel, image units
     "Measure the mean and deviation of each channel over a set."
-    flat = images.pixels.float().div(255).transpose(0, 1).flatten(1)
+    flat = images.x.transpose(0, 1).flatten(1)
     return flat.mean(1), flat.std(1)
 
 # %% ../nbs/06_training.ipynb #40350dbe

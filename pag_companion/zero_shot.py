@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TASKS', 'SCALES', 'FIXED', 'ASKED', 'CHOICES', 'MATCHES', 'EXPERIMENT', 'CODE_VERSION', 'COLOURS', 'Task', 'resolve',
            'target_scores', 'watch_scores', 'row_name', 'setup_name', 'run', 'run_sheet', 'by_setup', 'promoted',
-           'cell', 'results_sheet', 'transfer_figure', 'match_sheet', 'watch_sheet', 'differences', 'claims_of']
+           'cell', 'results_sheet', 'transfer_figure', 'match_sheet', 'watch_sheet', 'asked_of', 'differences',
+           'hit_pairs', 'claims_of', 'tried_sheet']
 
 # %% ../nbs/10_zero_shot.ipynb #f11e9449
 import math, time
@@ -253,15 +254,33 @@ def watch_sheet(records): # of one setup; -> Sheet
                  (records[0]["setup"] if records else "not run",))
 
 # %% ../nbs/10_zero_shot.ipynb #3a15433e
+def asked_of(dataset="mnist"): # -> dict: name -> Comparison
+    "List the comparisons that the claims make within a table."
+    return {c.name: c for claim in CLAIMS.values() for c in claim.comparisons if c.table == TASKS[dataset].table and c.b}
+
 def differences(records, # of one setup
                 dataset="mnist",
                ): # -> dict: name of the comparison -> one number a common seed
     "Take every difference that the ledger asks for, seed by seed."
-    asked = {c.name: c for claim in CLAIMS.values() for c in claim.comparisons if c.table == TASKS[dataset].table and c.b}
     found = {}
-    for name, c in asked.items():
+    for name, c in asked_of(dataset).items():
         a, b = by_seed(records, c.a, c.score), by_seed(records, c.b, c.score)
         found[name] = [c.of(a[seed], b[seed]) for seed in a if seed in b]
+    return found
+
+# %% ../nbs/10_zero_shot.ipynb #678d674b
+def hit_pairs(records, # of one setup
+              dataset="mnist",
+             ): # -> dict: name of the comparison -> (hits of a, hits of b), seeds,N
+    "Collect which pictures both models got right, where there are only one or two common seeds."
+    def hits(row, score):
+        return {r["settings"]["seed"]: Score.from_dict(r["scores"][score]).hits for r in records if r["row"] == row and score in r["scores"]}
+    found = {}
+    for name, c in asked_of(dataset).items():
+        a, b = hits(c.a, c.score), hits(c.b, c.score)
+        common = [seed for seed in sorted(a) if seed in b and a[seed] is not None and b[seed] is not None]
+        if 0 < len(common) < 3:
+            found[name] = [a[seed] for seed in common], [b[seed] for seed in common]
     return found
 
 def claims_of(records, # of one setup
@@ -269,4 +288,12 @@ def claims_of(records, # of one setup
              ): # -> dict: id -> Verdict
     "Judge the claims about a table."
     stand_in = any(r["stand_in"] for r in records)
-    return ledger(differences(records, dataset), table=TASKS[dataset].table, stand_in=stand_in)
+    return ledger(differences(records, dataset), table=TASKS[dataset].table, images=hit_pairs(records, dataset), stand_in=stand_in)
+
+# %% ../nbs/10_zero_shot.ipynb #c4d336be
+def tried_sheet(dataset="mnist"): # -> Sheet
+    "Show the committed records of every other setup than the table's."
+    others = [r for records in list(by_setup(select(read_records(), dataset=dataset)).values())[1:] for r in records]
+    scores = ("source", "target", "watch/fgsm", "watch/pgd")
+    lines = tuple((r["setup"], r["row"], str(r["settings"]["seed"]), *(cell([r], r["row"], score).split()[0] for score in scores)) for r in others)
+    return Sheet(("setup", "row", "seed", *scores), lines, "Other setups, accuracy in %")

@@ -166,7 +166,7 @@ def test_matching():
     assert all(match_domain(white, mnist, how).shape == mnist.shape for how in MATCH_OPTIONS)
     boxed = Images(white.pixels, white.y, ("0",), "usps", "test", boxes=torch.tensor([[0., 8, 16, 16]]))
     assert match_domain(boxed, (1, 28, 28), "pad").boxes.tolist() == [[4, 14, 24, 24]]
-    glyph = load("glyphs", "test", tempfile.gettempdir(), limit=1)
+    glyph = load("glyphs", "test", "nowhere", limit=1)
     assert torch.equal(match_domain(glyph, (1, 32, 32), "pad").pixels[:, :, 2:30, 2:30], glyph.pixels)
     for args, message in (((white, mnist, "stretch"), "resize, bicubic, nearest, pad"), ((white, (28, 28)), "C, H, W"),
                           ((white, (2, 28, 28)), "1 or 3"), ((white.x, mnist), "Images")):
@@ -179,5 +179,11 @@ def test_resampling():
     assert resample(row, (1, 4), "resize", 1).flatten().tolist() == [0, 50, 150, 200]
     assert resample(row, (2, 4), "nearest", 3)[0, 2].tolist() == [[0, 0, 200, 200]] * 2
     assert resample(row, (1, 1), "resize", 1).item() == 100                # shrinking averages
+    from PIL import Image
+    glyph = load("glyphs", "test", "nowhere", limit=1).pixels // 2 + 64     # gray: Pillow's bicubic clips half-way
+    for how, theirs in (("resize", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        for side in (16, 44):
+            wanted = np.array(Image.fromarray(glyph[0, 0].numpy()).resize((side, side), theirs), dtype=int)
+            assert abs(resample(glyph, (side, side), how, 1)[0, 0].numpy() - wanted).max() <= 1
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]], dtype=torch.uint8).view(4, 3, 1, 1)
     assert resample(colours, (1, 1), "resize", 1).flatten().tolist() == [76, 150, 29, 90]

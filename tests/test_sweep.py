@@ -3,8 +3,13 @@
 from pag_companion.sweep import *
 
 
-import pytest
+import io, json, os, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from pathlib import Path
 from unittest.mock import patch
+import pytest
+from pag_companion.records import repo_root
 
 def grid_file(text):
     path = Path(tempfile.mkdtemp()) / "mine.toml"
@@ -61,12 +66,12 @@ def test_a_child_is_told_and_ended():
 def test_the_error_of_a_notebook_is_found():
     with tempfile.TemporaryDirectory() as folder:
         notebook, log = Path(folder) / "a.ipynb", Path(folder) / "a.log"
-        assert last_line(notebook, log) == "it ended without a word"
+        assert error_line(notebook, log) == "it ended without a word"
         log.write_text("Executing\nNo such kernel named python9\n")
-        assert last_line(notebook, log) == "No such kernel named python9"
-        outputs = [{"output_type": "error", "ename": "ValueError", "evalue": "eps = 'banana' is not a number", "traceback": []}]
+        assert error_line(notebook, log) == "No such kernel named python9"
+        outputs = [{"output_type": "error", "ename": "ValueError", "evalue": "eps = 'banana'\n is not a number", "traceback": []}]
         notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": outputs}]}))
-        assert last_line(notebook, log) == "ValueError: eps = 'banana' is not a number"
+        assert error_line(notebook, log) == "ValueError: eps = 'banana' is not a number"
 
 
 def test_a_run_without_its_record_is_an_error():
@@ -102,15 +107,18 @@ def test_a_failing_run_does_not_stop_the_others():
             raise ValueError("on purpose")
         run.record.parent.mkdir(exist_ok=True)
         run.record.write_text(json.dumps({**record, "key": run.key}))
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
         assert sweep(runs, engine, jobs=2) == 1 and sorted(made) == sorted(run.key for run in runs)
         with patch(f"{sweep.__module__}.estimate", return_value=None):
             assert sweep(runs, engine, jobs=1) == 1 and made[4:] == [runs[1].key], "the next time only the failed one is tried"
+    assert said.getvalue().count("FAILED") == 2 and "4 runs, 3 done, 1 to do" in said.getvalue()
 
 
 def test_the_command_line_picks_runs():
     smoke = str(repo_root() / "grids" / "smoke.toml")
-    assert {run.row for run in chosen(read_grid(smoke), "at-0.1")} == {"AT-0.1"} and main(["run", smoke, "--dry-run"]) == 0
+    assert {run.row for run in chosen(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
+    with redirect_stdout(io.StringIO()) as said:
+        assert main(["run", smoke, "--dry-run"]) == 0 and "mnist N-0.1 seed 0 smoke" in said.getvalue()
     for words, said in (([smoke, "--only", "AT-9"], "fits none of the 4 runs"), (["nowhere.toml"], "no grid nowhere.toml")):
         with pytest.raises(SystemExit, match=said):
             main(["run", *words])

@@ -55,3 +55,8 @@ def test_verdicts_from_records():
     assert upside["U1"].outcome == "did not hold"
     few = claims_of([made_up(row, seed, value + wobble[seed]) for row, value in rows.items() for seed in range(3)])
     assert few["U1"].outcome == "too few seeds"
+    one = [made_up("AT-0.1", 0, 80.), made_up("Natural", 0, 75.)]
+    for record, right in zip(one, (80, 75)):
+        record["scores"]["target"] = Score.of([1] * right + [0] * (100 - right)).to_dict()
+    alone = claims_of(one)["U1"].main
+    assert alone.basis == "these models only" and alone.interval[0] < 5 < alone.interval[1]
