@@ -304,7 +304,7 @@ def chosen(runs, # list of Run
 def check_engine(name): # key of ENGINES
     "Refuse the local engine where papermill is not installed."
     if name == "local" and importlib.util.find_spec("papermill") is None:
-        raise ValueError('papermill is not installed: pip install "pag_companion[run]", or run with --engine inline')
+        raise ValueError("papermill is not installed: install pag_companion[run], or run with --engine inline")
 
 def read_arguments(words=None): # list of text; None: those of the command line; -> namespace
     "Read the command line."

@@ -196,6 +196,7 @@ def transfer_figure(records, # of one setup
                    ): # -> matplotlib figure
     "Draw target accuracy against ε: our seeds, their means, and the paper's points."
     from matplotlib import pyplot
+    target = records[0]["settings"].get("target", TASKS[dataset].target) if records else TASKS[dataset].target
     fig, panels = pyplot.subplots(1, len(scores), figsize=(5 * len(scores), 3.6), sharey=True, squeeze=False)
     for axes, score in zip(panels[0], scores):
         for kind in ("AT", "N", "PGD"):
@@ -203,7 +204,7 @@ def transfer_figure(records, # of one setup
         if score == "target":
             _draw_paper(axes, TASKS[dataset])
         axes.set(xlabel="ε of the attack, σ of the noise (0: Natural)",
-                 title=f"{TASKS[dataset].target.upper()} {'resized to 28×28' if score == 'target' else 'resized to 20×20, padded'}")
+                 title=f"{target.upper()} {'resized to 28×28' if score == 'target' else 'resized to 20×20, padded'}")
         axes.legend(frameon=False, fontsize=8, ncols=2)
     panels[0][0].set_ylabel("accuracy on the target, %")
     fig.tight_layout()
