@@ -119,7 +119,7 @@ def _check_labels(y, count, num_classes=None):
 def untouched(model, # any nn.Module
               mode="eval", # "eval", or "train": run in the modes the modules are in
              ): # -> context with the model to use
-    "Lend a model out and get every module's mode and every buffer back as they were."
+    "Lend a model out and get every module's mode, and what BatchNorm keeps, back as they were."
     found = [(module, module.training, dict(module.named_buffers(recurse=False))) for module in model.modules()]
     try:
         if mode == "eval":
@@ -214,8 +214,9 @@ def _count(value, name):
 
 def _check_ball(ball):
     "Refuse a bare number where a threat model is wanted."
-    if not hasattr(ball, "project"):
-        raise ValueError(f"ball = {ball!r} is not a threat model: give Linf({ball!r}) or L2({ball!r})")
+    if isinstance(ball, type) or not hasattr(ball, "project"):
+        example = f"{ball.__name__}(8/255)" if isinstance(ball, type) else f"Linf({ball!r}) or L2({ball!r})"
+        raise ValueError(f"ball = {ball!r} is not a threat model: give {example}")
 
 # %% ../nbs/05_attacks.ipynb #f9235fc0
 def fgsm(model, # takes images in [0,1], gives logits N,classes

@@ -455,7 +455,7 @@ def real_part(name, # a key of FILES
             root.mkdir(parents=True, exist_ok=True)
         with _fetch_lock(root) if download else nullcontext():
             return official_part(name, part, root, download)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, AssertionError, TypeError, ValueError) as error:
         raise FileNotFoundError(
             f"{name} could not be {'fetched or read' if download else 'read, and download=False'} ({error}). Place {files} "
             f"in {root / folder}, or your own {name}.npz in {root}; digits, glyphs and street_glyphs need no download"

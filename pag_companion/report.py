@@ -398,11 +398,7 @@ def keep_weights(record, # of a run whose model is in runs/models
     if others + source.stat().st_size / 2 > room:
         raise ValueError(f"{path.name} does not fit: {folder.name}/ would exceed {room / 2**20:.0f} MB; remove a model or choose fewer")
     counts = {name: {"correct": s["correct"], "total": s["total"]} for name, s in record["scores"].items()}
-    save_model(model, path, {**model.card, "row": record["row"], "record": record["key"], "scores": counts}, half=True)
-    card = json.loads(path.with_suffix(".json").read_text())
-    card |= {"stored_as": "float16", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    atomic_write(path.with_suffix(".json"), json.dumps(card, indent=1, sort_keys=True) + "\n")
-    return path
+    return save_model(model, path, {**model.card, "row": record["row"], "record": record["key"], "scores": counts}, half=True)
 
 # %% ../nbs/31_report.ipynb #96daf6f2
 def markdown(sheet): # Sheet -> text

@@ -11,19 +11,15 @@ from contextlib import contextmanager
 import torch
 
 from .records import Score
-from .attacks import pgd
+from .models import full_precision
+from .attacks import pgd, untouched
 
 # %% ../nbs/07_robustness.ipynb #4a7fab14
 @contextmanager
 def evaluating(model):
-    "Put every module into evaluation mode, and give each its own mode back."
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    "Put a model into evaluation mode and full float32, and give its modes back."
+    with untouched(model), full_precision(device_of(model).type):
         yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 def batches(images, batch_size, device): # -> x, y of each batch
     "Walk through a set batch by batch, as float images on the model's device."
@@ -46,12 +42,18 @@ def predict(model, x): # -> predicted classes, N
         raise ValueError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
     return logits.argmax(1)
 
+def _not_empty(images):
+    "Refuse to measure on nothing."
+    if not len(images):
+        raise ValueError("there are no images to measure on: look at split and limit")
+
 def accuracy(model, # from images in [0,1] to logits
              images, # Images
              *,
              batch_size=500,
             ): # -> Score
     "Count the pictures a model names rightly."
+    _not_empty(images)
     with evaluating(model):
         hits = [predict(model, x) == y for x, y in batches(images, batch_size, device_of(model))]
     return Score.of(torch.cat(hits).cpu().numpy())
@@ -71,6 +73,7 @@ def robust_accuracy(model, # from images in [0,1] to logits
     "Count the pictures that a model still names rightly under PGD (Table 1)."
     if success not in ("last", "any"):
         raise ValueError(f"success = {success!r} is not known: choose last or any")
+    _not_empty(images)
     rounds, inside = (1, restarts) if success == "last" else (restarts, 1)
     hits = []
     with evaluating(model):

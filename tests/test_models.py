@@ -47,6 +47,8 @@ def test_build_refuses():
         build("wrn-10-1", mean=(.5, .5, .5))
     with pytest.raises(ValueError, match="multiples of 4"):
         build("madry_cnn", image_size=30)
+    with pytest.raises(ValueError, match="above 0"):
+        build("wrn-10-1", mean=(.5, .5, .5), std=(.5, 0, .5))
 
 
 def test_weights():
@@ -59,9 +61,10 @@ def test_weights():
         assert torch.equal(load_model(path)(x), model(x))
         half = save_model(model, Path(folder) / "half", half=True)
         assert half.stat().st_size < .6 * path.stat().st_size and (load_model(half)(x) - model(x)).abs().max() < .01
-        save_model(build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)), Path(folder) / "other")
-        (Path(folder) / "other.safetensors").replace(path)
-        with pytest.raises(ValueError, match="weights of its card"):
-            load_model(path)
+        for kept in (path, half):
+            save_model(build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)), Path(folder) / "other", half=kept == half)
+            (Path(folder) / "other.safetensors").replace(kept)
+            with pytest.raises(ValueError, match="weights of its card"):
+                load_model(kept)
     with pytest.raises(ValueError, match="does not exist"):
         load_model("nowhere")

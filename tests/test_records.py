@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 def test_numbers():
     assert number("8/255") == 8 / 255 and number(.1) == .1 and number(".5/255") == .5 / 255
-    for bad in ("banana", "1/0", "nan", True, None, "8/255/2"):
+    for bad in ("banana", "1/0", "8/", "nan", True, None, "8/255/2"):
         with pytest.raises(ValueError, match="is not a number"):
             number(bad)
     with pytest.raises(ValueError, match="did you mean 8/255"):
@@ -31,6 +31,10 @@ def test_settings():
         check_settings({"dataset": "cifar11"}, defaults, {"dataset": ["mnist", "svhn"]})
     with pytest.raises(ValueError, match="whole number"):
         check_settings({"seed": "zero"}, defaults)
+    assert check_settings({"lr": "1/100"}, {"lr": .1}) == {"lr": .01} and type(check_settings({"lr": 1}, {"lr": .1})["lr"]) is float
+    before = {"numpy"}
+    assert new_names(before, {"numpy": 1, "epss": .1, "_hidden": 2}, {"eps": 3}) == {"epss": .1}
+    assert new_names(before, {"numpy": 1, "eps": .1}, {"eps": 3}) == {"eps": .1}
 
 
 def test_keys():

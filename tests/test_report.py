@@ -124,7 +124,7 @@ def test_weights_keep_their_card_and_their_room():
         card = load_model(path).card
         assert path.name == "model-mnist-at-0.1-s0-abc.safetensors" and path.stat().st_size < 7e6
         assert card["scores"]["target"] == {"correct": 8000, "total": 10000} and card["settings"] == {"eps": .1}
-        assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() and card["stored_as"] == "float16"
+        assert card["file"] == hashlib.sha256(path.read_bytes()).hexdigest() and card["stored_as"] == "float16"
         with pytest.raises(ValueError, match="would exceed 1 MB"):
             keep_weights(record, Path(folder) / "weights", room=2**20)
         with pytest.raises(ValueError, match="run it again"):

@@ -44,7 +44,7 @@ def test_at_beats_natural():
 
 BROKEN = { # from a picture, what the attack adds to it, and its ball, to what training is shown instead
     "sign flipped": lambda x, added, ball: (x - added).clamp(0, 1),
-    "no projection": lambda x, added, ball: (x + 20 * added).clamp(0, 1),
+    "no projection": lambda x, added, ball: (x + 20 * added).clamp(0, 1), # where many unprojected steps end
     "alpha is 0": lambda x, added, ball: random_noise(x, ball),
     "noise in place of the attack": lambda x, added, ball: (x + ball.eps * torch.randn_like(x).sign()).clamp(0, 1),
     "clean training": lambda x, added, ball: x,
@@ -66,6 +66,10 @@ def test_counting():
     last = robust_accuracy(model, pictures, Linf(.05), generator=torch.Generator().manual_seed(0))
     any_ = robust_accuracy(model, pictures, Linf(.05), restarts=3, success="any", generator=torch.Generator().manual_seed(0))
     assert any_.correct <= last.correct <= clean.correct
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (accuracy(model, pictures).hits == clean.hits).all()
+    with pytest.raises(ValueError, match="no images"):
+        accuracy(model, pictures[:0])
     with pytest.raises(ValueError, match="best"):
         robust_accuracy(model, pictures, Linf(.1), success="best")
     broken = build("madry_cnn", in_channels=1, image_size=8)

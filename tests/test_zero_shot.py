@@ -13,12 +13,16 @@ from pag_companion.records import Score
 def test_settings_are_checked_first():
     for slip, named in (({"eps": "banana"}, "banana"), ({"eps": 8, "method": "at"}, "did you mean 8/255"), ({"epss": .1}, "did you mean 'eps'"),
                         ({"dataset": "cifar11"}, "cifar11.*mnist"), ({"eps": .1}, "natural"), ({"method": "at", "eps": 0}, "above 0"),
-                        ({"scale": "large"}, "large"), ({"seed": "one"}, "whole number"), ({"steps": 1.5}, "whole number")):
+                        ({"scale": "large"}, "large"), ({"seed": "one"}, "whole number"), ({"steps": 1.5}, "whole number"), ({"steps": 0}, "steps = 0"),
+                        ({"arch": "vgg"}, "vgg"), ({"lr": "fast"}, "lr = 'fast'"), ({"limit": 0}, "limit = 0"), ({"optimizer": "lion"}, "lion"),
+                        ({"target": "svhn"}, "contradicts"), ({"method": "at", "attack": "none"}, "fgsm or pgd")):
         with pytest.raises(ValueError, match=named):
             resolve(slip)
     told = resolve({"method": "at", "eps": "0.1", "scale": "small"})
     assert (told["eps"], told["source"], told["target"], told["steps"], told["attack_steps"]) == (.1, "mnist", "usps", 938, 0)
-    assert resolve({"attack": "pgd"}) == resolve({}) and resolve({})["source"] == "glyphs"
+    assert resolve({"attack": "pgd"}) == resolve({}) and resolve({})["source"] == "glyphs" and resolve({"limit": None})["limit"] is None
+    for some in ({}, {"method": "at", "attack": "pgd", "scale": "small"}, {"method": "noise", "eps": ".3"}):
+        assert resolve(resolve(some)) == resolve(some)
 
 
 def test_smoke_run():

@@ -3,6 +3,8 @@
 L-infinity attacks on the CPU in float32 must be the same bit for bit. L2 attacks divide by a norm, whose rounding PGD
 amplifies, so they are compared in float64: to 1e-12 with foolbox, to 1e-7 with torchattacks, which adds 1e-10 to the norm.
 """
+import importlib
+import os
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,11 @@ from pag_companion.attacks import L2, Linf, fgsm, pgd
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EPS = [1 / 255, 8 / 255, .1, .3]
+
+
+def peer(name):
+    "Import a peer; skip without it, unless PAG_PEERS is set (as `make test` does): then it must be there."
+    return importlib.import_module(name) if os.environ.get("PAG_PEERS") else pytest.importorskip(name)
 
 
 class Peers:
@@ -38,7 +45,7 @@ class Peers:
 
     def foolbox(self, attack, ball, targeted=False):
         "Run a foolbox attack and take its result before foolbox looks for successes."
-        foolbox = pytest.importorskip("foolbox")
+        foolbox = peer("foolbox")
         model = foolbox.PyTorchModel(self.model, bounds=(0, 1), device="cpu")
         goal = foolbox.criteria.TargetedMisclassification(self.targets) if targeted else self.y
         return attack(model, self.x, goal, epsilons=ball.eps)[0]
@@ -56,12 +63,12 @@ def double():
 
 @pytest.fixture(scope="module")
 def torchattacks():
-    return pytest.importorskip("torchattacks")
+    return peer("torchattacks")
 
 
 @pytest.fixture(scope="module")
 def foolbox():
-    return pytest.importorskip("foolbox")
+    return peer("foolbox")
 
 
 def test_torchattacks_is_the_version_that_was_read(torchattacks):
