@@ -241,9 +241,10 @@ def _draw_rows(axes, records, task, kind, score):
     means = [sum(values) / len(values) for values in curve.values()]
     label = {"AT": "AT, FGSM", "N": "noise", "PGD": "AT, PGD-7"}[kind]
     axes.plot(list(curve), means, "-" if kind != "PGD" else ":", color=COLOURS[kind], label=label)
+    aside = {"AT": -.004, "N": .004, "PGD": 0.}[kind] * task.eps[-1] / .3
     for eps, values in curve.items():
         colour = COLOURS["Natural" if eps == 0 else kind]
-        axes.plot([eps] * len(values), values, "o" if kind != "PGD" else "^", color=colour, ms=3, alpha=.6)
+        axes.plot([eps + aside * (eps > 0)] * len(values), values, "o" if kind != "PGD" else "^", color=colour, ms=3, alpha=.6)
 
 def _draw_paper(axes, task):
     "Draw the paper's points, open."
