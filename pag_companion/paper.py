@@ -10,8 +10,8 @@ __all__ = ['TABLES', 'ABOVE', 'BELOW', 'WHO', 'KINDS', 'CLAIMS', 'AT', 'LADDER',
            'Table', 'within', 'at_most', 'region_text', 'Comparison', 'compare', 'against', 'claim_margin',
            'claim_numbers', 'claim_rule', 'Claim', 'register', 'claims_sheet', 'seed_interval', 'judge', 'p_value',
            'image_interval', 'combine', 'agree', 'Result', 'weigh', 'verdict_text', 'verdict_sheet', 'Verdict',
-           'check_differences', 'check_names', 'by_name', 'find_claim', 'verdict', 'part', 'expected_false_calls',
-           'holm', 'ledger']
+           'check_differences', 'check_names', 'by_name', 'main_alone', 'find_claim', 'verdict', 'part',
+           'expected_false_calls', 'holm', 'ledger']
 
 # %% ../nbs/01_paper.ipynb #f6334d83
 import difflib
@@ -619,6 +619,12 @@ def by_name(claim, # Claim
     return {} if given is None else {known[0]: given}
 
 
+def main_alone(claim): # Claim -> Claim
+    "Keep the main comparison alone."
+    main = next(c for c in claim.comparisons if claim.main in (None, c.a))
+    return replace(claim, comparisons=(replace(main, counted=True),), needed=None, parts=(), same_sign=())
+
+
 def find_claim(claim): # Claim or id -> Claim
     "Look a claim up by its id."
     if not isinstance(claim, Claim) and claim not in CLAIMS:
@@ -627,11 +633,13 @@ def find_claim(claim): # Claim or id -> Claim
 
 # %% ../nbs/01_paper.ipynb #556f682d
 def verdict(claim, # id or Claim
-            differences=None, # a sequence over seeds, or a dict: comparison, its name or a part's id -> sequence
+            differences=None, # dict: comparison, its name or a part's id -> sequence over seeds; or one, of the main comparison
             *, images=None, # dict: name -> (hits of a, hits of b), for an interval with 1 or 2 seeds
             stand_in=False): # True: the data stands in for the real set; the quantity is shown, never a verdict
     "Judge a claim by the rule fixed beforehand."
     claim = find_claim(claim)
+    if differences is not None and not isinstance(differences, Mapping) and len(claim.comparisons) > 1:
+        claim = main_alone(claim)
     given, hits = by_name(claim, differences), by_name(claim, images)
     parts = {id: given[id] if isinstance(given.get(id), Verdict) else verdict(id, given.get(id), stand_in=stand_in)
              for id in claim.parts}

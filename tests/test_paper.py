@@ -168,7 +168,9 @@ def test_no_effect():
 
 
 def test_bad_input():
-    bad = [("U9", [1.], "no claim 'U9'"), ("U1", [1.], "has 3 comparisons"), ("X1", {"R2": None}, "R1; G2"),
+    alone = verdict("U1", [7., 7.2, 6.9, 7.1, 7.3])
+    assert alone.outcome == HELD and [r.comparison.short for r in alone.results] == ["AT-0.1 - Natural"]
+    bad = [("U9", [1.], "no claim 'U9'"), ("X1", [1.], "has 2 comparisons"), ("X1", {"R2": None}, "R1; G2"),
            ("U3", {"mnist target: AT-0.4 - Natural": [1.]}, "AT-0.3"), ("U3", [1., float("nan")], "finite"),
            ("U3", [[1., 2.]], "flat"), ("U3", ["much"], "must be")]
     for claim, differences, message in bad:
