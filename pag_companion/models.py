@@ -40,6 +40,7 @@ def full_precision(device_type, # "cpu" or "cuda"
     with torch.autocast(device_type, enabled=False), cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
         yield
 
+# %% ../nbs/04_models.ipynb #ed60f914
 class FirstConv(nn.Conv2d):
     "Convolve in the weights' own precision, also where autocast would use a shorter type."
     def forward(self, x):
@@ -174,6 +175,7 @@ def weight_files(path, # with or without .safetensors; a name may hold dots, as 
     name = Path(path).name.removesuffix(".safetensors")
     return Path(path).with_name(f"{name}.safetensors"), Path(path).with_name(f"{name}.json")
 
+# %% ../nbs/04_models.ipynb #315cfbe4
 def save_model(model, # made by build
                path, # where; the weights in .safetensors, the card beside them in .json
                card=None, # dict of whatever else to keep: settings, scores

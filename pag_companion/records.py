@@ -205,6 +205,7 @@ def environment(device="cpu", # torch device or its name
             "device": torch.cuda.get_device_name(device) if cuda else _processor(), "threads": torch.get_num_threads(),
             "commit": _git("rev-parse", "HEAD") or "unknown", "uncommitted_changes": bool(_git("status", "--porcelain", "-uno"))}
 
+# %% ../nbs/02_records.ipynb #b2f2586d
 def _git(*words):
     "Ask git about the checkout; empty where there is none."
     if not _is_checkout(repo_root()):
@@ -269,6 +270,7 @@ def select(records, # list of records
     "Keep the records with these settings."
     return [r for r in records if r["stand_in"] == stand_in and all(r["settings"].get(k) == v for k, v in where.items())]
 
+# %% ../nbs/02_records.ipynb #55b2f746
 def by_seed(records, # records of one setup
             row, # table row, such as "AT-0.1"
             score, # name of the score, such as "target"
@@ -283,6 +285,7 @@ def by_seed(records, # records of one setup
         raise ValueError(f"{row}: two records of one seed; keep one")
     return dict(sorted(values.items()))
 
+# %% ../nbs/02_records.ipynb #4e338465
 def paired(records, # records of one setup
            score, # name of the score
            a, # table row

@@ -67,6 +67,7 @@ def resolve(asked, # dict: dataset, method, attack, eps, seed, scale; and any se
     _check(told, named)
     return told
 
+# %% ../nbs/10_zero_shot.ipynb #1d55cd47
 def _check(told, named):
     "Refuse what cannot be run: numbers out of range, networks that do not exist, names that contradict the task."
     recipe_of(told)
@@ -78,6 +79,7 @@ def _check(told, named):
         if value != told[name]:
             raise ValueError(f"{name} = {value!r} contradicts dataset {told['dataset']!r} at scale {told['scale']!r}: leave it out ({told[name]!r})")
 
+# %% ../nbs/10_zero_shot.ipynb #38c0bf0c
 def _radius(told, task): # -> float
     "Read the radius; the natural method has none, the others have the paper's best where none is given."
     if told["eps"] in (None, ""):
@@ -125,6 +127,7 @@ def setup_name(told): # resolved settings; -> text
     return (f"{told['scale']} · {told['source']}{part} → {told['target']} · {told['arch']} · {told['steps']:,} steps of "
             f"{told['batch_size']} · lr {told['lr']:g} · {told['precision']}{''.join(changed)}")
 
+# %% ../nbs/10_zero_shot.ipynb #35b8a803
 def run(settings, # dict: dataset, method, attack, eps, seed, scale, and what else to overrule
        ): # -> record
     "Train on the source, test on source and target, and leave a record (Tables 2 and 3)."
