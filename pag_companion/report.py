@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ROW', 'WARNING', 'FIGURES', 'MORE', 'STYLE', 'CHIPS', 'WHAT_TO_SEE', 'READING', 'ROOM', 'NOTHING', 'MARKER', 'FILES',
            'Group', 'shared', 'parted', 'check_weights', 'gather', 'mean_cell', 'rows_of', 'minutes', 'beside',
-           'title_of', 'notes_on', 'verdicts_of', 'judged', 'odds', 'claim_name', 'leading', 'ledger_sheet', 'not_run',
-           'alt_text', 'picture', 'table_cell', 'table_html', 'opening', 'details', 'section', 'machines', 'tiles',
-           'page', 'build', 'candidates', 'write_figures', 'keep_weights', 'markdown', 'claim_line', 'claims_status',
-           'blocks', 'fill_text', 'fill_file', 'fill', 'read_arguments', 'promote_runs', 'main']
+           'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'judged', 'odds', 'claim_name', 'leading',
+           'ledger_sheet', 'not_run', 'alt_text', 'picture', 'table_cell', 'table_html', 'opening', 'details',
+           'section', 'machines', 'tiles', 'page', 'build', 'candidates', 'write_figures', 'keep_weights', 'markdown',
+           'claim_line', 'claims_status', 'blocks', 'fill_text', 'fill_file', 'fill', 'read_arguments', 'promote_runs',
+           'main']
 
 # %% ../nbs/31_report.ipynb #5b579fea
 import argparse, base64, hashlib, html, io, json, re, statistics, sys
@@ -39,6 +40,10 @@ class Group:
     def table(self): # -> Table of the paper, or None
         found = (t for t in TABLES.values() if (t.experiment, t.dataset) == (self.experiment, self.dataset))
         return next(found, None)
+
+    @property
+    def whole(self): # does it hold two rows, so that a table says something?
+        return self.table is not None and len({record["row"] for record in self.records}) > 1
 
     @property
     def module(self): # of the experiment
@@ -139,11 +144,23 @@ def title_of(group): # Group -> text
 def notes_on(group): # Group -> tuple of text
     "Say what was run, on what, and how to read a cell."
     devices = sorted({r["environment"]["device"] for r in group.records})
-    data = sorted({note for r in group.records for note in r.get("notes", ())})
+    data = sorted({note for r in group.records for note in r.get("notes", ()) if "stand-in" in note or "own copy" in note})
     origin = {"promoted": "committed results", "runs": "runs of this machine"}[group.origin]
     reading = "ours: mean ± sample standard deviation over seeds (number of seeds)"
     reading += "" if group.stand_in else "; difference: ours minus the paper's, which is one run a model"
     return (f"{group.setup} ({origin}; {'; '.join(devices)})", *data, reading)
+
+# %% ../nbs/31_report.ipynb #d6b2253f
+def others_sheet(groups, # list of Group
+                ): # -> Sheet
+    "List the runs whose setup has one row only."
+    alone = [(g, r) for g in groups if g.table and not g.whole for r in g.records]
+    columns = tuple(dict.fromkeys(column for g, _ in alone for column in g.table.columns))
+    def value(record, column):
+        score = record["scores"].get(column)
+        return f"{100 * score['correct'] / score['total']:.2f}" if score else ""
+    lines = tuple((g.setup, r["row"], str(r["settings"]["seed"]), *(value(r, column) for column in columns)) for g, r in alone)
+    return Sheet(("setup", "row", "seed", *columns), lines, "Other runs, in %")
 
 # %% ../nbs/31_report.ipynb #6db6d537
 def verdicts_of(group): # Group -> dict: claim id -> Verdict
@@ -307,7 +324,7 @@ READING = """<section><h2>How to read it</h2>
 <p>A claim is a sentence of the paper with a rule that was fixed before the runs. Differences are taken seed by seed; a verdict needs five
 seeds. <b>Held</b>: the 95 % interval lies where the claim puts it. <b>Did not hold</b>: it lies outside. <b>Too close to call</b>: it
 straddles the edge. Where a claim has a size, that is judged apart. Holm's p takes into account that several claims are judged.</p>
-<p>The target is resized to the source's size and nothing is chosen on it. Other ways of fitting it are under “More scores”.</p></section>"""
+<p><b>At home</b> is the set a model was trained on, <b>abroad</b> the one it never saw. The target is resized to the source's size and nothing is chosen on it. Other ways of fitting it are under “More scores”.</p></section>"""
 
 def machines(groups): # list of Group -> Sheet
     "List versions, machines and commits behind the records."
@@ -322,7 +339,7 @@ def machines(groups): # list of Group -> Sheet
 # %% ../nbs/31_report.ipynb #8180dacb
 def tiles(groups): # list of Group -> HTML
     "Count runs and verdicts at the head of the page; stand-ins have no verdicts."
-    verdicts = [v for g in groups if not g.stand_in for v in verdicts_of(g).values()]
+    verdicts = [v for g in groups if g.whole and not g.stand_in for v in verdicts_of(g).values()]
     counts = Counter(v.outcome for v in verdicts)
     shown = {"runs": sum(len(g.records) for g in groups), "claims judged": len(judged(verdicts)),
              **{name: counts[name] for name in (HELD, DID_NOT_HOLD, TOO_CLOSE, TOO_FEW) if counts[name]}}
@@ -332,12 +349,14 @@ def page(groups): # list of Group -> HTML
     "Write the whole report as one page."
     title = "What we could reproduce"
     real = any(not g.stand_in for g in groups)
+    sheet = others_sheet(groups)
+    others = f"<section><h2>Other runs</h2>{table_html(sheet, heading=False)}</section>" if sheet.rows else ""
     only = "" if real else f'<p class="warn">{WARNING}: no run on real data yet. Try: make paper SCALE=small</p>'
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
             f'initial-scale=1"><title>pag_companion: {title.lower()}</title><style>{STYLE}</style></head><body><main>'
             f'<p class="soft">pag_companion, an independent re-implementation</p><h1>{title}</h1><p class="lead">“On the Benefits of Models with '
             f"Perceptually-Aligned Gradients” (Aggarwal et al., 2020): the paper's numbers beside ours, and its claims put to the test.</p>"
-            f"{tiles(groups)}{only}{''.join(section(g) for g in groups if g.table)}{READING}"
+            f"{tiles(groups)}{only}{''.join(section(g) for g in groups if g.whole)}{others}{READING}"
             f"<section><h2>Not run on real data</h2>{table_html(not_run(groups), heading=False)}</section>"
             f"<section><h2>What it ran on</h2>{table_html(machines(groups), heading=False)}</section></main></body></html>\n")
 
@@ -347,8 +366,10 @@ def build(scale=None, # only this scale; None: all
     "Print the tables and the ledger, and write the page."
     groups = gather(scale)
     for group in groups:
-        if group.table:
+        if group.whole:
             print(f"\n{beside(group)}\n\n{ledger_sheet(group, verdicts_of(group))}")
+    if others_sheet(groups).rows:
+        print(f"\n{others_sheet(groups)}")
     print(f"\n{not_run(groups)}\n")
     path = atomic_write(runs_folder() / "report" / "index.html", page(groups))
     print(f"{sum(len(g.records) for g in groups)} runs; the report: {path}")
@@ -373,7 +394,7 @@ def write_figures(groups, # list of promoted Groups
                  ): # -> list of Path
     "Draw the figure of each group; the largest group of a data set has the plain name."
     taken, folder, paths = set(), Path(folder or results_folder() / "figures"), []
-    for group in (g for g in groups if g.experiment in FIGURES):
+    for group in (g for g in groups if g.experiment in FIGURES and g.whole):
         name = f"{FIGURES[group.experiment][1]}-{group.dataset}"
         name += f"-{fingerprint(group.setup)[:4]}" if name in taken else ""
         taken.add(name)
@@ -424,7 +445,7 @@ def claim_line(group, # Group
 def claims_status(groups, # list of promoted Groups
                  ): # -> (Sheet of the claims with runs, Sheet of the others)
     "Say for every claim of the paper how it stands."
-    groups, lines, others = [g for g in groups if g.table], [], []
+    groups, lines, others = [g for g in groups if g.whole], [], []
     verdicts = [verdicts_of(g) for g in groups]
     for id, claim in CLAIMS.items():
         found = [(g, v[id]) for g, v in zip(groups, verdicts) if id in v and leading(v[id])]
@@ -442,7 +463,7 @@ def blocks(groups, # list of promoted Groups
            here="", # how to get from the file to the project's folder, such as "../"
           ): # -> dict: name -> Markdown
     "Write the blocks that README and tour have room for."
-    groups = [g for g in groups if g.table]
+    groups = [g for g in groups if g.whole]
     tables = [(g, replace(beside(g), notes=())) for g in groups if g.table.number == 3]
     run, others = claims_status(groups)
     rest = f"<details><summary>{len(others.rows)} claims have not been run yet</summary>\n\n{markdown(others)}\n\n</details>"

@@ -61,6 +61,14 @@ def test_a_table_has_means_spreads_and_gaps():
     assert sheet.title.startswith("STAND-IN DATA") and "difference" not in sheet.header
 
 
+def test_other_runs():
+    pair = [made_up("AT-0.1", 0, 80.), made_up("Natural", 0, 75.)]
+    tried = {**made_up("AT-0.3", 0, 70.), "setup": "another learning rate"}
+    whole, single = parted([*pair, tried], "runs")
+    assert whole.whole and not single.whole
+    assert others_sheet([whole, single]).rows == (("another learning rate", "AT-0.3", "0", "99.00", "70.00"),)
+
+
 def test_verdicts_follow_the_records():
     group = parted(made_up_table() + [made_up(row, seed, 79.5 + seed % 2) for row in ("AT-0.05", "AT-0.2") for seed in range(5)], "runs")[0]
     said = {id: v.outcome for id, v in verdicts_of(group).items()}
