@@ -458,7 +458,7 @@ def real_part(name, # a key of FILES
     except (OSError, RuntimeError, EOFError, AssertionError, TypeError, ValueError) as error:
         raise FileNotFoundError(
             f"{name} could not be {'fetched or read' if download else 'read, and download=False'} ({error}). Place {files} "
-            f"in {root / folder}, or your own {name}.npz in {root}; digits, glyphs and street_glyphs need no download"
+            f"in {root / folder}, or your own {name}.npz in {root}, or name another folder in PAG_DATA; digits, glyphs and street_glyphs need no download"
         ) from error
 
 # %% ../nbs/03_data.ipynb #c83eb50b

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROW', 'WARNING', 'FIGURES', 'MORE', 'STYLE', 'CHIPS', 'WHAT_TO_SEE', 'READING', 'ROOM', 'NOTHING', 'MARKER', 'FILES',
            'Group', 'shared', 'parted', 'check_weights', 'gather', 'mean_cell', 'rows_of', 'minutes', 'beside',
-           'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'judged', 'odds', 'claim_name', 'leading',
+           'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'judged', 'odds', 'claim_name', 'leading', 'asked',
            'ledger_sheet', 'not_run', 'alt_text', 'picture', 'table_cell', 'table_html', 'opening', 'details',
            'section', 'machines', 'tiles', 'page', 'build', 'candidates', 'write_figures', 'keep_weights', 'markdown',
            'claim_line', 'claims_status', 'blocks', 'fill_text', 'fill_file', 'fill', 'read_arguments', 'promote_runs',
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .paper import CLAIMS, DID_NOT_HOLD, HELD, NOT_RUN, SHOWN, STAND_IN, TABLES, TOO_CLOSE, TOO_FEW, WHO
-from .paper import Sheet, expected_false_calls, holm, ledger, verdict_sheet
+from .paper import Sheet, expected_false_calls, holm, ledger, region_text, verdict_sheet
 from .records import atomic_write, by_seed, fingerprint, promote, read_records, repo_root, results_folder, runs_folder
 from .sweep import EXPERIMENTS
 
@@ -107,7 +107,8 @@ def rows_of(group): # Group -> list of row names
     own, rows = {r["row"] for r in group.records}, []
     for row in group.table.rows:
         rows += [row] + [twin for twin in (f"{row} PGD",) if twin in own]
-    return rows + sorted(own - set(rows))
+    rows += sorted(own - set(rows))
+    return [row for row in rows if row in own or not group.stand_in]
 
 def minutes(group, row): # -> text
     "Say how long one model of a row took, with its tests."
@@ -177,7 +178,7 @@ def odds(verdicts): # Verdicts -> text
     n = len(judged(list(verdicts)))
     if not n:
         return "no claim judged: a verdict needs real data and five seeds"
-    return f"{n} claim{'s' * (n != 1)} judged; if nothing had any effect, {expected_false_calls(n):.2f} of them would be called by chance (5 % each)"
+    return f"{n} claim{'s' * (n != 1)} judged; if nothing had any effect, about {expected_false_calls(n):.2f} of them would be called by chance (5 % each)"
 
 # %% ../nbs/31_report.ipynb #48eab9cc
 def claim_name(verdict, group): # -> text
@@ -189,16 +190,20 @@ def leading(verdict): # Verdict -> Result, or None without any run
     "Pick the main comparison of a claim, or the first that counts and has runs."
     return next((r for r in (verdict.main, *verdict.results) if r and r.n and r.comparison.counted), None)
 
+def asked(result): # Result or None -> text
+    "Say what was found, and where the claim puts it."
+    return f"{result} (claimed: {region_text(result.comparison.region)})" if result else NOT_RUN
+
 def ledger_sheet(group, # Group
                  verdicts, # dict: id -> Verdict
                 ): # -> Sheet
     "Lay out the verdicts on a table's claims."
     lines, adjusted = [], holm([v.p for v in verdicts.values()])
     for v, p in zip(verdicts.values(), adjusted):
-        said = v.outcome + (f"; size {v.claim.size:g}: {v.size}" if v.size and v in judged([v]) else "")
+        said = v.outcome + (f"; by {v.claim.size:g} points or more: {v.size}" if v.size and v in judged([v]) else "")
         main = leading(v)
         paper = f"{main.comparison.paper:+.2f}" if main and main.comparison.paper is not None else ""
-        lines.append((claim_name(v, group), v.claim.sentence, paper, str(main or NOT_RUN), said, str(v.n), "" if p is None else f"{p:.2g}"))
+        lines.append((claim_name(v, group), v.claim.sentence, paper, asked(main), said, str(v.n), "" if p is None else f"{p:.2g}"))
     header = ("claim", "in our words", "paper", "ours (main comparison, points)", "verdict", "seeds", "p (Holm)")
     return Sheet(header, tuple(lines), f"Claims about Table {group.table.number}", (odds(verdicts.values()),))
 
@@ -290,8 +295,8 @@ def table_html(sheet, # Sheet
     return f'{title}<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{notes}'
 
 # %% ../nbs/31_report.ipynb #2da2361d
-WHAT_TO_SEE = {"zero_shot": "Dots: one seed each. Lines: means over seeds. Open marks: the paper. Where a line lies above its left end, "
-                            "training with that ε helped abroad."}
+WHAT_TO_SEE = {"zero_shot": "Dots: one seed each. Lines: means over seeds. Open marks: the paper. Where a line lies above its left end, models "
+                            "of that ε did better abroad on average; whether by more than chance, the claims say."}
 
 def opening(group): # Group -> HTML
     "Head a section; warn of stand-in data, loudly."
@@ -330,8 +335,10 @@ def machines(groups): # list of Group -> Sheet
     "List versions, machines and commits behind the records."
     fields = {}
     for record in (r for g in groups for r in g.records):
-        for name, value in record["environment"].items():
-            fields.setdefault(name.replace("_", " "), Counter())[str(value)] += 1
+        trained = {"trained at commit": record.get("training_environment", record["environment"]).get("commit", "unknown")}
+        for name, value in {**record["environment"], **trained}.items():
+            value = str(value)[:10] if "commit" in name else str(value)
+            fields.setdefault(name if name == "pag_companion" else name.replace("_", " "), Counter())[value] += 1
     lines = tuple((name, "; ".join(f"{value} ({n} runs)" if len(found) > 1 else value for value, n in found.items()))
                   for name, found in sorted(fields.items()))
     return Sheet(("what", "value"), lines, "What it ran on")
@@ -433,6 +440,7 @@ def markdown(sheet): # Sheet -> text
 # %% ../nbs/31_report.ipynb #699669c9
 def claim_line(group, # Group
                verdict, # Verdict on its table, with runs
+               p, # by Holm's rule, or None
                several=False, # say which setup
               ): # -> tuple of text
     "Say in a line how a claim stands."
@@ -440,19 +448,23 @@ def claim_line(group, # Group
     paper = "" if found.comparison.paper is None else f"{found.comparison.paper:+.2f}"
     ends = " [{:+.2f}, {:+.2f}]".format(*found.interval) if found.interval else ""
     name = claim_name(verdict, group) + (f", {group.setup}" if several else "")
-    return (name, claim.who, claim.sentence, found.comparison.short, paper, f"{found.mean:+.2f}{ends}", verdict.outcome, str(verdict.n))
+    short = f"{found.comparison.short}: {region_text(found.comparison.region)}"
+    ours = f"{found.mean:+.2f}{ends}, n = {found.n}"
+    return (name, claim.who, claim.sentence, short, paper, ours, verdict.outcome, "" if p is None else f"{p:.2g}")
 
 def claims_status(groups, # list of promoted Groups
                  ): # -> (Sheet of the claims with runs, Sheet of the others)
     "Say for every claim of the paper how it stands."
     groups, lines, others = [g for g in groups if g.whole], [], []
     verdicts = [verdicts_of(g) for g in groups]
+    adjusted = [dict(zip(v, holm([each.p for each in v.values()]))) for v in verdicts]
     for id, claim in CLAIMS.items():
-        found = [(g, v[id]) for g, v in zip(groups, verdicts) if id in v and leading(v[id])]
+        found = [(g, v[id], p[id]) for g, v, p in zip(groups, verdicts, adjusted) if id in v and leading(v[id])]
         lines += [claim_line(*pair, several=len(groups) > 1) for pair in found]
         others += [] if found else [(id, claim.who, claim.sentence)]
     said = "; ".join(f"{letter}: {words}" for letter, words in WHO.items())
-    header = ("claim", "who", "in our words", "main comparison", "paper", "ours, points [95 %]", "verdict", "seeds")
+    header = ("claim", "who", "in our words", "main comparison and where the claim puts it", "paper", "ours, points [95 %], seeds", "verdict", "p (Holm)")
+    said += ". A verdict may rest on more comparisons than the main one (chapter 10); p (Holm) takes into account that several claims are judged"
     run = Sheet(header, tuple(lines), "", (said, odds(v for found in verdicts for v in found.values())))
     return run, Sheet(header[:3], tuple(others))
 

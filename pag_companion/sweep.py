@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'COST', 'CHILDREN', 'ENGINES', 'Experiment', 'parameter_names', 'spread', 'Run', 'plan', 'check_entry',
            'read_entries', 'read_grid', 'papermill_command', 'executed_notebook', 'run_child', 'end_children',
-           'error_line', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told', 'sweep',
-           'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
+           'error_line', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told', 'prepare',
+           'sweep', 'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
 
 # %% ../nbs/30_sweep.ipynb #9c27e257
 import argparse, ast, difflib, importlib, importlib.util, itertools, json, os, re, signal, subprocess, sys, time, tomllib
@@ -271,6 +271,13 @@ def told(run, # Run
     return f"{run.label}: {duration(seconds)}, {', '.join(sorted(shown))}"
 
 # %% ../nbs/30_sweep.ipynb #fd67b4d4
+def prepare(runs): # list of Run
+    "Fetch the data of a grid once, before any run starts."
+    first = {(run.experiment, dict(run.asked).get("dataset"), dict(run.asked).get("scale")): run for run in runs}
+    for run in first.values():
+        EXPERIMENTS[run.experiment].load().prepare(dict(run.asked))
+
+# %% ../nbs/30_sweep.ipynb #699447c2
 def sweep(runs, # list of Run
           engine="local", # key of ENGINES, or a function of (run, threads)
           jobs=None, # at once; None: 2 where there are cores for it
@@ -328,8 +335,9 @@ def main(words=None, # list of text; None: those of the command line
         if asked.dry_run:
             return dry_run(runs)
         start = time.monotonic()
+        prepare(waiting(runs))
         failed = sweep(runs, asked.engine, asked.jobs)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; what is done stays done, the same command goes on from here")

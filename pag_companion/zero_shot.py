@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'TASKS', 'SCALES', 'FIXED', 'CHOICES', 'EXPERIMENT', 'CODE_VERSION', 'COLOURS', 'Task', 'resolve',
-           'target_scores', 'watch_scores', 'row_name', 'setup_name', 'run', 'run_sheet', 'by_setup', 'promoted',
-           'cell', 'results_sheet', 'transfer_figure', 'match_sheet', 'watch_sheet', 'asked_of', 'differences',
-           'hit_pairs', 'claims_of', 'claims_sheet', 'tried_sheet']
+           'target_scores', 'watch_scores', 'row_name', 'setup_name', 'prepare', 'run', 'run_sheet', 'by_setup',
+           'promoted', 'cell', 'results_sheet', 'transfer_figure', 'match_sheet', 'watch_sheet', 'asked_of',
+           'differences', 'hit_pairs', 'claims_of', 'claims_sheet', 'tried_sheet']
 
 # %% ../nbs/10_zero_shot.ipynb #381c0d09
 import math, time
@@ -127,6 +127,13 @@ def setup_name(told): # resolved settings; -> text
     return (f"{told['scale']} · {told['source']}{part} → {told['target']} · {told['arch']} · {told['steps']:,} steps of "
             f"{told['batch_size']} · lr {told['lr']:g} · {told['precision']}{''.join(changed)}")
 
+# %% ../nbs/10_zero_shot.ipynb #73f8d306
+def prepare(settings): # as for run
+    "Fetch the data of a run."
+    told = resolve(settings)
+    for name, split, limit in ((told["source"], "train", told["limit"]), (told["source"], "test", None), (told["target"], "test", None)):
+        load(name, split, limit=limit)
+
 # %% ../nbs/10_zero_shot.ipynb #35b8a803
 def run(settings, # dict: dataset, method, attack, eps, seed, scale, and what else to overrule
        ): # -> record
@@ -244,6 +251,8 @@ def _draw_rows(axes, records, task, kind, score):
     means = [sum(values) / len(values) for values in curve.values()]
     label = {"AT": "AT, FGSM", "N": "noise", "PGD": "AT, PGD-7"}[kind]
     axes.plot(list(curve), means, "-" if kind != "PGD" else ":", color=COLOURS[kind], label=label)
+    if kind == "AT" and 0. in curve:
+        axes.plot([], [], "o", ms=3, color=COLOURS["Natural"], label="Natural")
     aside = {"AT": -.004, "N": .004, "PGD": 0.}[kind] * task.eps[-1] / .3
     for eps, values in curve.items():
         colour = COLOURS["Natural" if eps == 0 else kind]

@@ -97,6 +97,14 @@ def test_time_is_foretold_from_runs_of_the_same_kind():
         assert estimate([plan("zero_shot", {"method": "at", "attack": "pgd", "seed": 5, "eps": .0123}, "here")]) is None
 
 
+def test_data_is_fetched_once_for_a_grid():
+    module, fetched = EXPERIMENTS["zero_shot"].load(), []
+    runs = [plan("zero_shot", {"scale": scale, "seed": seed}, "here") for scale in ("smoke", "small") for seed in (0, 1)]
+    with patch.object(module, "prepare", fetched.append):
+        prepare(runs)
+    assert [asked["scale"] for asked in fetched] == ["smoke", "small"]
+
+
 def test_a_failing_run_does_not_stop_the_others():
     runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(4)], []
     record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",

@@ -28,6 +28,7 @@ def test_settings_are_checked_first():
 def test_smoke_run():
     quick = dict(dataset="mnist", method="at", eps=.1, steps=40, limit=1000, test_limit=300)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        prepare(quick)
         made = run(quick)
         assert run(quick) == made                                  # found, not run again
     assert made["row"] == "AT-0.1" and made["stand_in"] and made["settings"]["source"] == "glyphs"
