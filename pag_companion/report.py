@@ -145,7 +145,8 @@ def title_of(group): # Group -> text
 def notes_on(group): # Group -> tuple of text
     "Say what was run, on what, and how to read a cell."
     devices = sorted({r["environment"]["device"] for r in group.records})
-    data = sorted({note for r in group.records for note in r.get("notes", ()) if "stand-in" in note or "own copy" in note})
+    notes = {note.split(";")[0] for r in group.records for note in r.get("notes", ())}
+    data = sorted(note for note in notes if "stand-in" in note or "own copy" in note)
     origin = {"promoted": "committed results", "runs": "runs of this machine"}[group.origin]
     reading = "ours: mean ± sample standard deviation over seeds (number of seeds)"
     reading += "" if group.stand_in else "; difference: ours minus the paper's, which is one run a model"
@@ -277,10 +278,10 @@ CHIPS = {HELD: "held", DID_NOT_HOLD: "failed", TOO_CLOSE: "close", TOO_FEW: "", 
 
 def table_cell(label, text): # column name, text -> HTML
     "Write one cell; a verdict becomes a coloured chip."
-    outcome, mark, rest = text.partition("; size")
+    outcome, mark, rest = text.partition("; by")
     inner = html.escape(text)
     if outcome in CHIPS and label in ("verdict", "outcome"):
-        inner = f'<span class="chip {CHIPS[outcome]}">{outcome}</span>' + html.escape(f" size{rest}" if mark else "")
+        inner = f'<span class="chip {CHIPS[outcome]}">{outcome}</span>' + html.escape(f" by{rest}" if mark else "")
     return f'<td data-label="{html.escape(label)}">' + (f"<span>{inner}</span>" if text else "") + "</td>"
 
 def table_html(sheet, # Sheet

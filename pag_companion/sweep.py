@@ -286,7 +286,8 @@ def sweep(runs, # list of Run
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = 1 if engine == "inline" else jobs or min(2, cores)
     threads, todo, failed = max(1, cores // jobs), waiting(runs), 0
-    print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to do" + (f": {duration(estimate(todo, jobs))}" if todo else ""), flush=True)
+    foretold = estimate(todo, jobs) if todo else None
+    print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to do" + (f": {duration(foretold)}" if foretold else ""), flush=True)
     pool = ThreadPoolExecutor(jobs)
     try:
         started = {pool.submit(make, run, ENGINES.get(engine, engine), threads): run for run in todo}

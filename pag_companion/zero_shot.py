@@ -230,7 +230,7 @@ def transfer_figure(records, # of one setup
     for axes, score in zip(panels[0], scores):
         for kind in ("AT", "N", "PGD"):
             _draw_rows(axes, records, TASKS[dataset], kind, score)
-        if score == "target":
+        if score == "target" and not any(r["stand_in"] for r in records):
             _draw_paper(axes, TASKS[dataset])
         axes.set(xlabel="ε of the attack, σ of the noise (0: Natural)", title=f"{target.upper()}, {'resized' if score == 'target' else 'padded'}")
         axes.legend(frameon=False, fontsize=8, ncols=2)

@@ -94,6 +94,7 @@ def test_the_page_is_whole():
     both = page(real + toy)
     assert both.count("<section") == 5 and both.count('class="stand-in"') == both.count('class="warn">STAND-IN DATA') == 1 and "99.00 ± 0.00 (5)" in both
     assert both.count('<img alt="MNIST to USPS') == 2 and 'chip held">held' in both and not re.search(r'(src|href)="http', both)
+    assert table_cell("verdict", "held; by 2 points or more: held").endswith('chip held">held</span> by 2 points or more: held</span></td>')
     assert "no run on real data yet" in page(toy) and "no run on real data yet" in page([]) and "no run on real data yet" not in both
 
 
