@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'COST', 'CHILDREN', 'ENGINES', 'Experiment', 'parameter_names', 'spread', 'Run', 'plan', 'check_entry',
            'read_entries', 'read_grid', 'papermill_command', 'executed_notebook', 'run_child', 'end_children',
-           'error_line', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told', 'prepare',
-           'sweep', 'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
+           'error_line', 'lost_its_port', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told',
+           'prepare', 'sweep', 'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
 
 # %% ../nbs/30_sweep.ipynb #9c27e257
 import argparse, ast, difflib, importlib, importlib.util, itertools, json, os, re, signal, subprocess, sys, time, tomllib
@@ -199,6 +199,11 @@ def error_line(notebook, # executed, perhaps not to its end
     return lines[-1] if lines else "it ended without a word"
 
 # %% ../nbs/30_sweep.ipynb #262129e9
+def lost_its_port(log): # what papermill printed -> bool
+    "Recognise a kernel that never started because another one took its port first."
+    text = Path(log).read_text(errors="replace") if Path(log).exists() else ""
+    return "Address already in use" in text or "Kernel died before replying" in text
+
 def run_notebook(run, # Run
                  threads=1,
                 ):
@@ -206,6 +211,8 @@ def run_notebook(run, # Run
     notebook, log = executed_notebook(run), executed_notebook(run).with_name(f"{run.key}.log")
     notebook.unlink(missing_ok=True)
     status = run_child(papermill_command(run), log, threads)
+    if status and lost_its_port(log):
+        status = run_child(papermill_command(run), log, threads)
     if status:
         raise RuntimeError(f"{error_line(notebook, log)}\n    see {notebook if notebook.exists() else log}")
 

@@ -74,6 +74,18 @@ def test_the_error_of_a_notebook_is_found():
         assert error_line(notebook, log) == "ValueError: eps = 'banana' is not a number"
 
 
+def test_a_lost_port_is_tried_again():
+    def unlucky(command, log, threads):
+        tried.append(command)
+        Path(log).write_text("zmq.error.ZMQError: Address already in use" if len(tried) == 1 else "")
+        return int(len(tried) == 1)
+    tried = []
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch.dict(run_notebook.__globals__, run_child=unlucky):
+        Path(folder, "notebooks").mkdir()
+        run_notebook(plan("zero_shot", {"method": "natural"}, "here"))
+    assert len(tried) == 2
+
+
 def test_a_run_without_its_record_is_an_error():
     run = plan("zero_shot", {"method": "natural"}, "here")
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
