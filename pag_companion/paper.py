@@ -11,7 +11,7 @@ __all__ = ['TABLES', 'ABOVE', 'BELOW', 'WHO', 'KINDS', 'CLAIMS', 'AT', 'LADDER',
            'claim_numbers', 'claim_rule', 'Claim', 'register', 'claims_sheet', 'seed_interval', 'judge', 'p_value',
            'image_interval', 'combine', 'agree', 'Result', 'weigh', 'verdict_text', 'verdict_sheet', 'Verdict',
            'check_differences', 'check_names', 'by_name', 'main_alone', 'find_claim', 'verdict', 'part',
-           'expected_false_calls', 'holm', 'ledger']
+           'expected_false_calls', 'judged', 'odds', 'holm', 'ledger']
 
 # %% ../nbs/01_paper.ipynb #f6334d83
 import difflib
@@ -673,6 +673,20 @@ def expected_false_calls(n, # number of claims judged
                          level=.05): # -> number of claims
     "Say how many claims would be called without any effect."
     return n * level
+
+
+def judged(verdicts): # Verdicts -> list of those with a say
+    "Keep the verdicts that enough seeds stand behind."
+    return [v for v in verdicts if v.outcome in (HELD, DID_NOT_HOLD, TOO_CLOSE)]
+
+
+def odds(verdicts): # Verdicts -> text
+    "Say how many claims were judged, and how many would be called by chance."
+    n = len(judged(verdicts))
+    if not n:
+        return "no claim judged: a verdict needs real data and five seeds"
+    return (f"{n} claim{'s' * (n != 1)} judged; if nothing had any effect, about {expected_false_calls(n):.2f} of them "
+            "would be called by chance (5 % each)")
 
 
 def holm(p_values): # numbers in [0,1]; None where a claim was not run -> list, as long

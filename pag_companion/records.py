@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'FIELDS', 'number', 'parse_eps', 'check_settings', 'new_names', 'fingerprint', 'run_key', 'Score',
            'atomic_write', 'repo_root', 'runs_folder', 'results_folder', 'environment', 'check_record', 'write_record',
-           'read_record', 'read_records', 'select', 'by_seed', 'paired', 'promote', 'run_lock', 'progress', 'show']
+           'read_record', 'read_records', 'select', 'by_seed', 'mean_cell', 'paired', 'promote', 'run_lock', 'progress',
+           'show']
 
 # %% ../nbs/02_records.ipynb #bb064cbb
 import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, time
@@ -284,6 +285,15 @@ def by_seed(records, # records of one setup
     if len(values) < len(rows):
         raise ValueError(f"{row}: two records of one seed; keep one")
     return dict(sorted(values.items()))
+
+# %% ../nbs/02_records.ipynb #293c97f9
+def mean_cell(values): # percentages, one a seed; -> text
+    "Write mean ± sample standard deviation (number of seeds)."
+    import statistics
+    if not values:
+        return "not run"
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread} ({len(values)})"
 
 # %% ../nbs/02_records.ipynb #4e338465
 def paired(records, # records of one setup

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['ROW', 'WARNING', 'FIGURES', 'MORE', 'STYLE', 'CHIPS', 'WHAT_TO_SEE', 'READING', 'ROOM', 'NOTHING', 'MARKER', 'FILES',
-           'Group', 'shared', 'parted', 'check_weights', 'gather', 'mean_cell', 'rows_of', 'minutes', 'beside',
-           'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'judged', 'odds', 'claim_name', 'leading', 'asked',
-           'ledger_sheet', 'not_run', 'alt_text', 'picture', 'table_cell', 'table_html', 'opening', 'details',
-           'section', 'machines', 'tiles', 'page', 'build', 'candidates', 'write_figures', 'keep_weights', 'markdown',
-           'claim_line', 'claims_status', 'blocks', 'fill_text', 'fill_file', 'fill', 'read_arguments', 'promote_runs',
-           'main']
+           'Group', 'shared', 'parted', 'check_weights', 'gather', 'rows_of', 'minutes', 'beside', 'title_of',
+           'notes_on', 'others_sheet', 'verdicts_of', 'claim_name', 'leading', 'asked', 'ledger_sheet', 'not_run',
+           'alt_text', 'picture', 'table_cell', 'table_html', 'opening', 'details', 'section', 'machines', 'tiles',
+           'page', 'build', 'candidates', 'write_figures', 'keep_weights', 'markdown', 'claim_line', 'claims_status',
+           'blocks', 'fill_text', 'fill_file', 'fill', 'read_arguments', 'promote_runs', 'main']
 
 # %% ../nbs/31_report.ipynb #5b579fea
 import argparse, base64, hashlib, html, io, json, re, statistics, sys
@@ -18,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .paper import CLAIMS, DID_NOT_HOLD, HELD, NOT_RUN, SHOWN, STAND_IN, TABLES, TOO_CLOSE, TOO_FEW, WHO
-from .paper import Sheet, expected_false_calls, holm, ledger, region_text, verdict_sheet
-from .records import atomic_write, by_seed, fingerprint, promote, read_records, repo_root, results_folder, runs_folder
+from .paper import Sheet, holm, judged, odds, region_text, verdict_sheet
+from .records import atomic_write, by_seed, fingerprint, mean_cell, promote, read_records, repo_root, results_folder, runs_folder
 from .sweep import EXPERIMENTS
 
 # %% ../nbs/31_report.ipynb #7e2a1605
@@ -95,13 +94,6 @@ def gather(scale=None, # "smoke", "small", "paper"; None: all
     return sorted(new, key=lambda g: g.stand_in)
 
 # %% ../nbs/31_report.ipynb #c97a2697
-def mean_cell(values): # percentages, one a seed; -> text
-    "Write mean ± sample standard deviation (number of seeds)."
-    if not values:
-        return NOT_RUN
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread} ({len(values)})"
-
 def rows_of(group): # Group -> list of row names
     "Order a table's rows: the paper's, each followed by its twin trained with PGD, then ours."
     own, rows = {r["row"] for r in group.records}, []
@@ -167,19 +159,7 @@ def others_sheet(groups, # list of Group
 # %% ../nbs/31_report.ipynb #6db6d537
 def verdicts_of(group): # Group -> dict: claim id -> Verdict
     "Judge the claims about a group's table."
-    found = group.module.differences(list(group.records), group.dataset)
-    return ledger(found, table=group.table.number, stand_in=group.stand_in)
-
-def judged(verdicts): # Verdicts -> list of those with a say
-    "Keep the verdicts that enough seeds stand behind."
-    return [v for v in verdicts if v.outcome in (HELD, DID_NOT_HOLD, TOO_CLOSE)]
-
-def odds(verdicts): # Verdicts -> text
-    "Say how many claims were judged, and how many would be called by chance."
-    n = len(judged(list(verdicts)))
-    if not n:
-        return "no claim judged: a verdict needs real data and five seeds"
-    return f"{n} claim{'s' * (n != 1)} judged; if nothing had any effect, about {expected_false_calls(n):.2f} of them would be called by chance (5 % each)"
+    return group.module.claims_of(list(group.records), group.dataset)
 
 # %% ../nbs/31_report.ipynb #48eab9cc
 def claim_name(verdict, group): # -> text

@@ -353,4 +353,4 @@ def _train_and_keep(settings, key): # -> model
             "threads": history.threads, "final_loss": sum(history.losses[-50:]) / len(history.losses[-50:])}
     path = save_model(model, runs_folder() / "models" / key, card)
     part.unlink(missing_ok=True)
-    return _found(path, key, settings)
+    return load_model(path, pick_device(settings.get("device")))

@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['ASKED', 'TASKS', 'SCALES', 'FIXED', 'CHOICES', 'EXPERIMENT', 'CODE_VERSION', 'COLOURS', 'Task', 'resolve',
            'target_scores', 'watch_scores', 'row_name', 'setup_name', 'prepare', 'run', 'run_sheet', 'by_setup',
-           'promoted', 'cell', 'results_sheet', 'transfer_figure', 'match_sheet', 'watch_sheet', 'asked_of',
-           'differences', 'hit_pairs', 'claims_of', 'claims_sheet', 'tried_sheet']
+           'promoted', 'cell', 'table_rows', 'results_sheet', 'transfer_figure', 'match_sheet', 'watch_sheet',
+           'asked_of', 'differences', 'hit_pairs', 'claims_of', 'verdicts_sheet', 'tried_sheet']
 
 # %% ../nbs/10_zero_shot.ipynb #381c0d09
-import math, time
+import time
 from dataclasses import dataclass
 
 import torch
 
-from .paper import CLAIMS, TABLES, Sheet, expected_false_calls, holm, ledger
-from .records import SCHEMA, Score, by_seed, check_settings, environment, new_names, parse_eps, read_record, read_records
+from .paper import CLAIMS, TABLES, Sheet, holm, ledger, odds
+from .records import SCHEMA, Score, by_seed, check_settings, environment, mean_cell, new_names, parse_eps
+from .records import read_record, read_records
 from .records import run_key, run_lock, runs_folder, select, write_record
 from .data import MATCH_OPTIONS, load, match_domain
 from .models import build, weights_sha256
@@ -71,7 +72,8 @@ def resolve(asked, # dict: dataset, method, attack, eps, seed, scale; and any se
 def _check(told, named):
     "Refuse what cannot be run: numbers out of range, networks that do not exist, names that contradict the task."
     recipe_of(told)
-    build(told["arch"])
+    with torch.device("meta"):      # the name is checked, nothing is allocated or drawn
+        build(told["arch"])
     for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1), ("test_limit", 1), ("seed", 0), ("attack_steps", told["attack"] == "pgd")):
         if told[name] is not None and (not isinstance(told[name], int) or told[name] < least):
             raise ValueError(f"{name} = {told[name]!r} should be a whole number, {int(least)} or more")
@@ -142,9 +144,13 @@ def run(settings, # dict: dataset, method, attack, eps, seed, scale, and what el
     key = run_key(EXPERIMENT, told, CODE_VERSION)
     path = runs_folder() / "records" / f"{key}.json"
     with run_lock(key):
-        if not path.exists():
-            write_record(_measure(told, key))
-    record = read_record(path)
+        if path.exists():
+            return _still_true(read_record(path), told, path)
+        write_record(_measure(told, key))
+    return read_record(path)
+
+def _still_true(record, told, path): # -> the record
+    "Refuse a record whose training code or data have changed since."
     check_data(record["data"], told, path)
     if record["model"] != model_key(told):
         raise ValueError(f"{path} was made by another version of training: remove it, and run again")
@@ -194,22 +200,20 @@ def promoted(dataset="mnist"): # -> list of records, of one setup
     return next(iter(by_setup(found).values()), [])      # two, if some were trained in another precision: the larger
 
 def cell(records, row, score): # -> text
-    "Write one table cell: mean ± sample standard deviation (number of seeds)."
-    values = list(by_seed(records, row, score).values())
-    if not values:
-        return "not run"
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.2f} (1)"
-    return f"{mean:.2f} ± {math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)):.2f} ({len(values)})"
+    "Write one table cell, over the seeds of a row."
+    return mean_cell(list(by_seed(records, row, score).values()))
+
+def table_rows(records, dataset): # -> list of row names
+    "List the paper's rows, and below them those it does not have."
+    paper = TABLES[TASKS[dataset].table].rows
+    return [*paper, *sorted({r["row"] for r in records} - set(paper))]
 
 # %% ../nbs/10_zero_shot.ipynb #9d2b1b17
 def results_sheet(records, # of one setup
                   dataset="mnist",
                  ): # -> Sheet
     "Set the paper's table and ours side by side."
-    paper = TABLES[TASKS[dataset].table]
-    rows = [*paper.rows, *sorted({r["row"] for r in records} - set(paper.rows))]
+    paper, rows = TABLES[TASKS[dataset].table], table_rows(records, dataset)
     said = [[f"{paper.value(row, c):.2f}" if row in paper.rows else "" for c in ("source", "target")] for row in rows]
     ours = [[cell(records, row, score) for score in ("source", "target")] for row in rows]
     lines = tuple((row, p[0], o[0], p[1], o[1]) for row, p, o in zip(rows, said, ours))
@@ -271,8 +275,7 @@ def match_sheet(records, # of one setup
                 dataset="mnist",
                ): # -> Sheet
     "Show what each way of fitting the target does to the same weights."
-    paper = TABLES[TASKS[dataset].table].rows
-    rows = [row for row in [*paper, *sorted({r["row"] for r in records} - set(paper))] if by_seed(records, row, "target")]
+    rows = [row for row in table_rows(records, dataset) if by_seed(records, row, "target")]
     scores = ("target", "target/bicubic", "target/nearest", "target/all", "target/pad")
     lines = tuple((row, *(cell(records, row, score) for score in scores)) for row in rows)
     return Sheet(("", "resize", "bicubic", "nearest", "resize, all splits", "pad"), lines, "Accuracy on the target, %",
@@ -324,14 +327,12 @@ def claims_of(records, # of one setup
     return ledger(differences(records, dataset), table=TASKS[dataset].table, images=hit_pairs(records, dataset), stand_in=stand_in)
 
 # %% ../nbs/10_zero_shot.ipynb #246151e0
-def claims_sheet(verdicts): # dict: id -> Verdict; -> Sheet
+def verdicts_sheet(verdicts): # dict: id -> Verdict; -> Sheet
     "Lay out verdicts, with what chance alone would do to so many."
-    said = [v for v in verdicts.values() if v.outcome in ("held", "did not hold", "too close to call")]
     adjusted = dict(zip(verdicts, holm([v.p for v in verdicts.values()])))
     lines = tuple((id, v.claim.sentence, v.outcome, v.size or "", str(v.n), "" if v.p is None else f"{v.p:.3f}",
                    "" if v.p is None else f"{adjusted[id]:.3f}") for id, v in verdicts.items())
-    note = f"{len(said)} claims with a verdict; without any effect, {expected_false_calls(len(said)):.2f} would be called by chance"
-    return Sheet(("claim", "in our words", "verdict", "size", "seeds", "p", "p (Holm)"), lines, "Claims about this table", (note,))
+    return Sheet(("claim", "in our words", "verdict", "size", "seeds", "p", "p (Holm)"), lines, "Claims about this table", (odds(verdicts.values()),))
 
 # %% ../nbs/10_zero_shot.ipynb #c4d336be
 def tried_sheet(dataset="mnist"): # -> Sheet

@@ -136,6 +136,7 @@ def test_ledger():
     assert ledger({}, stand_in=True)["X2"].outcome == NOT_RUN and ledger(pool, stand_in=True)["X2"].outcome == STAND_IN
     with pytest.raises(ValueError, match="mnist target: AT-0.1 - Natural"):
         ledger({"mnist target: AT-.1 - Natural": [1.]})
+    assert len(judged(third.values())) == 2 and odds(third.values()).startswith("2 claims judged") and not judged([verdict("U1")])
     assert holm([.01, .04, None, .03]) == pytest.approx([.03, .06, None, .06]) and expected_false_calls(40) == 2
     with pytest.raises(ValueError, match="not p-values"):
         holm([.1, float("nan")])

@@ -8,8 +8,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 import pytest
-from pag_companion.paper import CLAIMS, Sheet
-from pag_companion.records import atomic_write, promote, read_records
+from pag_companion.paper import CLAIMS, Sheet, judged
+from pag_companion.records import atomic_write, mean_cell, promote, read_records
 
 def made_up(row, seed, target, setup="made-up numbers · 938 steps", scale="small", stand_in=False, source=99.):
     eps = float(row.split("-")[1].split()[0]) if "-" in row else 0.
