@@ -4,9 +4,15 @@ import pytest
 from pag_companion.training import *
 
 
+import json
 import os
 import pytest
+import random
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 import torch
 from pathlib import Path
 from unittest.mock import patch
@@ -44,6 +50,19 @@ def test_precision():
         pick_precision("fp16")
 
 
+def test_collapse_is_seen():
+    def watched(eps, steps, **told):
+        torch.manual_seed(0)
+        net = build("madry_cnn", in_channels=1, image_size=8)
+        history = train(net, digits, Recipe("at", eps, unit=1, lr=3e-3), steps=steps, batch_size=64, device="cpu", progress=False, **told)
+        return history, weights_sha256(net)
+    with pytest.warns(UserWarning, match="AT-0.3: FGSM training has collapsed by step .00"):
+        broken, _ = watched(.3, 400, watch=load("digits", "val"))
+    assert broken.collapse in (200, 300, 400) and [line[0] for line in broken.watch] == [100, 200, 300, 400]
+    sound, weights = watched(.05, 100, watch=load("digits", "val"))
+    assert sound.collapse is None and len(sound.watch) == 1 and weights == watched(.05, 100)[1]
+
+
 class Stop(Exception):
     "Stand in for a kill."
 
@@ -64,12 +83,89 @@ def test_resume_is_exact():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.pt"
         with pytest.raises(Stop):
-            trained(path, stop=221)       # two forward passes a step: killed in step 111, after the checkpoint of step 100
+            trained(path, stop=221)       # two forward passes a step: killed in step 111, after the checkpoint of step 110
         with pytest.raises(ValueError, match="eps: 0.2, now 0.1"):
             trained(path, eps=.1)
-        kept = torch.load(path, weights_only=True)
-        assert kept["step"] == 100 and len(kept["history"]["losses"]) == 100 and kept["history"]["seconds"] > 0
+        with patch.object(training, "TRAINING_VERSION", 99), pytest.raises(ValueError, match="version: 1, now 99"):
+            trained(path)
+        kept = training.read_checkpoint(path)
+        assert kept["step"] == 110 and len(kept["history"]["losses"]) == 110 and kept["history"]["seconds"] > 0
         assert trained(path) == trained()
+
+
+def test_dropout_resumes_exactly():
+    def with_dropout(checkpoint=None, stop=None):
+        torch.manual_seed(0)
+        net, passes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(.5), torch.nn.Linear(64, 10)), iter(range(10 ** 6))
+        def guard(*_):
+            if stop is not None and next(passes) >= stop:
+                raise Stop
+        net.register_forward_pre_hook(guard)
+        train(net, digits, Recipe(), steps=60, batch_size=16, device="cpu", checkpoint=checkpoint, save_every=0, progress=False)
+        return weights_sha256(net)
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(Stop):
+            with_dropout(Path(folder) / "run.pt", stop=33)
+        torch.rand(5)
+        assert with_dropout(Path(folder) / "run.pt") == with_dropout()
+    drops = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(.5), torch.nn.Linear(64, 10))
+    before = torch.get_rng_state()
+    train(drops, digits, Recipe(), steps=2, device="cpu", progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_last_good_state_is_kept():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.pt"
+        with pytest.raises(Stop):
+            trained(path, stop=101)
+        good = path.read_bytes()
+        with patch("os.fsync", side_effect=OSError(28, "No space left on device")), pytest.raises(OSError, match="step 51.*make room.*step 50"):
+            trained(path)
+        with patch.object(training, "train_step", lambda *_: torch.tensor(float("nan"))), pytest.raises(FloatingPointError, match="nan.*state is that of step 50"):
+            trained(path)
+        def poison(model, *_):
+            next(model.parameters()).data[0] = float("nan")
+            return torch.tensor(1.)
+        with patch.object(training, "train_step", poison), pytest.raises(FloatingPointError, match="weights left the numbers.*step 50"):
+            trained(path)
+        assert path.read_bytes() == good and not list(Path(folder).glob(".*.part"))
+        for damaged in (good[:-100], good[:5000] + bytes([good[5000] ^ 1]) + good[5001:], b""):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match="run.pt is damaged"):
+                trained(path)
+
+
+CHILD = "import sys, json; from pag_companion.training import train_or_load; print(train_or_load(json.loads(sys.argv[1])).card['weights'])"
+
+def child(settings, folder):
+    "Train in another process."
+    told = {**os.environ, "PAG_RUNS": str(folder), "PAG_PROGRESS": "none", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(settings)], env=told, stdout=subprocess.PIPE, text=True)
+
+def checkpoint_ages(folder):
+    "Tell checkpoints apart by the moment they were written."
+    return {p.stat().st_mtime_ns for p in Path(folder).glob("checkpoints/*.pt")}
+
+
+def test_sigkill_changes_nothing():
+    settings = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", eps=.1, unit=1, steps=150, batch_size=16, precision="float32",
+                    device="cpu", save_every=0.)
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as torn:
+        undisturbed = child(settings, whole).communicate()[0]
+        for kill in range(2):
+            before, process = checkpoint_ages(torn), child(settings, torn)
+            while process.poll() is None and checkpoint_ages(torn) <= before:
+                time.sleep(.01)
+            time.sleep(chance.uniform(0, .3))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert checkpoint_ages(torn) and not list(Path(torn).glob("models/*"))
+        first, second = child(settings, torn), child(settings, torn)     # two at once: one trains, the other waits and finds
+        found = {first.communicate()[0], second.communicate()[0]}
+        assert found == {undisturbed} and len(undisturbed) == 65
+        assert not list(Path(torn).rglob("*.part")) and not checkpoint_ages(torn)
 
 
 def test_training_refuses():
