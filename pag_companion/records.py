@@ -33,7 +33,7 @@ def number(value, # a number, or text such as "0.1" or "8/255"
 # %% ../nbs/02_records.ipynb #b62782a3
 def parse_eps(value, # radius in image units [0,1], number or text
               colour=True, # is it for a set of colour pictures?
-              norm="linf", # "linf" or "l2"
+              norm="linf", # "linf", "l2", or "sigma" for the deviation of noise
               name="eps", # what to call it in an error
              ): # -> float >= 0
     "Read a radius and refuse one that was probably meant in another unit."
@@ -45,6 +45,8 @@ def parse_eps(value, # radius in image units [0,1], number or text
         raise ValueError(f"{name} = {value!r} leaves the image range [0, 1]: {hint}")
     if norm == "linf" and colour and eps >= .25 and "/255" not in str(value):
         raise ValueError(f"{name} = {value!r} is a very large radius for colour pictures: write it as k/255 if you mean it")
+    if norm == "sigma" and (eps > 1 or str(value) == "1"):
+        raise ValueError(f"{name} = {value!r}: did you mean {value}/255? A deviation of the whole range is written 1.0")
     return eps
 
 # %% ../nbs/02_records.ipynb #ba7669c0
@@ -327,12 +329,20 @@ def promote(records, # list of records
 def run_lock(key, # the run's key
              folder=None, # None: runs/locks
             ):
-    "Hold the right to write one run; the system frees it when the process ends."
-    from filelock import FileLock
+    "Hold the right to write one run, or wait for it aloud; the system frees it when the process ends."
+    from filelock import FileLock, Timeout
     folder = Path(folder or runs_folder() / "locks")
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):
+    lock = FileLock(folder / f"{key}.lock")
+    try:
+        lock.acquire(timeout=.1)
+    except Timeout:
+        print(f"another process is at work on {key}: waiting for it", flush=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 # %% ../nbs/02_records.ipynb #4fa32147
 def progress(total, # number of steps

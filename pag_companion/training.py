@@ -39,7 +39,7 @@ class Recipe:
     weight_decay: float = 0.
 
     def __post_init__(self):
-        object.__setattr__(self, "eps", parse_eps(self.eps, colour=False))
+        object.__setattr__(self, "eps", parse_eps(self.eps, colour=False, norm="sigma" if self.method == "noise" else "linf"))
         check_recipe(self)
 
     @property

@@ -20,6 +20,10 @@ def test_numbers():
     with pytest.raises(ValueError, match="k/255"):
         parse_eps(.3)
     assert parse_eps(.3, colour=False) == .3 and parse_eps("64/255") == 64 / 255 and parse_eps(2, norm="l2") == 2
+    assert parse_eps("1.0", norm="sigma") == 1 and parse_eps(.5, norm="sigma") == .5
+    for slip in (1, "8"):
+        with pytest.raises(ValueError, match=f"did you mean {slip}/255"):
+            parse_eps(slip, norm="sigma")
 
 
 def test_settings():

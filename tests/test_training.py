@@ -24,7 +24,7 @@ digits = load("digits", "train")
 
 def test_recipe():
     assert [Recipe("at", k / 255).label for k in (.5, 1, 8)] == ["AT-0.5", "AT-1", "AT-8"]
-    assert Recipe("at", .05, unit=1).label == "AT-0.05" and Recipe("at", "8/255").label == "AT-8"
+    assert Recipe("at", .05, unit=1).label == "AT-0.05" and Recipe("noise", 1.).eps == 1 and Recipe("at", "8/255").label == "AT-8"
     for wrong, named in ((dict(method="at", eps=8), "did you mean 8/255"), (dict(method="noise", eps=-.1), "negative"), (dict(lr=0), "lr = 0"),
                          (dict(method="at", eps=.1, attack="none"), "fgsm or pgd"), (dict(method="fgsm"), "fgsm"), (dict(method="at"), "eps = 0"), (dict(eps=.1), "natural"), (dict(attack="cw"), "cw")):
         with pytest.raises(ValueError, match=named):
