@@ -337,7 +337,7 @@ def run_lock(key, # the run's key
     try:
         lock.acquire(timeout=.1)
     except Timeout:
-        print(f"another process is at work on {key}: waiting for it", flush=True)
+        print(f"another process is at work on {key}: waiting for it", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield

@@ -384,7 +384,7 @@ def channel_statistics(images): # Images; -> (mean, std), one number a channel, 
 
 # %% ../nbs/06_training.ipynb #40350dbe
 def train_or_load(settings, # dict as for model_settings; also "device", "progress" and "save_every" if given
-                  exact=False, # True: pass over weights that were stored in half precision, as records must
+                  exact=False, # True: pass over weights that were rounded for storing, as records must
                  ): # -> model in eval mode, with .card
     "Find a model by its settings, or train it."
     key, told = model_key(settings), {**settings, **model_settings(settings)}
@@ -422,7 +422,7 @@ def _train_and_keep(settings, key): # -> model
     model, part = new_model(settings, images), runs_folder() / "checkpoints" / f"{key}.pt"
     told = {name: settings[name] for name in ("steps", "batch_size", "seed", "precision")}
     told |= {name: settings[name] for name in ("device", "progress", "save_every") if name in settings}
-    watch = load(settings["source"], "val", limit=128)
+    watch = load(settings["source"], "val", limit=min(128, settings["limit"] or 128))
     history = train(model, images, recipe_of(settings), checkpoint=part, watch=watch, **told)
     card = {"key": key, "settings": model_settings(settings), "environment": environment(pick_device(settings.get("device"))), "data": {settings["source"]: images.sha256},
             "training_version": TRAINING_VERSION, "training_seconds": round(history.seconds, 1), "device": history.device,

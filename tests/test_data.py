@@ -3,9 +3,10 @@
 from pag_companion.data import *
 
 
-import tempfile
+import bz2, contextlib, gzip, hashlib, http.server, io, os, pickle, re, tarfile, tempfile, threading, time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 import numpy as np
 import pytest
 import torch
@@ -84,6 +85,229 @@ def test_keeping():
             assert torch.equal(pixels, drawn[0]) and torch.equal(y, drawn[1])
 
 
+def toy_file(data, *places, path="toy/toy.bin", part="test"):
+    return File(path, part, len(data), hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest(), places)
+
+def flip(data, at=70):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+
+BYTES = np.random.RandomState(0).bytes(3_000_000)
+
+
+def test_states():
+    with tempfile.TemporaryDirectory() as folder:
+        file, path = toy_file(BYTES, path="toy.bin"), Path(folder, "toy.bin")
+        assert state(file, folder) == "missing"
+        for data, wanted in ((BYTES[:-1], "expected 3,000,000 bytes, found 2,999,999"), (BYTES, "ok"),
+                             (flip(BYTES), "expected md5 .{32}, found .{32}$")):
+            path.write_bytes(data)
+            assert re.search(wanted, state(file, folder))
+        assert state(replace(file, md5=hashlib.md5(flip(BYTES)).hexdigest()), folder).startswith("damaged: expected sha256")
+    for name, files in FILES.items():
+        assert all(re.fullmatch(r"[0-9a-f]{32}", file.md5) and (file.urls and file.size or file.inside) for file in files)
+        assert {file.part for file in files} >= {"train", "test"} and SETS[name].train > SETS[name].test > 0
+
+
+class Mischief(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        how, wanted = self.path.split("/")[1], self.headers.get("Range")
+        self.server.asked.append(how + (f" from {wanted[6:-1]}" if wanted else ""))
+        body = {"flip": flip(self.server.body), "page": b"<html>Sorry</html>"}.get(how, self.server.body)
+        start = int(wanted[6:-1]) if wanted and how != "whole" else 0
+        self.send_response(404 if how == "none" else 206 if start else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.send(how, body[start:])
+    def send(self, how, body):
+        half = len(body) // 2
+        self.wfile.write(body[:half] if how in ("cut", "stall", "trickle") else body)
+        time.sleep(1 if how == "stall" else .2 if how == "slow" else 0)
+        for at in range(half, half + 40_000 if how == "trickle" else 0, 1000):
+            self.wfile.write(body[at:at + 1000])
+            time.sleep(.02)
+    def log_message(self, *words):
+        pass
+
+
+@contextlib.contextmanager
+def serving(body):
+    quiet = {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", "no_proxy": "*", "PAG_PROGRESS": "none"}
+    with (http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mischief) as server, mock.patch.dict(os.environ, quiet),
+          contextlib.redirect_stdout(io.StringIO())):
+        server.body, server.asked, server.daemon_threads = body, [], True
+        threading.Thread(target=server.serve_forever, args=[.02], daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", server.asked
+        server.shutdown()
+
+HASTE = Patience(timeout=.5, slowest=100_000, window=.1, rounds=2, pause=.01)
+
+
+def test_fetching():
+    half = f"from {len(BYTES) // 2}"
+    for places, asked in ((["good"], ["good"]), (["none", "page", "flip", "good"], ["none", "page", "flip", "good"]),
+                          (["cut", "good"], ["cut", f"good {half}"]), (["cut", "whole"], ["cut", f"whole {half}"]),
+                          (["stall", "good"], ["stall", f"good {half}"]), (["cut"], ["cut", f"cut {half}"])):
+        with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
+            file = toy_file(BYTES, *(f"{url}/{place}/" for place in places))
+            failed, path = fetch(file, folder, HASTE), Path(folder, "toy", "toy.bin")
+            assert requests == asked
+            if places == ["cut"]:          # never whole: what came is kept for another day, under another name
+                assert list(failed) == list(file.urls) and path.with_name("toy.bin.part").stat().st_size == 2_250_000
+                assert not path.exists()
+            else:
+                assert not failed and path.read_bytes() == BYTES and len(list(path.parent.iterdir())) == 1
+
+
+def test_trickle():
+    body = BYTES[:80_000]
+    with tempfile.TemporaryDirectory() as folder, serving(body) as (url, requests):
+        assert not fetch(toy_file(body, f"{url}/trickle/", f"{url}/good/"), folder, HASTE)
+        assert requests[0] == "trickle" and re.fullmatch(r"good from [4-7]\d{4}", requests[1])      # it was left early
+    with tempfile.TemporaryDirectory() as folder, serving(body) as (url, requests):
+        assert not fetch(toy_file(body, f"{url}/trickle/"), folder, HASTE) and requests == ["trickle"]     # or not
+
+
+def tarred(**members):
+    "Make an archive: text is a file, a tuple is a link."
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if isinstance(content, tuple):
+                info.type, info.linkname = tarfile.SYMTYPE, content[0]
+            else:
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content) if info.size else None)
+    return file.getvalue()
+
+
+def test_unpacking():
+    with tempfile.TemporaryDirectory() as outer:
+        folder = Path(outer, "root")
+        folder.mkdir()
+        archive = folder / "set.tar.gz"
+        absolute = str(Path(outer, "out"))
+        for name, content in (("../out", b"x"), (absolute, b"x"), ("set/../../out", b"x"), ("set/link", ("/tmp",))):
+            archive.write_bytes(tarred(**{"set/a": b"good", name: content}))
+            with pytest.raises(ValueError, match=f"set.tar.gz was not unpacked: its member '{name}'"):
+                unpack(archive, folder / "set")
+        whole = tarred(**{"set/a": b"good", "set/b/c": BYTES[:1000]})
+        for data, message in ((whole[:-500], "not unp"), (b"no tar", "not unp"), (tarred(other=b"x"), "no folder set")):
+            archive.write_bytes(data)
+            with pytest.raises(ValueError, match=message):
+                unpack(archive, folder / "set")
+        assert sorted(path.name for path in Path(outer).rglob("*")) == ["root", "set.tar.gz"]        # nothing was written
+        archive.write_bytes(whole)
+        unpack(archive, folder / "set")
+        assert (folder / "set" / "b" / "c").read_bytes() == BYTES[:1000] and len(list(folder.iterdir())) == 2
+
+
+def test_providing():
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
+        root, files = Path(folder, "new"), [toy_file(BYTES, f"{url}/slow/")]
+        threads = [threading.Thread(target=provide, args=("toy", files, root)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        path, = provide("toy", files, root, download=False)
+        assert requests == ["slow"] and path.read_bytes() == BYTES          # three at once, one download
+        path.write_bytes(flip(BYTES))
+        with pytest.raises(ValueError, match="damaged: expected md5.*download=False.*Get toy.bin.*slow/toy.bin and put"):
+            provide("toy", files, root, download=False)
+        assert provide("toy", files, root) == [path] and path.read_bytes() == BYTES
+        assert path.with_name("toy.bin.damaged").read_bytes() == flip(BYTES)
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match="http://127.0.0.1:9/toy.bin: .*refused"):       # nobody listens there
+            provide("toy", [toy_file(BYTES, "http://127.0.0.1:9/")], root, patience=HASTE)
+
+
+def write_set(root, name, x, y):
+    "Write pictures, N,C,H,W, as a test part in a set's own format."
+    rows = zip(y + 1, x.reshape(len(x), -1) / 127.5 - 1)
+    lines = (f"{label} " + " ".join(f"{k}:{value:.6f}" for k, value in enumerate(row, 1)) for label, row in rows)
+    files = {"usps": {"usps.t.bz2": lambda: bz2.compress("\n".join(lines).encode())},
+             "mnist": {"MNIST/raw/t10k-images-idx3-ubyte.gz": lambda: gzip.compress(idx(x[:, 0])),
+                       "MNIST/raw/t10k-labels-idx1-ubyte.gz": lambda: gzip.compress(idx(y))},
+             "svhn": {"test_32x32.mat": lambda: mat(X=x.transpose(2, 3, 1, 0), y=(y + 9)[:, None] % 10 + 1)},
+             "cifar10": {"cifar-10-python.tar.gz": lambda: tarred(**{BATCH: batch(x, y)})}}[name]
+    for path, data in files.items():
+        Path(root, path).parent.mkdir(parents=True, exist_ok=True)
+        Path(root, path).write_bytes(data())
+    return [toy_file(Path(root, path).read_bytes(), path=path, part="" if "tar" in path else "test") for path in files]
+
+
+BATCH = "cifar-10-batches-py/test_batch"
+
+def idx(x):
+    return bytes([0, 0, 8, x.ndim]) + np.array(x.shape, ">i4").tobytes() + x.astype(np.uint8).tobytes()
+
+def mat(**arrays):
+    from scipy.io import savemat
+    file = io.BytesIO()
+    savemat(file, arrays)
+    return file.getvalue()
+
+def batch(x, y):
+    return pickle.dumps({"data": x.reshape(len(x), -1), "labels": y.tolist()}, protocol=4)
+
+
+def test_reading():
+    from torchvision import datasets
+    for name, shape in (("mnist", (1, 28, 28)), ("usps", (1, 16, 16)), ("svhn", (3, 32, 32)), ("cifar10", (3, 32, 32))):
+        x, y = np.random.RandomState(1).randint(256, size=(10, *shape), dtype=np.uint8), np.arange(10)[::-1].copy()
+        with tempfile.TemporaryDirectory() as folder:
+            files, data = write_set(folder, name, x, y), batch(x, y)
+            if name == "cifar10":
+                files.append(replace(toy_file(data, path=BATCH), inside=files[0].path))
+            with mock.patch.dict(FILES, {name: files}):
+                pixels, labels = real_part(name, "test", Path(folder), download=False)
+            assert labels.tolist() == y.tolist() and (name == "usps" or (pixels.numpy() == x).all())
+            if name == "usps":
+                theirs = datasets.USPS(folder, train=False).data[:, None]
+            elif name == "svhn":
+                with mock.patch.dict(datasets.SVHN.split_list, test=["", "test_32x32.mat", files[0].md5]):
+                    theirs = datasets.SVHN(folder, "test").data
+            else:
+                theirs = x
+            assert (pixels.numpy() == theirs).all()
+
+
+def test_damaged():
+    x, y = np.random.RandomState(1).randint(256, size=(10, 3, 32, 32), dtype=np.uint8), np.arange(10)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(FILES, mnist=write_set(folder, "mnist", x, y)):
+        root = Path(folder)
+        images, labels = (root / file.path for file in FILES["mnist"])
+        whole, sound = images.read_bytes(), real_part("mnist", "test", root, download=False)[0]
+        for data in (whole[:-1], flip(whole), labels.read_bytes(), b""):
+            images.write_bytes(data)
+            with pytest.raises(ValueError, match="t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"):
+                real_part("mnist", "test", root, download=False)
+            assert images.read_bytes() == data                      # a look changes nothing
+        with serving(whole) as (url, _):
+            FILES["mnist"][0] = replace(FILES["mnist"][0], places=(f"{url}/good/",))
+            assert torch.equal(real_part("mnist", "test", root)[0], sound) and images.read_bytes() == whole
+
+
+def test_damaged_archive():
+    x, y = np.random.RandomState(1).randint(256, size=(10, 3, 32, 32), dtype=np.uint8), np.arange(10)
+    with tempfile.TemporaryDirectory() as folder:
+        root, (archive,) = Path(folder), write_set(folder, "cifar10", x, y)
+        unpacked = replace(toy_file(batch(x, y), path=BATCH), inside=archive.path)
+        with mock.patch.dict(FILES, cifar10=(archive, unpacked)), contextlib.redirect_stdout(io.StringIO()) as said:
+            sound = real_part("cifar10", "test", root, download=False)[0]
+            Path(folder, unpacked.path).write_bytes(flip(batch(x, y)))
+            assert torch.equal(real_part("cifar10", "test", root, False)[0], sound)          # unpacked anew
+            assert Path(folder, "cifar-10-batches-py.damaged").is_dir() and "kept as" in said.getvalue()
+        evil = Path(folder, "evil")
+        evil.write_bytes(pickle.dumps({"data": os.getcwd, "labels": []}))
+        with pytest.raises(pickle.UnpicklingError, match="getcwd is not read"):
+            read_cifar10(evil)
+
+
 def test_loading():
     with tempfile.TemporaryDirectory() as folder:
         for name, sizes in (("digits", [1233, 64, 500]), ("glyphs", [19_000, 1_000, 2_000])):
@@ -97,6 +321,22 @@ def test_loading():
         assert not list(Path(folder).glob("drawn/street*"))      # a part of a set is never kept as the whole
 
 
+def test_command():
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
+        file = toy_file(BYTES, f"{url}/good/")
+        with mock.patch.dict(FILES, usps=[file]), contextlib.redirect_stdout(io.StringIO()) as said:
+            assert main(["check", "usps", "--root", folder]) == 1 and main(["check", "--root", folder]) == 0
+            assert main(["fetch", "usps", "digits", "--root", folder]) == 0 == main(["check", "usps", "--root", folder])
+            Path(folder, file.path).write_bytes(flip(BYTES))
+            assert main(["check", "--root", folder]) == 1 and re.search("toy.bin +damaged: expected md5", said.getvalue())
+            assert main(["fetch", "usps", "--root", folder]) == 0 and requests == ["good", "good"]
+            np.savez(Path(folder, "svhn.npz"), **GOOD)
+            assert main(["check", "svhn", "--root", folder]) == 0 and "own copy, 40 + 7 pictures, sha256" in said.getvalue()
+        for words, message in ((["check", "cifar11"], "did you mean cifar10"), (["fetch", "usps"], "PAG_OFFLINE is set")):
+            with mock.patch.dict(os.environ, PAG_OFFLINE="1"), pytest.raises(SystemExit, match=f"error: .*{message}"):
+                main([words[0], "--root", folder, words[1]])
+
+
 def test_own_copy():
     x, y = GOOD["x_train"], GOOD["y_train"]
     with tempfile.TemporaryDirectory() as folder:
@@ -104,10 +344,13 @@ def test_own_copy():
         test, train, val = (load("mnist", split, folder, download=False) for split in ("test", "train", "val"))
         assert (test.pixels[:, 0].numpy() == x[:7]).all() and test.y.tolist() == y[:7].tolist()
         assert len(train) == 38 and len(val) == 2 and "own copy mnist.npz" in test.note and not test.stand_in
+        assert test.note.endswith("; 7 of the official 10,000 test pictures") and test.part == "7 of 10,000"
+        assert val[:1].part == "40 of 60,000" and "40 of the official 60,000 training pictures" in val.note
+        assert replace(test, note="", part="").sha256 == test.sha256
         colour = np.arange(7 * 2 * 4 * 3, dtype=np.uint8).reshape(7, 2, 4, 3)
         np.savez_compressed(Path(folder, "new.npz"), **{**GOOD, "x_test": colour, "classes": list("abcdefghij")})
         new = load("new", "test", folder, limit=5)
-        assert new.shape == (3, 2, 4) and new.classes == tuple("abcdefghij") and "first 5 of 7" in new.note
+        assert new.shape == (3, 2, 4) and new.classes == tuple("abcdefghij") and "first 5 of 7" in new.note and not new.part
         assert new.pixels[3, 2, 1, 0] == colour[3, 1, 0, 2]
 
 
@@ -139,8 +382,12 @@ def test_requests():
             with pytest.raises(ValueError, match=message):
                 load(*args, **({} if len(args) > 2 else {"root": folder}))
         for name, file in (("mnist", "t10k-images"), ("usps", "usps.t.bz2"), ("svhn", "test_32x32"), ("cifar10", "tar.gz")):
-            with pytest.raises(FileNotFoundError, match=file):
+            with pytest.raises(FileNotFoundError, match=f"{file}.*md5.*https?://.*{name}.npz.*PAG_DATA.*no download"):
                 load(name, "test", Path(folder, "empty"), download=False)
+        for switch in ("PAG_OFFLINE", "HF_HUB_OFFLINE"):
+            with mock.patch.dict(os.environ, {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", switch: "1"}):
+                with pytest.raises(FileNotFoundError, match=f"{switch} is set"):
+                    load("mnist", "test", Path(folder, "empty"))
         assert not Path(folder, "empty").exists()
 
 

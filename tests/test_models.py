@@ -3,7 +3,7 @@
 from pag_companion.models import *
 
 
-import tempfile
+import json, tempfile
 import pytest
 import torch
 from pathlib import Path
@@ -51,20 +51,90 @@ def test_build_refuses():
         build("wrn-10-1", mean=(.5, .5, .5), std=(.5, 0, .5))
 
 
+def test_rounded_rows():
+    torch.manual_seed(0)
+    for bits in (4, 8):
+        for shape in ((7, 33), (16, 3, 5, 5)):
+            weight = torch.randn(shape) * torch.logspace(-6, 3, shape[0]).view(-1, *[1] * (len(shape) - 1))
+            weight[0], weight[1, 0] = 0, 0
+            codes, scale = round_rows(weight, bits)
+            packed, columns = pack_bits(codes, bits), weight[0].numel()
+            assert torch.equal(unpack_bits(packed, bits, columns), codes) and codes.max().item() < 2 ** bits
+            assert packed.shape == (shape[0], -(-columns * bits // 8)) and packed.dtype == torch.uint8
+            error = (unround_rows(codes, scale, bits) - weight.flatten(1)).abs()
+            assert (error <= .5001 * scale).all() and not error[0].any() and error[1, 0] == 0
+            assert torch.allclose(scale.flatten() * (2 ** (bits - 1) - 1), weight.flatten(1).abs().amax(1))
+    with pytest.raises(ValueError, match="NaN"):
+        round_rows(torch.tensor([[1., float("nan")]]), 4)
+
+
 def test_weights():
     model = build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)).eval()
     x = torch.rand(2, 3, 32, 32)
     with tempfile.TemporaryDirectory() as folder:
-        path = save_model(model, Path(folder) / "wide-0.1-s0")
-        save_model(build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)), Path(folder) / "wide-0.1-s1")
+        path = save_model(model, Path(folder) / "wide-0.1-s0", {"note": "mine"})
+        save_model(build("wrn-10-1"), Path(folder) / "wide-0.1-s1")
         assert path.name == "wide-0.1-s0.safetensors" and path.with_name("wide-0.1-s0.json").exists()
-        assert torch.equal(load_model(path)(x), model(x))
-        half = save_model(model, Path(folder) / "half", half=True)
-        assert half.stat().st_size < .6 * path.stat().st_size and (load_model(half)(x) - model(x)).abs().max() < .01
-        for kept in (path, half):
-            save_model(build("wrn-10-1", mean=(.4, .5, .6), std=(.2, .3, .4)), Path(folder) / "other", half=kept == half)
-            (Path(folder) / "other.safetensors").replace(kept)
-            with pytest.raises(ValueError, match="weights of its card"):
-                load_model(kept)
-    with pytest.raises(ValueError, match="does not exist"):
-        load_model("nowhere")
+        exact, card = load_model(path), load_model(path).card
+        assert torch.equal(exact(x), model(x)) and card["note"] == "mine" and card["bits"] == {}
+        assert card["weights"] == card["weights_as_stored"] == weights_sha256(model)
+        small = save_model(model, Path(folder) / "small", stored_as="compact")
+        assert small.stat().st_size < .4 * path.stat().st_size
+        rounded, bits = load_model(small), load_model(small).card["bits"]
+        assert rounded.card["weights"] == weights_sha256(model) != rounded.card["weights_as_stored"] == weights_sha256(rounded)
+        assert set(bits.values()) == {8} and "network.conv1.weight" not in bits and not any("bn" in name for name in bits)
+        for (name, stored), tensor in zip(rounded.state_dict().items(), model.state_dict().values()):
+            assert torch.equal(stored, tensor) != (name in bits)
+            assert (stored - tensor).abs().max() <= .5001 * tensor.abs().max() / 127
+    with pytest.raises(ValueError, match="float32, compact"):
+        save_model(model, "nowhere", stored_as="float16")
+
+
+def test_madry_is_kept_in_4_bits():
+    model = build("madry_cnn", in_channels=1).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_model(model, Path(folder) / "madry", stored_as="compact")
+        rounded = load_model(path)
+        assert rounded.card["bits"] == {"network.hidden.weight": 4, "network.conv2.weight": 8, "network.fc.weight": 8}
+        assert path.stat().st_size < 1.7e6
+        assert torch.equal(rounded.network.conv1.weight, model.network.conv1.weight)
+        weight, stored = model.network.hidden.weight, rounded.network.hidden.weight
+        assert ((stored - weight).abs() <= .5001 * weight.abs().amax(1, keepdim=True) / 7).all() and len(stored[0].unique()) <= 15
+
+
+def test_damaged_weights_are_refused():
+    model = build("wrn-10-1")
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_model(model, Path(folder) / "small", stored_as="compact")
+        card, whole, told = path.with_suffix(".json"), path.read_bytes(), path.with_suffix(".json").read_text()
+        for data in (whole[:-1], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], b""):
+            path.write_bytes(data)
+            with pytest.raises(ValueError, match="small.safetensors does not hold the weights of its card"):
+                load_model(path)
+        path.write_bytes(whole)
+        for old, new, said in (("wrn-10-1", "wrn-10-2", "does not fit its card.*wrn-10-2"), ('"in_channels"', '"channels"', "does not fit its card"),
+                               ("\"stored_as\": \"compact\"", "\"stored_as\": \"4bit\"", "small.json: stored_as = '4bit'"), ('"file"', '"fil"', "lacks file"),
+                               ('"weights_as_stored": "', '"weights_as_stored": "0', "other weights than its card says"), (told, told[:-9], "is damaged"),
+                               (told, "7", "not the card")):
+            assert old in told
+            card.write_text(told.replace(old, new))
+            with pytest.raises(ValueError, match=said):
+                load_model(path)
+        card.unlink()
+        with pytest.raises(ValueError, match="small.json does not exist"):
+            load_model(path)
+
+
+def test_pretrained():
+    model = build("madry_cnn", in_channels=1, image_size=8)
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(ValueError, match="clone of the project"):
+            pretrained("digits/Natural", folder=folder)
+        save_model(model, Path(folder) / "first", {"name": "digits/Natural", "seed": 3}, stored_as="compact")
+        save_model(model, Path(folder) / "unnamed")
+        assert pretrained_names(folder) == ["digits/Natural"] and pretrained("digits/Natural", folder=folder).card["seed"] == 3
+        with pytest.raises(ValueError, match="'digits/AT-9': choose one of digits/Natural"):
+            pretrained("digits/AT-9", folder=folder)
+        save_model(model, Path(folder) / "second", {"name": "digits/Natural"})
+        with pytest.raises(ValueError, match="second.safetensors and first.safetensors are both called"):
+            pretrained_names(folder)

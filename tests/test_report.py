@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 import pytest
+import torch
 from pag_companion.paper import CLAIMS, Sheet, judged
 from pag_companion.records import atomic_write, mean_cell, promote, read_records
 
@@ -124,20 +125,43 @@ def test_promote_refuses_smoke():
 
 
 def test_weights_keep_their_card_and_their_room():
-    from pag_companion.models import build as build_model, load_model, save_model, weights_sha256
+    from pag_companion.models import build as build_model, pretrained, save_model, weights_sha256
+    torch.manual_seed(0)
+    model = build_model("madry_cnn", in_channels=1, image_size=8).eval()
+    settings = {"dataset": "digits", "source": "digits", "target": "digits", "seed": 0}
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        model = build_model("madry_cnn", in_channels=1, image_size=28)
-        record = {**made_up("AT-0.1", 0, 80.), "model": "model-mnist-at-0.1-s0-abc", "weights": weights_sha256(model)}
-        save_model(model, Path(folder) / "models" / "model-mnist-at-0.1-s0-abc.safetensors", {"key": record["model"], "settings": {"eps": .1}})
-        path = keep_weights(record, Path(folder) / "weights")
-        card = load_model(path).card
-        assert path.name == "model-mnist-at-0.1-s0-abc.safetensors" and path.stat().st_size < 7e6
-        assert card["scores"]["target"] == {"correct": 8000, "total": 10000} and card["settings"] == {"eps": .1}
-        assert card["file"] == hashlib.sha256(path.read_bytes()).hexdigest() and card["stored_as"] == "float16"
-        with pytest.raises(ValueError, match="would exceed 1 MB"):
-            keep_weights(record, Path(folder) / "weights", room=2**20)
-        with pytest.raises(ValueError, match="run it again"):
-            keep_weights({**record, "weights": "others"}, Path(folder) / "weights")
+        shelf, scores = Path(folder) / "weights", home_and_abroad(model, settings)
+        record = {**made_up("AT-0.1", 0, 80.), "model": "model-digits-at-0.1-s0-abc", "weights": weights_sha256(model), "settings": settings, "scores": scores}
+        for key in (record["model"], "another-seed"):
+            save_model(model, Path(folder) / "models" / key, {"key": key, "settings": {"eps": .1}})
+        path = keep_weights(record, shelf)
+        card = pretrained("digits/AT-0.1", folder=shelf).card
+        assert path == keep_weights(record, shelf) == shelf / "model-digits-at-0.1-s0-abc.safetensors" and path.stat().st_size < 4e5
+        assert card["scores"] == scores and card["settings"] == {"eps": .1} and card["stored_as"] == "compact" and card["row"] == "AT-0.1"
+        assert card["scores_as_stored"] == home_and_abroad(pretrained("digits/AT-0.1", folder=shelf), settings)
+        for wrong, said in (({"model": "another-seed"}, "there already, as model-digits"), ({"weights": "others"}, "run it again"),
+                            ({"scores": made_up("AT-0.1", 0, 80.)["scores"]}, "its record says 99.00 %")):
+            with pytest.raises(ValueError, match=said):
+                keep_weights({**record, **wrong}, shelf)
+        with pytest.raises(ValueError, match="would exceed 0 MB"):
+            keep_weights(record, shelf, room=2**18)
+        assert {p.name for p in shelf.iterdir()} == {path.name, f"{record['model']}.json"}
+
+
+def test_committed_weights_are_whole():
+    from pag_companion.models import kept_models, load_model, weights_sha256
+    from pag_companion.records import repo_root
+    shelf, promoted = repo_root() / "weights", {record["key"]: record for record in read_records()}
+    for path in shelf.glob("*.safetensors"):
+        model = load_model(path)
+        record = promoted[model.card["record"]]
+        assert (path.stem, model.card["weights"]) == (record["model"], record["weights"]), f"{path.name} is not the model of its record"
+        assert weights_sha256(model) == model.card["weights_as_stored"]
+        assert all(score == {name: record["scores"][which][name] for name in score} for which, score in model.card["scores"].items())
+        check_loss(record, model.card["scores_as_stored"])
+    assert len(kept_models()) == len(list(shelf.glob("*.safetensors"))) == len(list(shelf.glob("*.json")))
+    assert sum(path.stat().st_size for path in shelf.iterdir()) <= ROOM
+    assert (shelf / "README.md").read_text(encoding="utf-8") == weights_page(), "run python -m pag_companion.report fill"
 
 
 def test_filling_replaces_the_block_and_nothing_else():
@@ -164,7 +188,7 @@ def test_readme_and_tour_are_filled():
                  {"cell_type": "code", "id": "b", "metadata": {}, "source": ["'<!-- report:setup begin -->'"], "outputs": []}]
         atomic_write(root / "nbs" / "00_tour.ipynb", json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
         with patch(f"{fill.__module__}.read_records", return_value=made_up_table()):
-            assert fill(check=True, root=root) == fill(root=root) == list(FILES) and fill(root=root) == []
+            assert fill(check=True, root=root) == fill(root=root) == [*FILES, SHELF] and fill(root=root) == []
             assert "(../results/figures/" in (root / "nbs" / "00_tour.ipynb").read_text()
             atomic_write(root / "README.md", room.replace("report:claims", "claims"))
             with pytest.raises(ValueError, match="README.md: no room for claims"):

@@ -5,8 +5,10 @@ from pag_companion.zero_shot import *
 
 import os
 import tempfile
+from dataclasses import replace
 import pytest
 from unittest.mock import patch
+from pag_companion.paper import CLAIMS, TABLES
 from pag_companion.records import Score
 
 
@@ -15,14 +17,24 @@ def test_settings_are_checked_first():
                         ({"dataset": "cifar11"}, "cifar11.*mnist"), ({"eps": .1}, "natural"), ({"method": "at", "eps": 0}, "above 0"),
                         ({"scale": "large"}, "large"), ({"seed": "one"}, "whole number"), ({"steps": 1.5}, "whole number"), ({"steps": 0}, "steps = 0"),
                         ({"arch": "vgg"}, "vgg"), ({"lr": "fast"}, "lr = 'fast'"), ({"limit": 0}, "limit = 0"), ({"optimizer": "lion"}, "lion"),
-                        ({"target": "svhn"}, "contradicts"), ({"method": "at", "attack": "none"}, "fgsm or pgd")):
+                        ({"target": "svhn"}, "contradicts"), ({"dataset": "svhn", "method": "noise", "eps": 1}, "did you mean 1/255"), ({"method": "at", "attack": "none"}, "fgsm or pgd")):
         with pytest.raises(ValueError, match=named):
             resolve(slip)
+    assert resolve({"dataset": "svhn", "method": "noise", "eps": 1., "scale": "paper"})["optimizer"] == "sgd"
     told = resolve({"method": "at", "eps": "0.1", "scale": "small"})
     assert (told["eps"], told["source"], told["target"], told["steps"], told["attack_steps"]) == (.1, "mnist", "usps", 938, 0)
     assert resolve({"attack": "pgd"}) == resolve({}) and resolve({})["source"] == "glyphs" and resolve({"limit": None})["limit"] is None
-    for some in ({}, {"method": "at", "attack": "pgd", "scale": "small"}, {"method": "noise", "eps": ".3"}):
+    for some in ({}, {"method": "at", "attack": "pgd", "scale": "small"}, {"method": "noise", "eps": ".3"}, {"dataset": "svhn", "method": "at"}):
         assert resolve(resolve(some)) == resolve(some)
+
+
+def test_rows_and_setups():
+    names = [row_name(resolve({"dataset": "svhn", "method": m, "eps": e, "attack": a})) for m, e, a in
+             (("natural", "", "fgsm"), ("at", "2/255", "fgsm"), ("at", "8/255", "pgd"), ("noise", "1/255", "fgsm"), ("noise", .12, "fgsm"), ("noise", 1., "fgsm"))]
+    assert names == ["Natural", "AT-2", "AT-8 PGD", "N-1", "N-1 σ=0.12", "N-8 σ=1.0"]
+    asked = [c for claim in CLAIMS.values() for c in claim.comparisons if c.table == 2]
+    assert set(names) <= {c.a for c in asked} | {c.b for c in asked}
+    assert setup_name(resolve({"seed": 100})) == setup_name(resolve({"seed": 99})) + " · rehearsal"
 
 
 def test_smoke_run():
@@ -35,13 +47,23 @@ def test_smoke_run():
     assert {"source", "target", "target/pad", "target/bicubic", "target/nearest", "target/all", "watch/pgd"} <= set(made["scores"])
     score = Score.from_dict(made["scores"]["source"])
     assert score.total == 300 and len(score.hits) == 300 and score.value > .4     # chance is .1
+    assert 0 < made["alignment"]["alignment"]["mean"] < 1 and made["alignment"]["alignment"]["n"] == 300 and made["collapse"] is None
 
 
-def made_up(row, seed, target, setup="toy", **scores):
+def test_the_papers_network_runs():
+    tiny = dict(dataset="svhn", method="at", eps="4/255", scale="paper", steps=2, batch_size=2, limit=4, test_limit=2, precision="float32")
+    here = {"svhn": replace(TASKS["svhn"], source="street_glyphs", target="digits")}
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"), patch.dict(TASKS, here):
+        made = run(tiny)
+    assert made["settings"]["arch"] == "wrn-28-10" and made["row"] == "AT-4" and made["stand_in"] and made["scores"]["target"]["total"] == 2
+
+
+def made_up(row, seed, target, setup="toy", aligned=0., **scores):
     "A record with made-up numbers, for tests."
     told = {"target": target, "source": 99., **scores}
     return {"row": row, "setup": setup, "settings": {"seed": seed}, "stand_in": False, "seconds": 60.,
-            "scores": {name: {"correct": round(100 * value), "total": 10000} for name, value in told.items()}}
+            "scores": {name: {"correct": round(100 * value), "total": 10000} for name, value in told.items()},
+            "alignment": {"alignment": {"mean": aligned, "n": 1000}}, "watch": [], "collapse": None}
 
 
 def test_cells():
@@ -49,6 +71,23 @@ def test_cells():
     assert cell(three, "AT-0.1", "target") == "82.00 ± 2.00 (3)"
     assert cell(three[:1], "AT-0.1", "target") == "80.00 (1)" and cell(three, "Natural", "target") == "not run"
     assert list(by_setup(three + [made_up("AT-0.1", 0, 1., "other")])) == ["toy", "other"]
+
+
+def test_curves():
+    for dataset, task in TASKS.items():
+        assert {row for kind in CURVES for row in rows_of(task, kind).values()} >= set(TABLES[task.table].rows)
+        assert all(kind_of(row) == kind for kind in CURVES for row in list(rows_of(task, kind).values())[1:])
+    assert list(rows_of(TASKS["svhn"], "wide").values()) == ["Natural", "N-1 σ=0.12", "N-2 σ=0.25", "N-4 σ=0.5", "N-8 σ=1.0"]
+
+
+def test_correlations_by_hand():
+    ladder = {"Natural": (10., 50.), "AT-1": (20., 60.), "AT-2": (30., 80.), "AT-4": (40., 70.)}
+    toys = [made_up(row, seed, y, aligned=x) for row, (x, y) in ladder.items() for seed in range(5)]
+    assert all(abs(rho - .8) < 1e-9 for rho in correlations(toys)) and len(correlations(toys)) == 5       # ranks 1 2 3 4 and 1 2 4 3
+    assert all(abs(rho - .5) < 1e-9 for rho in correlations(toys, AT_ONLY))
+    more = toys + [made_up("N-1", 0, 90., aligned=0.)]                    # one seed only: takes no part
+    assert correlations(more) == correlations(toys) and ranked(more)[0] == ["AT-1", "AT-2", "AT-4", "Natural"]
+    assert correlations(toys[:5]) == [] and ranked([r for r in toys if r["settings"]["seed"] < 2])[1] == [0, 1]
 
 
 def test_verdicts_from_records():
