@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from .data import to_float
 from .models import full_precision
 from .attacks import check_images, untouched
 
@@ -53,7 +54,10 @@ def high_frequency_share(g, # gradients, N,C,H,W
 def class_means(images, # Images
                ): # -> mean picture of each class, K,C,H,W
     "Average the pictures of each class."
-    return torch.stack([images.x[images.y == k].mean(0) for k in range(len(images.classes))])
+    empty = [name for k, name in enumerate(images.classes) if not (images.y == k).any()]
+    if empty:
+        raise ValueError(f"{images.name} {images.split} has no picture of class {empty[0]!r}: the mean of a class needs at least one")
+    return torch.stack([to_float(images.pixels[images.y == k]).mean(0) for k in range(len(images.classes))])
 
 def towards_class(model, x, # images, N,C,H,W
                   y, # their labels, N
@@ -77,6 +81,8 @@ def bootstrap(values, # N
              ): # -> Measure
     "Average, and say how sure the average is over pictures."
     values = values.double().cpu()
+    if not torch.isfinite(values).all():
+        raise ValueError("a measure is no number: look at the model's weights")
     rows = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(0))
     low, high = values[rows].mean(1).quantile(torch.tensor([.025, .975], dtype=torch.double)).tolist()
     return Measure(values.mean().item(), low, high, len(values))

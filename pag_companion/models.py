@@ -255,10 +255,14 @@ def save_model(model, # made by build
         raise ValueError(f"stored_as = {stored_as!r} is not known: choose one of {', '.join(STORED_AS)}")
     path, card_path = weight_files(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    wrong = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise ValueError(f"{path.name} is not saved: {wrong[0]} holds NaN or infinity")
     tensors, bits = compacted(state) if stored_as == "compact" else (state, {})
     data = save(tensors)
     told = {**(card or {}), "build": model.config, "stored_as": stored_as, "bits": bits, "file": hashlib.sha256(data).hexdigest(),
             "weights": _sha256_of(state), "weights_as_stored": _sha256_of(expanded(tensors, bits, state))}
+    path.unlink(missing_ok=True)
     atomic_write(card_path, json.dumps(told, indent=1, sort_keys=True) + "\n")
     return atomic_write(path, data)
 
@@ -290,7 +294,7 @@ def load_model(path, # .safetensors file with its card beside it
     path, card = weight_files(path)[0], read_card(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != card["file"]:
-        raise ValueError(f"{path} does not hold the weights of its card: it was damaged or exchanged; fetch or train it again")
+        raise ValueError(f"{path} does not hold the weights of its card: it was damaged or exchanged; remove it, and fetch or train it again")
     try:
         model = build(**card["build"])
         model.load_state_dict(expanded(load(data), card.get("bits", {}), model.state_dict()))

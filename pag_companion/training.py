@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHOICES', 'COLLAPSE', 'TRAINING_VERSION', 'MODEL_SETTINGS', 'Recipe', 'check_recipe', 'shown', 'learning_rate',
            'random_for', 'epoch_order', 'batch_rows', 'pick_device', 'pick_precision', 'train_step', 'make_optimizer',
-           'History', 'check_training', 'withstood', 'watch_training', 'save_checkpoint', 'last_good',
+           'History', 'check_training', 'withstood', 'watch_training', 'save_checkpoint', 'last_good', 'check_finite',
            'read_checkpoint', 'random_states', 'resume', 'only_writer', 'train', 'model_key', 'model_settings',
-           'recipe_of', 'new_model', 'channel_statistics', 'train_or_load', 'check_data']
+           'recipe_of', 'new_model', 'channel_statistics', 'train_or_load', 'same_data', 'check_data']
 
 # %% ../nbs/06_training.ipynb #72b5353b
 import hashlib, io, json, math, time, warnings
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .records import atomic_write, environment, fingerprint, parse_eps, progress, repo_root, run_key, run_lock, runs_folder
 from .data import load, to_float
-from .models import FirstConv, build, full_precision, load_model, save_model, weight_files
+from .models import FirstConv, Model, build, full_precision, load_model, read_card, save_model, weight_files
 from .attacks import Linf, fgsm, gaussian_noise, pgd, untouched
 
 # %% ../nbs/06_training.ipynb #f98c4d86
@@ -75,7 +75,7 @@ def shown(model, # nn.Module in training mode
     if recipe.method == "natural":
         return x
     if recipe.method == "noise":
-        return gaussian_noise(x, recipe.eps, generator=generator)
+        return gaussian_noise(x, recipe.eps, generator=generator, check=False)
     told = dict(generator=generator, mode="train", check=False)
     if recipe.attack == "fgsm":
         return fgsm(model, x, y, Linf(recipe.eps), random_start=True, **told)
@@ -168,16 +168,16 @@ class History:
 
     @property
     def collapse(self):
-        "Give the first watched step at which FGSM training had collapsed; None if it never had."
+        "Give the first watched step at which training had collapsed; None if it never had."
         return next((step for step, fgsm, pgd in self.watch if fgsm - pgd > COLLAPSE), None)
 
-def check_training(model, images, steps, batch_size):
+def check_training(model, images, steps, batch_size): # as for train; -> None, or ValueError
     "Refuse what cannot be trained on."
     if not all(isinstance(v, int) and v >= 1 for v in (steps, batch_size)):
         raise ValueError(f"steps = {steps}, batch_size = {batch_size}: both must be whole numbers, 1 or more")
     if batch_size > len(images):
         raise ValueError(f"batch_size = {batch_size} is more than the {len(images)} images: use a smaller one")
-    built = getattr(model, "config", {})
+    built = model.config if isinstance(model, Model) else {}
     if int(images.y.max()) >= built.get("num_classes", math.inf):
         raise ValueError(f"label {int(images.y.max())} is out of range for a model of {built['num_classes']} classes")
     if images.shape[0] != built.get("in_channels", images.shape[0]):
@@ -195,23 +195,22 @@ def withstood(model, x, y, ball, steps, generator): # -> share of the pictures s
             return (model(seen).argmax(1) == y).float().mean().item()
 
 # %% ../nbs/06_training.ipynb #e72f80a5
-def watch_training(model, held_out, recipe, step, seed, history): # held_out: x, y on the model's device
+def watch_training(model, held_out, recipe, step, seed, history): # held_out: x, y on the model's device; step from 0
     "Note how one-step and ten-step attacks fare; warn when they part for the first time."
     before, ball = history.collapse, Linf(recipe.eps)
     shares = [withstood(model, *held_out, ball, steps, random_for("watch", seed, step, device=held_out[0].device)) for steps in (1, 10)]
     history.watch.append([step + 1, *shares])
     if before is None and history.collapse is not None:
-        warnings.warn(f"{recipe.label}: FGSM training has collapsed by step {step + 1} ({100 * shares[0]:.0f} % of held-out pictures withstand "
-                      f"FGSM, {100 * shares[1]:.0f} % PGD-10); it goes on, and the record says so. PGD training (attack = \"pgd\") does not collapse")
+        warnings.warn(f"{recipe.label}: training has collapsed by step {step + 1} ({100 * shares[0]:.0f} % of held-out pictures withstand "
+                      f"FGSM, {100 * shares[1]:.0f} % PGD-10); it goes on, and the record says so. attack = \"pgd\" is slower and steadier")
 
 # %% ../nbs/06_training.ipynb #0bbcd979
-def save_checkpoint(path, told, step, model, optimizer, history):
-    "Write a checkpoint, whole or not at all; refuse weights that are no numbers."
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
-        raise FloatingPointError(f"the weights left the numbers at step {step}: lower lr; {last_good(path)}")
+def save_checkpoint(path, told, # file; dict of the settings it belongs to
+                    step, model, optimizer, history): # steps taken
+    "Write a checkpoint, whole or not at all; OSError where there is no room."
     buffer = io.BytesIO()
     torch.save({"told": told, "step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                "history": asdict(history), "random": random_states()}, buffer)
+                "history": asdict(history), "random": random_states(told["device"])}, buffer)
     data = buffer.getvalue()
     try:
         atomic_write(path, hashlib.sha256(data).digest() + data)
@@ -222,7 +221,15 @@ def last_good(path): # of the checkpoint, or None -> text
     "Say what a stopped run can be taken up from."
     if path is None or not Path(path).exists():
         return "there is no checkpoint yet"
-    return f"the last good state is that of step {read_checkpoint(path)['step']}, in {path}"
+    try:
+        return f"the last good state is that of step {read_checkpoint(path)['step']}, in {path}"
+    except (ValueError, OSError):
+        return f"the checkpoint {path} cannot be read"
+
+def check_finite(model, step, checkpoint): # step: steps taken; checkpoint: file or None
+    "Stop before weights that are no numbers are kept; FloatingPointError."
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+        raise FloatingPointError(f"the weights left the numbers by step {step}: start anew with a lower lr; {last_good(checkpoint)}")
 
 # %% ../nbs/06_training.ipynb #9d5de016
 def read_checkpoint(path): # -> dict
@@ -232,12 +239,12 @@ def read_checkpoint(path): # -> dict
         raise ValueError(f"{path} is damaged (its content does not have its hash): remove it, and the run starts anew")
     return torch.load(io.BytesIO(data[32:]), map_location="cpu", weights_only=True)
 
-def random_states(): # -> dict of uint8 tensors
+def random_states(device): # name of the device trained on; -> dict of uint8 tensors
     "Note where torch's own random numbers stand, for networks that draw some, as dropout does."
-    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if device == "cuda" else {})
 
 # %% ../nbs/06_training.ipynb #628a250e
-def resume(path, told, model, optimizer): # -> (next step, History)
+def resume(path, told, model, optimizer): # file or None, settings; -> (next step, History)
     "Take up a checkpoint, or start at step 0 where there is none."
     if path is None or not Path(path).exists():
         return 0, History(threads=torch.get_num_threads())
@@ -248,7 +255,7 @@ def resume(path, told, model, optimizer): # -> (next step, History)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"]["cpu"])
-    if "cuda" in state["random"] and torch.cuda.is_initialized():
+    if "cuda" in state["random"]:
         torch.cuda.set_rng_state(state["random"]["cuda"])
     torch.set_num_threads(state["history"]["threads"])
     return state["step"], History(**state["history"])
@@ -278,19 +285,19 @@ def train(model, # from build, or any nn.Module from images in [0,1] to logits
           precision="auto", # "auto", "bf16" or "float32"
           checkpoint=None, # file to resume from and to write; None: none
           save_every=30, # seconds between checkpoints, about
-          watch=None, # held-out Images to watch FGSM training on; None: do not
+          watch=None, # held-out Images to watch adversarial training on; None: do not
           progress=True, # show it
          ): # -> History; the model is trained in place and left in eval mode
-    "Train a model by a recipe (section 2)."
+    "Train a model by a recipe (section 2); ValueError before, FloatingPointError or OSError on the way, naming the last good state."
     check_training(model, images, steps, batch_size)
     device, precision = pick_device(device), _precision_for(model, precision, device)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer, threads = make_optimizer(model, recipe), torch.get_num_threads()
-    told = {**asdict(recipe), "build": json.dumps(getattr(model, "config", str(model))), "steps": steps, "batch_size": batch_size,
-            "seed": seed, "precision": precision, "images": images.sha256, "version": TRAINING_VERSION}
-    watch = watch if recipe.method == "at" and recipe.attack == "fgsm" else None
-    with only_writer(checkpoint), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    told = {**asdict(recipe), "build": json.dumps(model.config) if isinstance(model, Model) else str(model), "steps": steps, "batch_size": batch_size,
+            "seed": seed, "precision": precision, "images": images.sha256, "version": TRAINING_VERSION, "device": device.type, "torch": str(torch.__version__)}
+    watch = watch if recipe.method == "at" else None
+    with only_writer(checkpoint), torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
+        _start_from(seed, device)
         first, history = resume(checkpoint, told, model, optimizer)
         history.precision, history.device = precision, device.type
         try:
@@ -299,6 +306,13 @@ def train(model, # from build, or any nn.Module from images in [0,1] to logits
             torch.set_num_threads(threads)
             model.eval()
     return history
+
+# %% ../nbs/06_training.ipynb #2ae1168f
+def _start_from(seed, device):
+    "Seed torch's own random numbers, on the device in use."
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 # %% ../nbs/06_training.ipynb #934befd5
 def _precision_for(model, precision, device): # -> "bf16" or "float32"
@@ -312,7 +326,7 @@ TRAINING_VERSION = 1    # raised by hand when the arithmetic of training changes
 def _loop(model, optimizer, images, recipe, told, first, history, device, checkpoint, save_every, watch, show):
     "Run the steps from first on, writing checkpoints."
     steps, seed, start, earlier = told["steps"], told["seed"], time.monotonic(), history.seconds
-    pixels, labels, losses, saved = images.pixels.to(device), images.y.to(device), [], start
+    pixels, labels, losses, saved, pause = images.pixels.to(device), images.y.to(device), [], start, save_every
     held_out = watch and (watch.x.to(device), watch.y.to(device))
     for step in progress(steps, recipe.label, show, first):
         rows = batch_rows(step, len(images), told["batch_size"], seed).to(device)
@@ -320,7 +334,7 @@ def _loop(model, optimizer, images, recipe, told, first, history, device, checkp
         optimizer.param_groups[0]["lr"] = learning_rate(step, steps, recipe)
         noise = random_for("noise", seed, step, device=device)
         losses.append(train_step(model, optimizer, x, labels[rows], recipe, noise, told["precision"]))
-        hundredth, due = step % 100 == 99 or step == steps - 1, checkpoint and time.monotonic() - saved > save_every
+        hundredth, due = step % 100 == 99 or step == steps - 1, checkpoint and time.monotonic() - saved > pause
         if hundredth or due:
             history.losses += _finite(losses, step, checkpoint)
             losses = []
@@ -328,14 +342,19 @@ def _loop(model, optimizer, images, recipe, told, first, history, device, checkp
             watch_training(model, held_out, recipe, step, seed, history)
         history.seconds = earlier + time.monotonic() - start
         if due:
+            began = time.monotonic()
+            check_finite(model, step + 1, checkpoint)
             save_checkpoint(checkpoint, told, step + 1, model, optimizer, history)
             saved = time.monotonic()
+            pause = save_every and max(save_every, 20 * (saved - began))
+    check_finite(model, steps, checkpoint)
 
 def _finite(losses, step, checkpoint):
     "Turn losses into numbers; stop if one is none."
     values = torch.stack(losses).tolist()
-    if not all(map(math.isfinite, values)):
-        raise FloatingPointError(f"the loss became {values[-1]} within the {len(values)} steps before step {step + 1}: lower lr; {last_good(checkpoint)}")
+    wrong = next((n for n, value in enumerate(values) if not math.isfinite(value)), None)
+    if wrong is not None:
+        raise FloatingPointError(f"the loss became {values[wrong]} in step {step + 2 - len(values) + wrong}: start anew with a lower lr; {last_good(checkpoint)}")
     return values
 
 # %% ../nbs/06_training.ipynb #0bd22be2
@@ -357,6 +376,9 @@ def model_settings(settings, # dict: source, arch, steps, and what else differs 
     if missing:
         raise ValueError(f"the settings lack {', '.join(missing)}: a model is made by {', '.join(MODEL_SETTINGS)}")
     told = {name: {**defaults, **settings}[name] for name in MODEL_SETTINGS}
+    told["attack"] = told["attack"] if told["method"] == "at" else "none"
+    told["attack_steps"] = told["attack_steps"] if told["attack"] == "pgd" else 0
+    told |= {name: float(told[name]) for name in ("lr", "warmup", "weight_decay")} | {"eps": recipe_of(told).eps}
     return {**told, "precision": pick_precision(told["precision"], settings.get("device"))}
 
 def recipe_of(settings): # dict with MODEL_SETTINGS; -> Recipe
@@ -373,7 +395,7 @@ def new_model(settings, # dict with MODEL_SETTINGS
     if channels == 3:
         mean, std = ([round(float(v), 4) for v in stat] for stat in channel_statistics(images))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings["seed"])
+        torch.default_generator.manual_seed(settings["seed"])
         return build(settings["arch"], len(images.classes), channels, mean, std, size)
 
 # %% ../nbs/06_training.ipynb #dabb99e1
@@ -388,13 +410,14 @@ def train_or_load(settings, # dict as for model_settings; also "device", "progre
                  ): # -> model in eval mode, with .card
     "Find a model by its settings, or train it."
     key, told = model_key(settings), {**settings, **model_settings(settings)}
+    path = runs_folder() / "models" / key
     with run_lock(key):
-        for path in (runs_folder() / "models" / key, repo_root() / "weights" / key):
-            if weight_files(path)[0].exists():
-                model = _found(path, key, told)
-                if not exact or model.card["stored_as"] == "float32":
-                    return model
-        return _train_and_keep(told, key)
+        for part in path.parent.glob(f".{key}.*.part"):     # begun by a process that was killed
+            part.unlink(missing_ok=True)
+        if weight_files(path)[0].exists():
+            return _found(path, key, told)
+        kept = None if exact else _kept(told)
+        return kept or _train_and_keep(told, key)
 
 # %% ../nbs/06_training.ipynb #26ec3fe3
 def _found(path, key, settings): # -> model
@@ -405,15 +428,29 @@ def _found(path, key, settings): # -> model
     check_data(model.card["data"], settings, path)
     return model
 
-def check_data(made_from, # dict: name of a set -> sha256
-               settings, # dict with source and limit
+def same_data(made_from, # dict: name of a set -> sha256
+              settings, # dict with source and limit
+             ): # -> bool
+    "Tell whether something was made from the training data that are here."
+    return made_from[settings["source"]] == load(settings["source"], "train", limit=settings["limit"]).sha256
+
+def check_data(made_from, settings, # as for same_data
                place, # for the error
               ):
     "Refuse a model or record that was made from other data than those here."
-    images = load(settings["source"], "train", limit=settings["limit"])
-    if made_from[settings["source"]] != images.sha256:
+    if not same_data(made_from, settings):
+        images = load(settings["source"], "train", limit=settings["limit"])
         raise ValueError(f"{place} was made from other data under the name {settings['source']!r} than those here ({images.note or images}): "
                          "remove it, or name another folder in PAG_RUNS")
+
+# %% ../nbs/06_training.ipynb #376f9eff
+def _kept(settings): # -> model, or None
+    "Look for a model among those that come with the project."
+    for precision in ("bf16", "float32"):
+        path = repo_root() / "weights" / model_key({**settings, "precision": precision})
+        if weight_files(path)[0].exists() and same_data(read_card(path)["data"], settings):
+            return load_model(path, pick_device(settings.get("device")))
+    return None
 
 # %% ../nbs/06_training.ipynb #20544cd6
 def _train_and_keep(settings, key): # -> model

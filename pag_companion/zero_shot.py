@@ -345,17 +345,19 @@ def match_sheet(records, # of one setup
 # %% ../nbs/10_zero_shot.ipynb #f4cef59e
 def collapses(records, row): # of one setup -> text
     "Say how many models of a row collapsed, and when."
-    told = [r["collapse"] for r in records if r["row"] == row and r["collapse"] != "not watched"]
+    told = [r["collapse"] for r in records if r["row"] == row and r["watch"] not in ("not watched", [])]
     if not told:
         return "not watched"
     steps = [step for step in told if step is not None]
     when = f", first seen at step {min(steps)}" + (f" to {max(steps)}" if max(steps) > min(steps) else "") if steps else ""
     return f"{len(steps)} of {len(told)}{when}"
 
-def watch_sheet(records): # of one setup; -> Sheet
+def watch_sheet(records, # of one setup
+                dataset="mnist",
+               ): # -> Sheet
     "Show whether one-step training withstands ten steps, and when it ceased to."
-    rows = sorted({r["row"] for r in records if "watch/pgd" in r["scores"]})
-    lines = tuple((row, cell(records, row, "watch/fgsm"), cell(records, row, "watch/pgd"), "" if row.endswith("PGD") else collapses(records, row)) for row in rows)
+    rows = [row for row in table_rows(records, dataset) if by_seed(records, row, "watch/pgd")]
+    lines = tuple((row, cell(records, row, "watch/fgsm"), cell(records, row, "watch/pgd"), collapses(records, row)) for row in rows)
     return Sheet(("", "under FGSM", "under PGD-10", "collapsed in training"), lines, "Accuracy at the training radius, % of 500 validation pictures",
                  (records[0]["setup"] if records else "not run",))
 

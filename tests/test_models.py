@@ -88,6 +88,9 @@ def test_weights():
             assert (stored - tensor).abs().max() <= .5001 * tensor.abs().max() / 127
     with pytest.raises(ValueError, match="float32, compact"):
         save_model(model, "nowhere", stored_as="float16")
+    torch.nn.init.constant_(model.network.fc.bias, float("nan"))
+    with pytest.raises(ValueError, match="fc.bias holds NaN"):
+        save_model(model, "nowhere")
 
 
 def test_madry_is_kept_in_4_bits():

@@ -22,15 +22,16 @@ def papermill(folder, *parameters):
     return done.returncode, done.stdout + done.stderr, records
 
 
-@pytest.mark.parametrize("parameter, said", [(("epss", "0.1"), "did you mean 'eps'"), (("eps", "banana"), "'banana' is not a number")])
-def test_mistakes_stop_before_any_work(tmp_path, parameter, said):
-    status, printed, records = papermill(tmp_path, ("scale", "smoke"), parameter)
+@pytest.mark.parametrize("parameters, said", [((("epss", "0.1"),), "did you mean 'eps'"), ((("dataset", "svhn"), ("method", "noise"), ("eps", "1")), "did you mean 1/255")])
+def test_mistakes_stop_before_any_work(tmp_path, parameters, said):
+    status, printed, records = papermill(tmp_path, ("scale", "smoke"), *parameters)
     assert status and said in printed and not records
     assert not (tmp_path / "models").exists() and not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.slow
-def test_parameters_reach_the_run(tmp_path):
-    status, printed, (record,) = papermill(tmp_path, ("method", "noise"), ("eps", "0.3"), ("seed", "4"))
-    asked = {name: record["settings"][name] for name in ("method", "eps", "seed", "scale")}
-    assert status == 0 and asked == {"method": "noise", "eps": 0.3, "seed": 4, "scale": "smoke"}
+@pytest.mark.parametrize("asked, row", [(dict(dataset="mnist", eps=.3), "N-0.3"), (dict(dataset="svhn", eps=1.), "N-8 σ=1.0")])
+def test_parameters_reach_the_run(tmp_path, asked, row):
+    asked = {"method": "noise", "seed": 4, **asked}
+    status, printed, (record,) = papermill(tmp_path, *((name, str(value)) for name, value in asked.items()))
+    assert status == 0 and asked.items() <= record["settings"].items() and record["row"] == row and record["settings"]["scale"] == "smoke"

@@ -171,7 +171,8 @@ def test_filling_replaces_the_block_and_nothing_else():
     assert once == fill_text(once, made, "README.md") and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model |")
     assert "old" not in once and "\nkept <!--" in once and "| Natural | 99.17 | 99.00 ± 0.00 (5) | -0.17 |" in once
     assert "| U1 | S |" in made["claims"].split("<details>")[0] and "| R1 | S |" in made["claims"].split("<details>")[1]
-    assert "made-up numbers · 938 steps: 20 runs" in once and made["figure"].endswith("(results/figures/transfer-mnist.png)")
+    assert "made-up numbers · 938 steps: 20 runs" in once and made["figure3"].endswith("(results/figures/transfer-mnist.png)")
+    assert made["table2"] == made["alignment"] == NOTHING
     for wrong, said in ((text.replace("setup end", "setup begin"), "partner"), (text.replace("table3", "tabel3"), "'tabel3'"),
                         (text[:60], "README.md: the marker")):
         with pytest.raises(ValueError, match=said):

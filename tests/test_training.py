@@ -17,8 +17,7 @@ import torch
 from pathlib import Path
 from unittest.mock import patch
 from pag_companion.data import load
-from pag_companion import training
-from pag_companion.models import build, weights_sha256
+from pag_companion.models import build, save_model, weights_sha256
 digits = load("digits", "train")
 
 
@@ -51,16 +50,17 @@ def test_precision():
 
 
 def test_collapse_is_seen():
-    def watched(eps, steps, **told):
+    def watched(eps, steps, arch="madry_cnn", **told):
         torch.manual_seed(0)
-        net = build("madry_cnn", in_channels=1, image_size=8)
-        history = train(net, digits, Recipe("at", eps, unit=1, lr=3e-3), steps=steps, batch_size=64, device="cpu", progress=False, **told)
+        net, recipe = build(arch, in_channels=1, image_size=8), Recipe("at", eps, unit=1, lr=3e-3)
+        history = train(net, digits, recipe, steps=steps, batch_size=64, device="cpu", precision="float32", progress=False, **told)
         return history, weights_sha256(net)
-    with pytest.warns(UserWarning, match="AT-0.3: FGSM training has collapsed by step .00"):
+    with pytest.warns(UserWarning, match="AT-0.3: training has collapsed by step .00"):
         broken, _ = watched(.3, 400, watch=load("digits", "val"))
-    assert broken.collapse in (200, 300, 400) and [line[0] for line in broken.watch] == [100, 200, 300, 400]
-    sound, weights = watched(.05, 100, watch=load("digits", "val"))
-    assert sound.collapse is None and len(sound.watch) == 1 and weights == watched(.05, 100)[1]
+    assert broken.collapse is not None and [line[0] for line in broken.watch] == [100, 200, 300, 400]
+    assert watched(.05, 100, watch=load("digits", "val"))[0].collapse is None
+    history, weights = watched(.05, 30, "wrn-10-1", watch=load("digits", "val"))       # with BatchNorm's statistics
+    assert len(history.watch) == 1 and weights == watched(.05, 30, "wrn-10-1")[1]
 
 
 class Stop(Exception):
@@ -74,8 +74,8 @@ def trained(checkpoint=None, stop=None, eps=.2):
         if stop is not None and next(passes) >= stop:
             raise Stop
     net.register_forward_pre_hook(guard)
-    train(net, digits, Recipe("at", eps, unit=1), steps=120, batch_size=16, device="cpu", checkpoint=checkpoint, save_every=0,
-          progress=False)
+    train(net, digits, Recipe("at", eps, unit=1), steps=120, batch_size=16, device="cpu", precision="float32", checkpoint=checkpoint,
+          save_every=0, progress=False)
     return weights_sha256(net)
 
 
@@ -86,9 +86,12 @@ def test_resume_is_exact():
             trained(path, stop=221)       # two forward passes a step: killed in step 111, after the checkpoint of step 110
         with pytest.raises(ValueError, match="eps: 0.2, now 0.1"):
             trained(path, eps=.1)
-        with patch.object(training, "TRAINING_VERSION", 99), pytest.raises(ValueError, match="version: 1, now 99"):
+        with patch(f"{train.__module__}.TRAINING_VERSION", 99), pytest.raises(ValueError, match="version: 1, now 99"):
             trained(path)
-        kept = training.read_checkpoint(path)
+        with pytest.raises(ValueError, match="build: .*madry_cnn.*now 'Sequential"):
+            other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+            train(other, digits, Recipe("at", .2, unit=1), steps=120, batch_size=16, device="cpu", precision="float32", checkpoint=path)
+        kept = read_checkpoint(path)
         assert kept["step"] == 110 and len(kept["history"]["losses"]) == 110 and kept["history"]["seconds"] > 0
         assert trained(path) == trained()
 
@@ -122,13 +125,15 @@ def test_last_good_state_is_kept():
         good = path.read_bytes()
         with patch("os.fsync", side_effect=OSError(28, "No space left on device")), pytest.raises(OSError, match="step 51.*make room.*step 50"):
             trained(path)
-        with patch.object(training, "train_step", lambda *_: torch.tensor(float("nan"))), pytest.raises(FloatingPointError, match="nan.*state is that of step 50"):
+        with patch(f"{train.__module__}.train_step", lambda *_: torch.tensor(float("nan"))), pytest.raises(FloatingPointError, match="nan in step 51.*state is that of step 50"):
             trained(path)
         def poison(model, *_):
             next(model.parameters()).data[0] = float("nan")
             return torch.tensor(1.)
-        with patch.object(training, "train_step", poison), pytest.raises(FloatingPointError, match="weights left the numbers.*step 50"):
+        with patch(f"{train.__module__}.train_step", poison), pytest.raises(FloatingPointError, match="weights left the numbers.*step 50"):
             trained(path)
+        with patch(f"{train.__module__}.train_step", poison), pytest.raises(FloatingPointError, match="weights left the numbers by step 1: .*no checkpoint"):
+            train(build("madry_cnn", in_channels=1, image_size=8), digits, Recipe(), steps=1, device="cpu", progress=False)
         assert path.read_bytes() == good and not list(Path(folder).glob(".*.part"))
         for damaged in (good[:-100], good[:5000] + bytes([good[5000] ^ 1]) + good[5001:], b""):
             path.write_bytes(damaged)
@@ -141,7 +146,7 @@ CHILD = "import sys, json; from pag_companion.training import train_or_load; pri
 def child(settings, folder):
     "Train in another process."
     told = {**os.environ, "PAG_RUNS": str(folder), "PAG_PROGRESS": "none", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(settings)], env=told, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(settings)], env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 def checkpoint_ages(folder):
     "Tell checkpoints apart by the moment they were written."
@@ -149,16 +154,17 @@ def checkpoint_ages(folder):
 
 
 def test_sigkill_changes_nothing():
-    settings = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", eps=.1, unit=1, steps=150, batch_size=16, precision="float32",
+    settings = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", eps=.1, unit=1, steps=300, batch_size=16, precision="float32",
                     device="cpu", save_every=0.)
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as torn:
         undisturbed = child(settings, whole).communicate()[0]
-        for kill in range(2):
+        for kill in range(4):
             before, process = checkpoint_ages(torn), child(settings, torn)
-            while process.poll() is None and checkpoint_ages(torn) <= before:
+            while kill and process.poll() is None and checkpoint_ages(torn) <= before:
                 time.sleep(.01)
-            time.sleep(chance.uniform(0, .3))
+            time.sleep(chance.uniform(0, .2 if kill else 2))     # the first one perhaps before there is any checkpoint
+            assert process.poll() is None, "it was done before it could be killed"
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert checkpoint_ages(torn) and not list(Path(torn).glob("models/*"))
@@ -202,19 +208,37 @@ def test_channel_statistics_by_hand():
     assert abs(mean - digits.x.mean()) < 1e-6 and abs(std - digits.x.std()) < 1e-6
 
 
+PLAIN = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", attack_steps=7, eps=.1, unit=1, seed=0, steps=20,
+             batch_size=32, optimizer="adam", lr=1e-3, warmup=.2, weight_decay=0., precision="float32", limit=None,
+             device="cpu", progress=False)
+
+
 def test_train_once():
-    settings = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", attack_steps=7, eps=.1, unit=1, seed=0, steps=20,
-                    batch_size=32, optimizer="adam", lr=1e-3, warmup=.2, weight_decay=0., precision="float32", limit=None,
-                    device="cpu", progress=False)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        first = train_or_load(settings)
+        first = train_or_load(PLAIN)
         made = {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.safetensors")}
-        again = train_or_load(settings)
+        again = train_or_load(PLAIN)
         assert weights_sha256(first) == weights_sha256(again) == again.card["weights"]
         assert made == {p: p.stat().st_mtime_ns for p in Path(folder).rglob("*.safetensors")} and len(made) == 1
-        others = [train_or_load({**settings, **change}).card["weights"] for change in ({"seed": 1}, {"eps": .2}, {"eps": .15})]
+        others = [train_or_load({**PLAIN, **change}).card["weights"] for change in ({"seed": 1}, {"eps": .2}, {"eps": .15})]
         assert len({first.card["weights"], *others}) == 4
         with pytest.raises(ValueError, match="other data"):
-            training.check_data({"digits": "0" * 64}, settings, "a record")
+            check_data({"digits": "0" * 64}, PLAIN, "a record")
         with pytest.raises(ValueError, match="lack arch"):
             train_or_load({"source": "digits", "steps": 20})
+    plain = dict(source="digits", arch="madry_cnn", steps=20)
+    assert model_key({**plain, "method": "at", "eps": "8/255"}) == model_key({**plain, "method": "at", "eps": 8 / 255, "attack_steps": 3})
+    assert model_key({**plain, "attack": "pgd", "eps": 0}) == model_key(plain) and "/" not in model_key(plain)
+
+
+def test_weights_that_come_along():
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=f"{folder}/runs"), patch(f"{train.__module__}.repo_root", lambda: Path(folder)):
+        told = {**PLAIN, "precision": "bf16"}
+        key, net = model_key(told), build("madry_cnn", in_channels=1, image_size=8)
+        card = {"key": key, "data": {"digits": load("digits", "train").sha256}}
+        save_model(net, Path(folder) / "weights" / key, card, stored_as="compact")
+        assert train_or_load(PLAIN).card["stored_as"] == "compact" and not (Path(folder) / "runs" / "models").exists()
+        assert train_or_load(PLAIN, exact=True).card["stored_as"] == "float32"
+        others = model_key({**told, "seed": 5})
+        save_model(net, Path(folder) / "weights" / others, {"key": others, "data": {"digits": "0" * 64}}, stored_as="compact")
+        assert train_or_load({**PLAIN, "seed": 5}).card["stored_as"] == "float32"
