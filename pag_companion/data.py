@@ -13,8 +13,8 @@ __all__ = ['SPLITS', 'DIGITS', 'CIFAR', 'SETS', 'FACES', 'GROUP', 'DRAWN', 'SIZE
            'placement', 'resample', 'target_shape', 'match_domain']
 
 # %% ../nbs/03_data.ipynb #7e4a18d5
-import argparse, bz2, difflib, gzip, hashlib, http.client, io, itertools, math, os, pickle, re, ssl, sys, tarfile, tempfile
-import time, urllib.error, urllib.request, zipfile, zlib
+import argparse, bz2, difflib, gzip, hashlib, http.client, io, itertools, math, os, pickle, re, shutil, sys, tarfile
+import tempfile, time, urllib.request, zipfile, zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -35,7 +35,7 @@ def to_float(pixels, # uint8 tensor of any shape, 0..255
     if not isinstance(pixels, torch.Tensor) or kind != torch.uint8:
         raise ValueError(f"to_float takes a torch tensor of uint8, 0 to 255, not {type(pixels).__name__} of {kind}: "
                          "pictures that are float in [0,1] already need no conversion")
-    return pixels.float() / 255
+    return pixels.float().div_(255)
 
 # %% ../nbs/03_data.ipynb #64335892
 def check_parts(pixels, # uint8 tensor, N,C,H,W with C 1 or 3
@@ -358,6 +358,13 @@ def kept_part(name, # "glyphs" or "street_glyphs"
     return pixels, y
 
 # %% ../nbs/03_data.ipynb #f312749e
+def _array(file, key, path):
+    "Read one array of an open npz; one of objects is refused by name."
+    try:
+        return file[key]
+    except ValueError as error:
+        raise ValueError(f"{key} of {path} cannot be read ({error}): save a plain array, not one of objects") from error
+
 def own_array(file, # open npz
               key, # "x_train"
               path, # for messages
@@ -366,7 +373,7 @@ def own_array(file, # open npz
     if key not in file.files:
         raise ValueError(f"{path} has no array {key} (it has {', '.join(file.files) or 'none'}): "
                          "save it with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)")
-    value = file[key]
+    value = _array(file, key, path)
     found = f"{key} of {path} is {value.dtype} {value.shape}"
     if key[0] == "x" and (value.dtype != np.uint8 or value.ndim not in (3, 4) or value.shape[3:] not in ((), (1,), (3,))):
         raise ValueError(f"{found}: expected uint8, 0 to 255, N,H,W (gray) or N,H,W,C with 1 or 3 channels; floats in "
@@ -386,7 +393,8 @@ def own_arrays(path, # npz file
     with np.load(path, allow_pickle=False) as file:
         try:
             arrays = {key: own_array(file, key, path) for key in ("x_train", "y_train", "x_test", "y_test")}
-            return arrays | ({"classes": tuple(map(str, file["classes"]))} if "classes" in file.files else {})
+            classes = _array(file, "classes", path) if "classes" in file.files else None
+            return arrays if classes is None else arrays | {"classes": tuple(map(str, classes))}
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise ValueError(f"{path} is damaged ({error}): save it again with np.savez") from error
 
@@ -514,6 +522,7 @@ class Patience:
     timeout: float = 20 # seconds without an answer or a byte
     slowest: float = 100_000 # bytes a second; less is a trickle ...
     window: float = 20 # ... if it lasts so many seconds
+    least: float = 1_000 # bytes a second; less is given up, even by the last place in the last round
     rounds: int = 3 # times through all places
     pause: float = 2 # seconds before the second round, twice as many before the third
 
@@ -532,13 +541,27 @@ def brisk(blocks, # iterator of bytes
             since, got = time.monotonic(), 0
 
 # %% ../nbs/03_data.ipynb #2fbb67c6
+@contextmanager
+def _on_network():
+    "Name whatever the system reports in here, also a host out of reach, a ConnectionError."
+    try:
+        yield
+    except OSError as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
+
+def _blocks(response):
+    "Read a reply block by block."
+    with _on_network():
+        yield from iter(lambda: response.read1(65_536), b"")
+
 def receive(blocks, # iterator of bytes
             part, # path that takes them
-            have, # bytes that are there already
+            have, # bytes of it to keep
             file, # File they make
            ): # -> None, or ConnectionError
     "Append what arrives, a megabyte a step."
     with open(part, "ab") as out:
+        out.truncate(have)
         for step in progress(math.ceil(file.size / 1e6), f"fetching {file.name}, MB", first=have // 1_000_000):
             while have < min((step + 1) * 1e6, file.size):
                 block = next(blocks, b"")
@@ -547,28 +570,40 @@ def receive(blocks, # iterator of bytes
                 have += out.write(block)
 
 # %% ../nbs/03_data.ipynb #10a86d3e
+def _offer(response, have):
+    "Tell where a reply starts, and what size of the file it states, None if it does not."
+    if response.headers.get_content_type() == "text/html":
+        raise http.client.HTTPException("sends a web page instead of the file")
+    rest = re.match(rf"bytes {have}-(\d+)", response.headers.get("Content-Range", ""))
+    return (have, int(rest[1]) + 1) if rest else (0, response.length)
+
+# %% ../nbs/03_data.ipynb #eef7b497
 def fetch_from(url, # address
                part, # path of the part file
                file, # File
                patience, # Patience
-               slowest, # bytes a second; 0: any speed will do
+               slowest, # bytes a second
               ): # -> None, or an error of the network
     "Fetch a file from one place, from where an earlier try stopped if the server can."
     have = part.stat().st_size if part.exists() else 0
     have = have if have < file.size else 0
     asked = {"User-Agent": "pag_companion"} | ({"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=asked), timeout=patience.timeout) as response:
-        have = have if response.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
-        size = have + int(response.headers.get("Content-Length") or file.size - have)
-        if size != file.size:
+    with _on_network():
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=asked), timeout=patience.timeout)
+    with response:
+        start, size = _offer(response, have)
+        if size not in (None, file.size):
             raise http.client.HTTPException(f"offers {size:,} bytes instead of {file.size:,}: another file")
-        with open(part, "ab") as out:
-            out.truncate(have)
-        blocks = iter(lambda: response.read1(65_536), b"")
-        receive(brisk(blocks, patience.window, slowest), part, have, file)
+        into = part if size else part.with_suffix(".unsized")
+        try:
+            receive(brisk(_blocks(response), patience.window, slowest), into, start, file)
+            os.replace(into, part)
+        finally:
+            if into != part:
+                into.unlink(missing_ok=True)
 
 # %% ../nbs/03_data.ipynb #e2868043
-_NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
+_NETWORK = (ConnectionError, TimeoutError, http.client.HTTPException)
 
 def set_aside(path, # a damaged file or folder
              ): # -> its new path
@@ -579,12 +614,22 @@ def set_aside(path, # a damaged file or folder
     return path.rename(aside)
 
 def try_place(url, part, file, patience, slowest): # as for fetch_from; -> "" or why it failed
-    "Fetch and prove a file; a whole part that proves wrong is begun anew by the next try."
+    "Fetch a file from one place; a failing network is an answer, a failing disk an error."
     try:
         fetch_from(url, part, file, patience, slowest)
     except _NETWORK as error:
         return str(error) or type(error).__name__
-    return _damage(part, file)
+    return ""
+
+# %% ../nbs/03_data.ipynb #c1c5e610
+def _settle(part, path, file):
+    "Move a part that is whole and proven into its place; one that proves wrong is begun anew by the next try."
+    wrong = _damage(part, file)
+    if not wrong:
+        if path.exists():
+            set_aside(path)
+        os.replace(part, path)
+    return wrong
 
 # %% ../nbs/03_data.ipynb #73ba963a
 def fetch(file, # File
@@ -595,15 +640,15 @@ def fetch(file, # File
     path, failed = Path(root) / file.path, {}
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if part.exists() and not _settle(part, path, file):
+        return {}
     for turn, url in itertools.product(range(patience.rounds), file.urls):
         if turn and url == file.urls[0]:
             time.sleep(patience.pause * 2 ** (turn - 1))
         hurried = len(file.urls) > 1 and turn < patience.rounds - 1
-        failed[url] = try_place(url, part, file, patience, patience.slowest * hurried)
+        slowest = patience.slowest if hurried else patience.least
+        failed[url] = try_place(url, part, file, patience, slowest) or _settle(part, path, file)
         if not failed[url]:
-            if path.exists():
-                set_aside(path)
-            os.replace(part, path)
             return {}
     return failed
 
@@ -634,13 +679,13 @@ def unpack(archive, # path of a tar file
 # %% ../nbs/03_data.ipynb #b173b700
 def offline(): # -> name of the switch that is on, "" if none
     "Tell whether the environment forbids downloads."
-    said = {name: os.environ.get(name, "").lower() for name in ("PAG_OFFLINE", "HF_HUB_OFFLINE")}
-    return next((name for name in said if said[name] in ("1", "true", "yes", "on")), "")
+    said = {name: os.environ.get(name, "").strip().lower() for name in ("PAG_OFFLINE", "HF_HUB_OFFLINE")}
+    return next((name for name in said if said[name] not in ("", "0", "false", "no", "off")), "")
 
 @contextmanager
 def fetch_lock(root, # data root
               ):
-    "Let one process fetch at a time, and say so to those that wait."
+    "Let one process fetch at a time, say so to those that wait, and sweep out what a killed one half unpacked."
     from filelock import FileLock, Timeout
     lock = FileLock(root / ".fetch.lock")
     try:
@@ -649,6 +694,8 @@ def fetch_lock(root, # data root
         print(f"another process is fetching into {root}: waiting", flush=True)
         lock.acquire()
     try:
+        for left in root.glob(".unpack-*"):
+            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -661,23 +708,27 @@ def _how_to_get(name, file, root):
             f"{', '.join(embedded for embedded in SETS if SETS[embedded].stands_for)} need no download")
 
 # %% ../nbs/03_data.ipynb #4f1d3f63
+def _renew(file, archive, root, download, patience):
+    "Unpack or fetch a file; say why it failed, as fetch does."
+    if archive:
+        unpack(root / archive.path, (root / file.path).parent)
+        return {} if state(file, root) == "ok" else {archive.path: "holds another"}
+    if offline() or not download:
+        return {"not fetched": f"{offline()} is set" if offline() else "download=False"}
+    return fetch(file, root, patience)
+
 def _obtain(name, file, root, download, patience):
-    "Unpack or fetch a file that is missing or damaged."
+    "See to it that a file is there and sound."
     found = state(file, root)
     if found == "ok":
         return
     archive = next((other for other in FILES[name] if other.path == file.inside), None) if file.inside else None
     if archive:
         _obtain(name, archive, root, download, patience)
-        unpack(root / archive.path, (root / file.path).parent)
-        failed = {archive.path: "holds another"} if state(file, root) != "ok" else {}
-    elif offline() or not download:
-        failed = {"not fetched": f"{offline()} is set" if offline() else "download=False"}
-    else:
-        try:
-            failed = fetch(file, root, patience)
-        except OSError as error:
-            failed = {(root / file.path).parent: error}
+    try:
+        failed = _renew(file, archive, root, download, patience)
+    except OSError as error:
+        failed = {(root / file.path).parent: error}
     if failed:
         kind = FileNotFoundError if found == "missing" else ValueError
         why = "; ".join(f"{place}: {reason}" for place, reason in failed.items())

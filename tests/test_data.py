@@ -3,7 +3,8 @@
 from pag_companion.data import *
 
 
-import bz2, contextlib, gzip, hashlib, http.server, io, os, pickle, re, tarfile, tempfile, threading, time
+import bz2, contextlib, errno, gzip, hashlib, http.server, io, os, pickle, re, tarfile, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -112,10 +113,14 @@ class Mischief(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         how, wanted = self.path.split("/")[1], self.headers.get("Range")
         self.server.asked.append(how + (f" from {wanted[6:-1]}" if wanted else ""))
-        body = {"flip": flip(self.server.body), "page": b"<html>Sorry</html>"}.get(how, self.server.body)
-        start = int(wanted[6:-1]) if wanted and how != "whole" else 0
+        page = dict.fromkeys(("page", "portal", "mute"), b"<html>Please log in</html>")
+        body = {"flip": flip(self.server.body), **page}.get(how, self.server.body)
+        start = int(wanted[6:-1]) if wanted and how not in ("whole", "portal", "mute", "bare") else 0
         self.send_response(404 if how == "none" else 206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        if how == "portal":
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+        elif how not in ("mute", "bare"):
+            self.send_header("Content-Length", str(len(body) - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()
@@ -124,12 +129,11 @@ class Mischief(http.server.BaseHTTPRequestHandler):
     def send(self, how, body):
         half = len(body) // 2
         self.wfile.write(body[:half] if how in ("cut", "stall", "trickle") else body)
-        time.sleep(1 if how == "stall" else .2 if how == "slow" else 0)
-        for at in range(half, half + 40_000 if how == "trickle" else 0, 1000):
+        time.sleep(8 if how == "stall" else .2 if how == "slow" else 0)
+        for at in range(half, len(body) if how == "trickle" else 0, 1000):
             self.wfile.write(body[at:at + 1000])
-            time.sleep(.02)
-    def log_message(self, *words):
-        pass
+            time.sleep(.07)
+    log_message = mock.Mock()
 
 
 @contextlib.contextmanager
@@ -142,14 +146,16 @@ def serving(body):
         yield f"http://127.0.0.1:{server.server_port}", server.asked
         server.shutdown()
 
-HASTE = Patience(timeout=.5, slowest=100_000, window=.1, rounds=2, pause=.01)
+HASTE = Patience(timeout=3, slowest=0, window=1, least=0, rounds=2, pause=.01)
 
 
 def test_fetching():
     half = f"from {len(BYTES) // 2}"
     for places, asked in ((["good"], ["good"]), (["none", "page", "flip", "good"], ["none", "page", "flip", "good"]),
                           (["cut", "good"], ["cut", f"good {half}"]), (["cut", "whole"], ["cut", f"whole {half}"]),
-                          (["stall", "good"], ["stall", f"good {half}"]), (["cut"], ["cut", f"cut {half}"])):
+                          (["cut"], ["cut", f"cut {half}"]),
+                          (["cut", "portal", "mute", "good"], ["cut", f"portal {half}", f"mute {half}", f"good {half}"]),
+                          (["mute", "bare"], ["mute", "bare"]), (["cut", "bare"], ["cut", f"bare {half}"])):
         with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
             file = toy_file(BYTES, *(f"{url}/{place}/" for place in places))
             failed, path = fetch(file, folder, HASTE), Path(folder, "toy", "toy.bin")
@@ -161,13 +167,40 @@ def test_fetching():
                 assert not failed and path.read_bytes() == BYTES and len(list(path.parent.iterdir())) == 1
 
 
-def test_trickle():
-    body = BYTES[:80_000]
-    with tempfile.TemporaryDirectory() as folder, serving(body) as (url, requests):
-        assert not fetch(toy_file(body, f"{url}/trickle/", f"{url}/good/"), folder, HASTE)
-        assert requests[0] == "trickle" and re.fullmatch(r"good from [4-7]\d{4}", requests[1])      # it was left early
-    with tempfile.TemporaryDirectory() as folder, serving(body) as (url, requests):
-        assert not fetch(toy_file(body, f"{url}/trickle/"), folder, HASTE) and requests == ["trickle"]     # or not
+def test_slow_servers():
+    cases = ((["stall", "good"], {}), (["trickle", "good"], {"slowest": 100_000}), (["trickle"], {"slowest": 1e9, "least": 1}),
+             (["trickle"], {"least": 100_000, "rounds": 1}))
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES[:80_000]) as (url, requests), ThreadPoolExecutor(4) as pool:
+        def run(places, change):
+            urls = [f"{url}/{place}/" for place in places]
+            file = toy_file(BYTES[:80_000], *urls, path="-".join([*places, *change]) + "/toy.bin")
+            return " ".join(fetch(file, folder, replace(HASTE, **change)).values())
+        *good, too_slow = pool.map(run, *zip(*cases))
+    assert good == ["", "", ""] and re.search("only .* kB a second", too_slow)
+    early, asked = " ".join(sorted(requests)[:2]), sorted(requests)[2:]
+    assert re.fullmatch(r"good from 40000 good from [4-7]\d{4}", early) and asked == ["stall"] + ["trickle"] * 3
+    assert 0 < Patience().least < Patience().slowest
+
+
+def test_parts():
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
+        file, path = toy_file(BYTES, f"{url}/good/", path="toy.bin"), Path(folder, "toy.bin")
+        for data, asked in ((BYTES, []), (flip(BYTES), ["good"])):
+            Path(folder, "toy.bin.part").write_bytes(data)
+            assert not fetch(file, folder, HASTE) and requests == asked and path.read_bytes() == BYTES
+            path.unlink()
+        (why,) = fetch(toy_file(BYTES, f"{url}/portal/", path="toy.bin"), folder, HASTE).values()
+        assert "web page" in why
+        away = OSError(errno.EHOSTUNREACH, "No route to host")
+        file = toy_file(BYTES, f"{url}/good/", f"{url}/whole/", path="toy.bin")
+        for step in ("http.client.HTTPConnection.getresponse", "http.client.HTTPResponse.read1"):
+            with mock.patch(step, side_effect=away):
+                failed = fetch(file, folder, HASTE)
+            assert list(failed) == list(file.urls) and all("No route to host" in why for why in failed.values())
+        Path(folder, "toy.bin.part").unlink()
+        Path(folder, "toy.bin.part").mkdir()
+        with pytest.raises((IsADirectoryError, PermissionError)):          # what the disk refuses is no server's fault
+            fetch(file, folder, HASTE)
 
 
 def tarred(**members):
@@ -286,7 +319,7 @@ def test_damaged():
             images.write_bytes(data)
             with pytest.raises(ValueError, match="t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"):
                 real_part("mnist", "test", root, download=False)
-            assert images.read_bytes() == data                      # a look changes nothing
+            assert images.read_bytes() == data          # nothing is fetched, so the damaged file stays
         with serving(whole) as (url, _):
             FILES["mnist"][0] = replace(FILES["mnist"][0], places=(f"{url}/good/",))
             assert torch.equal(real_part("mnist", "test", root)[0], sound) and images.read_bytes() == whole
@@ -300,8 +333,13 @@ def test_damaged_archive():
         with mock.patch.dict(FILES, cifar10=(archive, unpacked)), contextlib.redirect_stdout(io.StringIO()) as said:
             sound = real_part("cifar10", "test", root, download=False)[0]
             Path(folder, unpacked.path).write_bytes(flip(batch(x, y)))
+            with (mock.patch("tarfile.TarFile.extractall", side_effect=OSError(errno.ENOSPC, "No space left")),
+                  pytest.raises(ValueError, match="test_batch is damaged: .*No space left.*Get cifar-10-python.*PAG_DATA")):
+                real_part("cifar10", "test", root, download=False)
+            Path(folder, ".unpack-killed", "half").mkdir(parents=True)
             assert torch.equal(real_part("cifar10", "test", root, False)[0], sound)          # unpacked anew
             assert Path(folder, "cifar-10-batches-py.damaged").is_dir() and "kept as" in said.getvalue()
+            assert not list(root.glob(".unpack-*"))
         evil = Path(folder, "evil")
         evil.write_bytes(pickle.dumps({"data": os.getcwd, "labels": []}))
         with pytest.raises(pickle.UnpicklingError, match="getcwd is not read"):
@@ -359,7 +397,8 @@ def test_own_copy_errors():
     slips = [({"x_test": None}, "no array x_test"), ({"x_train": x / 255}, "float64.*uint8"), ({"y_test": y}, "7 pictures but 40"),
              ({"x_test": x[0]}, "N,H,W"), ({"y_train": y / 2}, "whole numbers"), ({"y_test": y[:7] + 9}, "9 to 15.*0 to 9"),
              ({"y_test": y[:7] - 1}, "-1 to 5"), ({"x_train": x[:0], "y_train": y[:0]}, "at least one"),
-             ({"x_train": x[:1], "y_train": y[:1]}, "at least 2")]
+             ({"x_train": x[:1], "y_train": y[:1]}, "at least 2"), ({"y_test": y[:7].astype(object)}, "y_test of .*npz.*bjects"),
+             ({"classes": np.array(["a", None])}, "classes of .*npz.*bjects")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mnist.npz")
         for change, message in slips:
@@ -384,8 +423,10 @@ def test_requests():
         for name, file in (("mnist", "t10k-images"), ("usps", "usps.t.bz2"), ("svhn", "test_32x32"), ("cifar10", "tar.gz")):
             with pytest.raises(FileNotFoundError, match=f"{file}.*md5.*https?://.*{name}.npz.*PAG_DATA.*no download"):
                 load(name, "test", Path(folder, "empty"), download=False)
-        for switch in ("PAG_OFFLINE", "HF_HUB_OFFLINE"):
-            with mock.patch.dict(os.environ, {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", switch: "1"}):
+        for switch, said in (("PAG_OFFLINE", "1"), ("PAG_OFFLINE", "y"), ("HF_HUB_OFFLINE", "TRUE")):
+            with mock.patch.dict(os.environ, {"PAG_OFFLINE": "Off", "HF_HUB_OFFLINE": "0"}):
+                assert offline() == ""
+            with mock.patch.dict(os.environ, {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", switch: said}):
                 with pytest.raises(FileNotFoundError, match=f"{switch} is set"):
                     load("mnist", "test", Path(folder, "empty"))
         assert not Path(folder, "empty").exists()
