@@ -43,8 +43,8 @@ class Group:
         return next(found, None)
 
     @property
-    def whole(self): # does it hold two rows, so that a table says something?
-        return self.table is not None and len({record["row"] for record in self.records}) > 1
+    def whole(self): # does it hold two rows, so that a table says something, and no rehearsals?
+        return self.table is not None and "rehearsal" not in self.setup and len({record["row"] for record in self.records}) > 1
 
     @property
     def module(self): # of the experiment
@@ -170,8 +170,10 @@ def claim_name(verdict, group): # -> text
     return verdict.claim.id + ("" if whole else f" (Table {group.table.number})")
 
 def leading(verdict): # Verdict -> Result, or None without any run
-    "Pick the main comparison of a claim, or the first that counts and has runs."
-    return next((r for r in (verdict.main, *verdict.results) if r and r.n and r.comparison.counted), None)
+    "Pick the main comparison of a claim; else of those that count, the first with the most seeds."
+    counted = [r for r in verdict.results if r.n and r.comparison.counted]
+    named = [r for r in counted if verdict.claim.main == r.comparison.a]
+    return max(named or counted, key=lambda r: r.n, default=None)
 
 def asked(result): # Result or None -> text
     "Say what was found, and where the claim puts it."
@@ -421,7 +423,8 @@ def home_and_abroad(model, # in eval mode
     from pag_companion.data import load, match_domain
     from pag_companion.robustness import accuracy
     home, abroad = (load(told[where], "test", limit=told.get("test_limit")) for where in ("source", "target"))
-    scores = {"source": accuracy(model, home), "target": accuracy(model, match_domain(abroad, home))}
+    pictures = {"source": home, "target": match_domain(abroad, home)}
+    scores = {name: accuracy(model, images, batch_size=100) for name, images in pictures.items()}     # few at a time fit the cache
     return {name: {"correct": score.correct, "total": score.total} for name, score in scores.items()}
 
 def check_loss(record, # with the scores of the exact weights
@@ -488,18 +491,20 @@ def claim_line(group, # Group
     ends = " [{:+.2f}, {:+.2f}]".format(*found.interval) if found.interval else ""
     name = claim_name(verdict, group) + (f", {group.setup}" if several else "")
     short = f"{found.comparison.short}: {region_text(found.comparison.region)}"
-    ours = f"{found.mean:+.2f}{ends}, n = {found.n}"
+    counted = sum(r.comparison.counted for r in verdict.results)
+    short += f" (one of {counted}, {claim.needed or 'all'} needed)" if counted > 1 else ""
+    ours = f"{found.mean:+.2f}{ends}, n = {found.n}" + (f", {found.basis}" if found.basis == "these models only" else "")
     return (name, claim.who, claim.sentence, short, paper, ours, verdict.outcome, "" if p is None else f"{p:.2g}")
 
 def claims_status(groups, # list of promoted Groups
                  ): # -> (Sheet of the claims with runs, Sheet of the others)
     "Say for every claim of the paper how it stands."
     groups, lines, others = [g for g in groups if g.whole], [], []
-    verdicts = [verdicts_of(g) for g in groups]
+    verdicts, alike = [verdicts_of(g) for g in groups], Counter(g.table.number for g in groups)
     adjusted = [dict(zip(v, holm([each.p for each in v.values()]))) for v in verdicts]
     for id, claim in CLAIMS.items():
         found = [(g, v[id], p[id]) for g, v, p in zip(groups, verdicts, adjusted) if id in v and leading(v[id])]
-        lines += [claim_line(*pair, several=len(groups) > 1) for pair in found]
+        lines += [claim_line(*pair, several=alike[pair[0].table.number] > 1) for pair in found]
         others += [] if found else [(id, claim.who, claim.sentence)]
     said = "; ".join(f"{letter}: {words}" for letter, words in WHO.items())
     header = ("claim", "who", "in our words", "main comparison and where the claim puts it", "paper", "ours, points [95 %], seeds", "verdict", "p (Holm)")
@@ -607,7 +612,7 @@ This page is written by `python -m pag_companion.report fill`.
 
 # %% ../nbs/31_report.ipynb #3579dd30
 FILES = {"README.md": ("", ("figure2", "claims", "setup", "table2", "figure3", "table3", "alignment")),
-         "nbs/00_tour.ipynb": ("../", ("claims", "setup", "table2", "figure2", "table3", "figure3", "alignment"))}
+         "nbs/00_tour.ipynb": ("../", ("claims", "setup", "table2", "table3"))}
 SHELF = "weights/README.md"
 
 def fill(check=False, # True: change nothing
