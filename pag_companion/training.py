@@ -459,7 +459,7 @@ def _train_and_keep(settings, key): # -> model
     model, part = new_model(settings, images), runs_folder() / "checkpoints" / f"{key}.pt"
     told = {name: settings[name] for name in ("steps", "batch_size", "seed", "precision")}
     told |= {name: settings[name] for name in ("device", "progress", "save_every") if name in settings}
-    watch = load(settings["source"], "val", limit=min(128, settings["limit"] or 128))
+    watch = load(settings["source"], "val", limit=min(128, settings["batch_size"]))
     history = train(model, images, recipe_of(settings), checkpoint=part, watch=watch, **told)
     card = {"key": key, "settings": model_settings(settings), "environment": environment(pick_device(settings.get("device"))), "data": {settings["source"]: images.sha256},
             "training_version": TRAINING_VERSION, "training_seconds": round(history.seconds, 1), "device": history.device,

@@ -51,7 +51,7 @@ def test_smoke_run():
 
 
 def test_the_papers_network_runs():
-    tiny = dict(dataset="svhn", method="at", eps="4/255", scale="paper", steps=2, batch_size=2, limit=4, test_limit=2, precision="float32")
+    tiny = dict(dataset="svhn", method="at", eps="4/255", scale="paper", steps=2, batch_size=2, limit=100, test_limit=2, precision="float32")
     here = {"svhn": replace(TASKS["svhn"], source="street_glyphs", target="digits")}
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"), patch.dict(TASKS, here):
         made = run(tiny)
