@@ -651,10 +651,9 @@ def promote_runs(asked): # namespace
     for row, found in known.items():
         if len(found) != 1:
             raise ValueError(f"--weights {row!r} --seed {asked.seed}: {len(found)} chosen records fit, one is needed; use --only")
-    paths = promote(records)
-    paths += write_figures(parted(read_records(), "promoted"))
-    paths += [keep_weights(found[0]) for found in known.values()]
-    print(f"{len(records)} records; written besides: {', '.join(p.name for p in paths[len(records):])}")
+    new = promote(records)
+    more = write_figures(parted(read_records(), "promoted")) + [keep_weights(found[0]) for found in known.values()]
+    print(f"{len(records)} records, {len(new)} of them new; written besides: {', '.join(path.name for path in more)}")
 
 # %% ../nbs/31_report.ipynb #8371061d
 def main(words=None): # list of text; None: those of the command line; -> exit status
