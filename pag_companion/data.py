@@ -653,12 +653,16 @@ def fetch(file, # File
     return failed
 
 # %% ../nbs/03_data.ipynb #91fe900f
-def _plain_member(member, folder):
-    "Let a plain file or folder pass, and nothing that leads out of its folder."
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-        raise ValueError(f"its member {member.name!r} is no plain file below its folder")
-    return tarfile.data_filter(member, folder)
+_SAFE = {"filter": "data"} if hasattr(tarfile, "data_filter") else {} # Python before 3.11.4 has no filters
+
+def _plain(members): # of a tar file -> the members
+    "Let plain files and folders pass, and nothing that leads out of its folder."
+    for member in members:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+            raise ValueError(f"its member {member.name!r} is no plain file below its folder")
+        member.mode &= 0o777
+    return members
 
 def unpack(archive, # path of a tar file
            folder, # path of the folder that it holds, to be
@@ -667,7 +671,7 @@ def unpack(archive, # path of a tar file
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as fresh:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(fresh, filter=_plain_member)
+                tar.extractall(fresh, _plain(tar.getmembers()), **_SAFE)
             if not Path(fresh, folder.name).is_dir():
                 raise ValueError(f"it holds no folder {folder.name}")
         except (ValueError, tarfile.TarError, EOFError, zlib.error) as error:
