@@ -13,7 +13,7 @@ __all__ = ['ROW', 'WARNING', 'FIGURES', 'MORE', 'JOINT', 'STYLE', 'CHIPS', 'WHAT
            'read_arguments', 'promote_runs', 'main']
 
 # %% ../nbs/31_report.ipynb #5b579fea
-import argparse, base64, hashlib, html, io, json, re, statistics, sys, tempfile
+import argparse, base64, hashlib, html, io, json, math, re, statistics, sys, tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,7 +93,7 @@ def gather(scale=None, # "smoke", "small", "paper"; None: all
     known = {(r["key"], r["weights"]) for r in found["promoted"]}
     groups = [group for origin, records in found.items() for group in parted(records, origin)]
     new = [g for g in groups if g.origin == "promoted" or any((r["key"], r["weights"]) not in known for r in g.records)]
-    return sorted(new, key=lambda g: g.stand_in)
+    return sorted(new, key=lambda g: (g.stand_in, g.table.number if g.table else math.inf))
 
 # %% ../nbs/31_report.ipynb #c97a2697
 def rows_of(group): # Group -> list of row names
