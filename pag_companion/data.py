@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .records import atomic_write, progress
+from .records import atomic_write, progress, run_lock
 
 # %% ../nbs/03_data.ipynb #01109520
 def to_float(pixels, # uint8 tensor of any shape, 0..255
@@ -690,19 +690,10 @@ def offline(): # -> name of the switch that is on, "" if none
 def fetch_lock(root, # data root
               ):
     "Let one process fetch at a time, say so to those that wait, and sweep out what a killed one half unpacked."
-    from filelock import FileLock, Timeout
-    lock = FileLock(root / ".fetch.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"another process is fetching into {root}: waiting", flush=True)
-        lock.acquire()
-    try:
+    with run_lock(".fetch", root, doing=f"fetching into {root}"):
         for left in root.glob(".unpack-*"):
             shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        lock.release()
 
 # %% ../nbs/03_data.ipynb #20ea6731
 def _how_to_get(name, file, root):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from .data import to_float
 from .models import full_precision
 from .attacks import check_images, untouched
+from .robustness import batches, device_of
 
 # %% ../nbs/08_gradients.ipynb #8eb9eba0
 def input_gradient(model, # from images in [0,1] to logits
@@ -43,8 +44,7 @@ def alignment(x, # images, N,C,H,W
 def high_frequency_share(g, # gradients, N,C,H,W
                         ): # -> share of energy in [0,1], N; 0 where a gradient is zero
     "Measure how rough a gradient is: its energy above a quarter of a cycle a pixel, means taken out."
-    g = g.double() - g.double().mean((2, 3), keepdim=True)
-    power = torch.fft.fft2(g).abs().square().sum(1)
+    power = torch.fft.fft2(centred(g.double()).view_as(g)).abs().square().sum(1)
     rows, columns = (torch.fft.fftfreq(side, device=g.device) for side in g.shape[2:])
     high = (rows[:, None] ** 2 + columns[None] ** 2).sqrt() > .25
     total = power.sum((1, 2))
@@ -98,11 +98,10 @@ def measure_alignment(model, # from images in [0,1] to logits
     "Measure a model's gradients in every way (claims G1 to G3, H1)."
     if not len(images):
         raise ValueError("there are no images to take gradients at: look at split and limit")
-    device, found, zero = next(model.parameters()).device, [], 0
-    for start in range(0, len(images), batch_size):
-        part = images[start:start + batch_size]
-        x, y = part.x.to(device), part.y.to(device)
+    device, found, zero = device_of(model), [], 0
+    means = means.to(device)
+    for x, y in batches(images, batch_size, device):
         g = input_gradient(model, x, y)
         zero += int((g == 0).flatten(1).all(1).sum())
-        found.append((alignment(x, g), high_frequency_share(g), towards_class(model, x, y, means.to(device))))
+        found.append((alignment(x, g), high_frequency_share(g), towards_class(model, x, y, means)))
     return {name: bootstrap(torch.cat(values)) for name, values in zip(MEASURES, zip(*found))} | {"zero_gradients": zero}

@@ -328,6 +328,7 @@ def promote(records, # list of records
 @contextmanager
 def run_lock(key, # the run's key
              folder=None, # None: runs/locks
+             doing=None, # what the holder does, for those that wait
             ):
     "Hold the right to write one run, or wait for it aloud; the system frees it when the process ends."
     from filelock import FileLock, Timeout
@@ -337,7 +338,7 @@ def run_lock(key, # the run's key
     try:
         lock.acquire(timeout=.1)
     except Timeout:
-        print(f"another process is at work on {key}: waiting for it", file=sys.stderr, flush=True)
+        print(f"another process is {doing or f'at work on {key}'}: waiting for it", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield

@@ -269,9 +269,13 @@ def only_writer(path): # of a checkpoint, or None
         return
     path = Path(path)
     with run_lock(path.name, path.parent):
-        for part in path.parent.glob(f".{path.name}.*.part"):
-            part.unlink(missing_ok=True)
+        _sweep(path)
         yield
+
+def _sweep(path): # a file, or its name without the end
+    "Remove what killed processes had begun to write under a name."
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
 
 # %% ../nbs/06_training.ipynb #cdadcfd1
 def train(model, # from build, or any nn.Module from images in [0,1] to logits
@@ -412,8 +416,7 @@ def train_or_load(settings, # dict as for model_settings; also "device", "progre
     key, told = model_key(settings), {**settings, **model_settings(settings)}
     path = runs_folder() / "models" / key
     with run_lock(key):
-        for part in path.parent.glob(f".{key}.*.part"):     # begun by a process that was killed
-            part.unlink(missing_ok=True)
+        _sweep(path)
         if weight_files(path)[0].exists():
             return _found(path, key, told)
         kept = None if exact else _kept(told)

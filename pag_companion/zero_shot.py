@@ -275,7 +275,7 @@ CURVES = {"AT": "AT, FGSM", "N": "noise, σ = ε", "wide": "noise, σ = .12 to 1
 def rows_of(task, kind): # Task, key of CURVES -> dict: label, in the row names' unit -> row name; Natural at 0
     "List the rows of one curve."
     labels = [round(eps / task.unit, 6) for eps in task.eps]
-    after = {"AT": [""] * 4, "N": [""] * 4, "PGD": [" PGD"] * 4, "wide": [f" σ={sigma}" for sigma in task.sigmas]}[kind]
+    after = [f" σ={sigma}" for sigma in task.sigmas] if kind == "wide" else [" PGD" * (kind == "PGD")] * len(labels)
     return {0.: "Natural", **{label: f"{'AT' if kind in ('AT', 'PGD') else 'N'}-{label:g}{end}" for label, end in zip(labels, after)}}
 
 def kind_of(row): # row name -> key of COLOURS
@@ -393,7 +393,8 @@ def correlations(records, # of one setup
     "Ask whether better aligned models do better abroad (claim H1)."
     from scipy.stats import spearmanr
     rows, seeds = ranked(records, begins)
-    lines = [([aligned(records, row)[seed] for row in rows], [by_seed(records, row, "target")[seed] for row in rows]) for seed in seeds]
+    both = [(aligned(records, row), by_seed(records, row, "target")) for row in rows]
+    lines = [([x[seed] for x, _ in both], [y[seed] for _, y in both]) for seed in seeds]
     return [0. if len(set(x)) == 1 or len(set(y)) == 1 else float(spearmanr(x, y).statistic) for x, y in lines]
 
 # %% ../nbs/10_zero_shot.ipynb #574c943c
