@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'input_gradient', 'centred', 'alignment', 'high_frequency_share', 'class_means', 'towards_class',
-           'Measure', 'bootstrap', 'measure_alignment']
+           'Measure', 'bootstrap', 'measure_alignment', 'stored_measures']
 
 # %% ../nbs/08_gradients.ipynb #b4f40e8e
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch.nn import functional as F
@@ -105,3 +105,7 @@ def measure_alignment(model, # from images in [0,1] to logits
         zero += int((g == 0).flatten(1).all(1).sum())
         found.append((alignment(x, g), high_frequency_share(g), towards_class(model, x, y, means)))
     return {name: bootstrap(torch.cat(values)) for name, values in zip(MEASURES, zip(*found))} | {"zero_gradients": zero}
+
+def stored_measures(found): # from measure_alignment -> dict that a record can hold
+    "Turn measures into plain numbers."
+    return {name: value if name == "zero_gradients" else asdict(value) for name, value in found.items()}

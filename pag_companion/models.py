@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'STORED_AS', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters', 'WideBlock',
-           'WideResNet', 'Model', 'build', 'weights_sha256', 'weight_files', 'round_rows', 'unround_rows', 'pack_bits',
-           'unpack_bits', 'bits_of', 'compacted', 'expanded', 'save_model', 'read_card', 'load_model', 'kept_models',
-           'pretrained_names', 'pretrained']
+           'WideResNet', 'FastStage', 'FastCNN', 'Model', 'build', 'weights_sha256', 'weight_files', 'round_rows',
+           'unround_rows', 'pack_bits', 'unpack_bits', 'bits_of', 'compacted', 'expanded', 'save_model', 'read_card',
+           'load_model', 'kept_models', 'pretrained_names', 'pretrained']
 
 # %% ../nbs/04_models.ipynb #e746907e
 import hashlib, json, re
@@ -117,12 +117,42 @@ def _he_normal(module):
     elif isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
 
+# %% ../nbs/04_models.ipynb #0c466598
+class FastStage(nn.Module):
+    "Convolve, halve and normalise; then convolve and normalise once more."
+    def __init__(self, channels_in, channels_out):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out)
+        self.conv2, self.bn2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(F.max_pool2d(self.conv1(x), 2)))
+        return F.relu(self.bn2(self.conv2(x)))
+
+class FastCNN(nn.Module):
+    "Build a plain network of three stages for small colour pictures, quick on a CPU."
+    def __init__(self,
+                 widths, # channels of the three stages
+                 num_classes=10,
+                 in_channels=3,
+                 first=32, # channels of the layer at full resolution
+                ):
+        super().__init__()
+        self.conv1 = FirstConv(in_channels, first, 3, padding=1)
+        self.stages = nn.Sequential(*(FastStage(*pair) for pair in zip((first, *widths), widths)))
+        self.fc = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x):
+        return self.fc(self.stages(F.relu(self.conv1(x))).amax((2, 3)))
+
 # %% ../nbs/04_models.ipynb #cd571655
-ARCHITECTURES = ("madry_cnn", "wrn-<depth>-<width>, such as wrn-28-10")
+ARCHITECTURES = ("madry_cnn", "wrn-<depth>-<width>, such as wrn-28-10", "fast-<widths>, such as fast-64-128-256")
 
 def _backbone(arch, num_classes, in_channels, image_size):
     "Build the network of a name, without normalisation."
-    wide = re.fullmatch(r"wrn-(\d+)-(\d+)", str(arch))
+    wide, fast = re.fullmatch(r"wrn-(\d+)-(\d+)", str(arch)), re.fullmatch(r"fast-([1-9]\d*)-([1-9]\d*)-([1-9]\d*)", str(arch))
+    if fast:
+        return FastCNN(tuple(map(int, fast.groups())), num_classes, in_channels)
     if arch == "madry_cnn":
         size = image_size or 28
         if size % 4:
@@ -142,7 +172,7 @@ class Model(nn.Sequential):
         super().__init__()
         self.normalize, self.network, self.config = normalize, network, config
 
-def build(arch, # "madry_cnn" or "wrn-d-k"
+def build(arch, # "madry_cnn", "wrn-d-k", "fast-w-w-w"
           num_classes=10,
           in_channels=3,
           mean=None, # a number a channel, image units; None: no normalisation

@@ -11,7 +11,7 @@ __all__ = ['TABLES', 'ABOVE', 'BELOW', 'WHO', 'KINDS', 'CLAIMS', 'AT', 'LADDER',
            'claim_numbers', 'claim_rule', 'Claim', 'register', 'claims_sheet', 'seed_interval', 'judge', 'p_value',
            'image_interval', 'combine', 'agree', 'Result', 'weigh', 'verdict_text', 'verdict_sheet', 'Verdict',
            'check_differences', 'check_names', 'by_name', 'main_alone', 'find_claim', 'verdict', 'part',
-           'expected_false_calls', 'judged', 'odds', 'holm', 'ledger']
+           'expected_false_calls', 'judged', 'odds', 'holm', 'ledger', 'table_comparisons', 'verdicts_sheet']
 
 # %% ../nbs/01_paper.ipynb #f6334d83
 import difflib
@@ -719,6 +719,19 @@ def ledger(differences, # comparison or its name -> sequence over seeds
         own.update({id: verdicts[id] for id in claim.parts})
         verdicts[id] = verdict(claim, own, images=hits, stand_in=stand_in)
     return verdicts
+
+# %% ../nbs/01_paper.ipynb #acecd521
+def table_comparisons(table): # number of the table -> dict: name -> Comparison
+    "List the differences that the claims ask for within a table."
+    return {c.name: c for claim in CLAIMS.values() for c in claim.comparisons if c.table == table}
+
+def verdicts_sheet(verdicts, # dict: id -> Verdict
+                   title="Claims about this table"): # -> Sheet
+    "Lay out verdicts, with what chance alone would do to so many."
+    adjusted = dict(zip(verdicts, holm([v.p for v in verdicts.values()])))
+    lines = tuple((id, v.claim.sentence, v.outcome, v.size or "", str(v.n), "" if v.p is None else f"{v.p:.3f}",
+                   "" if v.p is None else f"{adjusted[id]:.3f}") for id, v in verdicts.items())
+    return Sheet(("claim", "in our words", "verdict", "size", "seeds", "p", "p (Holm)"), lines, title, (odds(verdicts.values()),))
 
 # %% ../nbs/01_paper.ipynb #249f6c01
 SLIPS = Sheet(("", "place", "what does not add up", "what we do"), (

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'FIELDS', 'number', 'parse_eps', 'check_settings', 'new_names', 'fingerprint', 'run_key', 'Score',
            'atomic_write', 'repo_root', 'runs_folder', 'results_folder', 'environment', 'check_record', 'write_record',
-           'read_record', 'read_records', 'select', 'by_seed', 'mean_cell', 'paired', 'promote', 'run_lock', 'progress',
-           'show']
+           'read_record', 'read_records', 'select', 'by_seed', 'mean_cell', 'cell', 'by_setup', 'paired', 'differences',
+           'hits_of', 'hit_pairs', 'promote', 'run_lock', 'progress', 'show']
 
 # %% ../nbs/02_records.ipynb #bb064cbb
 import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, time
@@ -297,6 +297,17 @@ def mean_cell(values): # percentages, one a seed; -> text
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread} ({len(values)})"
 
+def cell(records, row, score): # -> text
+    "Write one table cell, over the seeds of a row."
+    return mean_cell(list(by_seed(records, row, score).values()))
+
+# %% ../nbs/02_records.ipynb #d404f679
+def by_setup(records): # -> dict: setup -> its records, the largest first
+    "Part records so that only like stand beside like."
+    setups = sorted({r["setup"] for r in records})
+    parted = {setup: [r for r in records if r["setup"] == setup] for setup in setups}
+    return dict(sorted(parted.items(), key=lambda item: -len(item[1])))
+
 # %% ../nbs/02_records.ipynb #4e338465
 def paired(records, # records of one setup
            score, # name of the score
@@ -306,6 +317,33 @@ def paired(records, # records of one setup
     "Take the differences between two rows, seed by seed."
     first, second = by_seed(records, a, score), by_seed(records, b, score)
     return [first[seed] - second[seed] for seed in first if seed in second]
+
+# %% ../nbs/02_records.ipynb #8d4286cd
+def differences(records, # of one setup
+                comparisons, # dict: name -> Comparison
+               ): # -> dict: name -> one number a common seed
+    "Take every difference, or value, that the ledger asks for, seed by seed."
+    found = {}
+    for name, c in comparisons.items():
+        a = by_seed(records, c.a, c.score)
+        b = by_seed(records, c.b, c.score) if c.b else dict.fromkeys(a, 0.)
+        found[name] = [c.of(a[seed], b[seed]) for seed in a if seed in b]
+    return found
+
+def hits_of(records, row, score): # -> dict: seed -> hits, bool, one a picture
+    "Collect which pictures the models of a row got right."
+    rows = [r for r in records if r["row"] == row and "hits" in r["scores"].get(score, {})]
+    return {r["settings"]["seed"]: Score.from_dict(r["scores"][score]).hits for r in rows}
+
+def hit_pairs(records, comparisons): # as for differences -> dict: name -> (hits of a, hits of b), seeds,N
+    "Collect which pictures both models got right, where there are only one or two common seeds."
+    found = {}
+    for name, c in comparisons.items():
+        a, b = hits_of(records, c.a, c.score), hits_of(records, c.b, c.score)
+        common = [seed for seed in sorted(a) if seed in b]
+        if 0 < len(common) < 3:
+            found[name] = [a[seed] for seed in common], [b[seed] for seed in common]
+    return found
 
 # %% ../nbs/02_records.ipynb #5b0f6af2
 def promote(records, # list of records

@@ -28,6 +28,7 @@ def test_build():
     assert round(count_parameters(wide) / 1e6, 1) == 36.5                      # as published
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in wide.modules()) == 25    # 1 + 3 stages x 4 blocks x 2
     assert count_parameters(build("madry_cnn", in_channels=1)) == 3_274_634    # 832 + 51,264 + 3,212,288 + 10,250
+    assert count_parameters(build("fast-64-128-256")) == 1_166_474            # 896 + 55,552 + 221,696 + 885,760 + 2,570
     x = torch.rand(4, 3, 32, 32)
     torch.manual_seed(0)
     plain = build("wrn-10-1").eval()
@@ -38,7 +39,7 @@ def test_build():
 
 
 def test_build_refuses():
-    for arch in ("vgg", "wrn-27-10", "wrn-28-0"):
+    for arch in ("vgg", "wrn-27-10", "wrn-28-0", "fast-64-128", "fast-0-1-1"):
         with pytest.raises(ValueError, match=arch):
             build(arch)
     with pytest.raises(ValueError, match="3 channels"):

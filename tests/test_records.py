@@ -90,6 +90,18 @@ def test_records():
         check_record({k: v for k, v in made_up("AT-0.1", 0, 800).items() if k != "seconds"})
 
 
+def test_differences():
+    from pag_companion.paper import compare
+    records = [made_up("AT-0.1", s, 800 + s) for s in range(2)] + [made_up("Natural", s, 790) for s in (1, 2)]
+    asked = {c.name: c for c in (compare(3, "target", "AT-0.1", "Natural"), compare(3, "target", "AT-0.1"), compare(3, "target", "AT-0.2", "Natural"))}
+    assert [list(np.round(values, 6)) for values in differences(records, asked).values()] == [[1.1], [80., 80.1], []]
+    assert hit_pairs(records, asked) == {} and list(by_setup(records + [made_up("AT-0.1", 0, 1, setup="another")])) == [records[0]["setup"], "another"]
+    for record in records:
+        record["scores"]["target"] = Score.of([1, 0, 1, record["row"] == "Natural"]).to_dict()
+    a, b = hit_pairs(records, asked)["mnist target: AT-0.1 - Natural"]
+    assert len(a) == len(b) == 1 and a[0].tolist() == [True, False, True, False] and b[0].tolist() == [True, False, True, True]
+
+
 def test_paired():
     records = [made_up("AT-0.1", s, 800 + s) for s in range(4)] + [made_up("Natural", s, 790) for s in (1, 2, 3, 5)]
     assert np.allclose(paired(records, "target", "AT-0.1", "Natural"), [1.1, 1.2, 1.3])

@@ -43,6 +43,17 @@ def test_order():
     assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(0, 100, 20, 2))
 
 
+def test_flip_and_shift():
+    still = torch.arange(2 * 3 * 6 * 6.).view(2, 3, 6, 6).expand(2, 3, 6, 6)
+    with patch.object(torch, "randint", lambda high, size, **_: torch.full(size, high // 2)):      # the middle, and mirrored
+        assert torch.equal(flip_and_shift(still), still.flip(3))
+    with patch.object(torch, "randint", lambda high, size, **_: torch.zeros(size, dtype=torch.int64)):      # two down and right
+        assert torch.equal(flip_and_shift(still)[:, :, 2:, 2:], still[:, :, :-2, :-2])
+        assert torch.equal(flip_and_shift(still)[:, :, 2:, 0], still[:, :, :-2, 2])                   # the border reflected
+    many = flip_and_shift(still[:1].expand(400, 3, 6, 6), random_for("augment", 1))
+    assert len(many.flatten(1).unique(dim=0)) == 2 * 5 * 5 and torch.equal(many, flip_and_shift(still[:1].expand(400, 3, 6, 6), random_for("augment", 1)))
+
+
 def test_precision():
     assert pick_precision("float32") == "float32" and pick_precision("bf16") == "bf16" and pick_precision() in ("bf16", "float32")
     with pytest.raises(ValueError, match="fp16"):
@@ -229,6 +240,7 @@ def test_train_once():
     plain = dict(source="digits", arch="madry_cnn", steps=20)
     assert model_key({**plain, "method": "at", "eps": "8/255"}) == model_key({**plain, "method": "at", "eps": 8 / 255, "attack_steps": 3})
     assert model_key({**plain, "attack": "pgd", "eps": 0}) == model_key(plain) and "/" not in model_key(plain)
+    assert model_key({**plain, "augment": "none"}) == model_key(plain) != model_key({**plain, "augment": "flip+shift"})
 
 
 def test_weights_that_come_along():
@@ -242,3 +254,39 @@ def test_weights_that_come_along():
         others = model_key({**told, "seed": 5})
         save_model(net, Path(folder) / "weights" / others, {"key": others, "data": {"digits": "0" * 64}}, stored_as="compact")
         assert train_or_load({**PLAIN, "seed": 5}).card["stored_as"] == "float32"
+
+
+OFFERED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="small")
+
+
+def test_complete():
+    told = complete({"method": "at", "eps": "2/255"}, OFFERED, HOMES)
+    assert told["eps"] == 2 / 255 and told["source"] == "cifar10" and told["attack_steps"] == 0 and complete(told, OFFERED, HOMES) == told
+    assert "augment" not in complete({"dataset": "svhn"}, OFFERED, HOMES) and complete({"augment": "none"}, OFFERED, HOMES) != complete({}, OFFERED, HOMES)
+    assert complete({"limit": None, "scale": "smoke"}, OFFERED, HOMES)["limit"] is None and complete({}, dict(OFFERED, frames=3), HOMES)["frames"] == 3
+    for slip, named in (({"dataset": "mnist"}, "mnist"), ({"source": "svhn"}, "contradicts"), ({"arch": "vgg"}, "vgg"), ({"steps": 0}, "steps = 0"), ({"augment": "mixup"}, "mixup"),
+                        ({"eps": .1}, "natural"), ({"method": "at", "eps": 8}, "did you mean 8/255"), ({"stepps": 3}, "did you mean 'steps'")):
+        with pytest.raises(ValueError, match=named):
+            complete(slip, OFFERED, ("cifar10", "svhn"))
+
+
+def test_setups():
+    told = complete({"method": "at", "eps": "2/255", "scale": "smoke"}, OFFERED, HOMES)
+    assert setup_name(told) == "smoke · street_glyphs (2,000 pictures) · madry_cnn · 100 steps of 64 · lr 0.002 · " + told["precision"]
+    assert setup_name({**told, "seed": 100, "augment": "flip+shift"}) == setup_name(told) + " · augment flip+shift · rehearsal"
+    assert setup_name({**told, "attack_steps": 3}) == setup_name(told) and row_of({**told, "attack": "pgd"}) == "AT-2 PGD"
+
+
+def test_run_once():
+    told = {**complete({"scale": "smoke", "dataset": "mnist"}, OFFERED, HOMES), "steps": 3}
+    def measure():
+        model, used = train_or_load(told, exact=True), [load("glyphs", "train", limit=2000), load("glyphs", "test", limit=10)]
+        return make_record("try", 1, told, "Natural", model, used, {}, 1.5, stance="own")
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        record = run_once("try", 1, told, measure)
+        assert record["stand_in"] and record["stance"] == "own" and record["model"] == model_key(told) and set(record["data"]) == {"glyphs", "glyphs/test"}
+        assert run_once("try", 1, told, None) == record                       # found, not made again
+        path = Path(folder) / "records" / f"{record['key']}.json"
+        path.write_text(json.dumps({**record, "model": "another"}))
+        with pytest.raises(ValueError, match="another version of training"):
+            run_once("try", 1, told, None)
