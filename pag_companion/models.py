@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'STORED_AS', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters', 'WideBlock',
            'WideResNet', 'FastStage', 'FastCNN', 'Model', 'build', 'weights_sha256', 'weight_files', 'round_rows',
-           'unround_rows', 'pack_bits', 'unpack_bits', 'bits_of', 'compacted', 'expanded', 'save_model', 'read_card',
+           'unround_rows', 'squeeze', 'unsqueeze', 'bits_of', 'compacted', 'expanded', 'save_model', 'read_card',
            'load_model', 'kept_models', 'pretrained_names', 'pretrained']
 
 # %% ../nbs/04_models.ipynb #e746907e
-import hashlib, json, re
+import hashlib, json, re, zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -228,21 +228,17 @@ def unround_rows(codes, scale, bits): # -> float32, rows × columns
     return (codes.float() - (2 ** (bits - 1) - 1)) * scale
 
 # %% ../nbs/04_models.ipynb #0f35dddd
-def pack_bits(codes, # uint8 below 2**bits, rows × columns
-              bits, # of each code: 1, 2, 4 or 8
-             ): # -> uint8, rows × columns * bits / 8, rounded up
-    "Put several codes into each byte."
-    each = 8 // bits
-    groups = F.pad(codes, (0, -codes.shape[1] % each)).unflatten(1, (-1, each))
-    return (groups << bits * torch.arange(each, dtype=torch.uint8)).sum(2, dtype=torch.uint8)
+def squeeze(codes, # uint8, rows × columns
+           ): # -> uint8, one row of bytes
+    "Write frequent codes with few bits."
+    packer = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+    return torch.frombuffer(bytearray(packer.compress(codes.numpy().tobytes()) + packer.flush()), dtype=torch.uint8)
 
-def unpack_bits(packed, # uint8, rows × bytes
-                bits, # of each code
-                columns, # how many codes a row has
-               ): # -> uint8, rows × columns
-    "Take the codes out of their bytes."
-    groups = packed.unsqueeze(2) >> bits * torch.arange(8 // bits, dtype=torch.uint8)
-    return (groups & 2 ** bits - 1).flatten(1)[:, :columns]
+def unsqueeze(packed, # uint8, from squeeze
+              rows, # how many rows the codes had
+             ): # -> uint8, rows × columns
+    "Get the codes back."
+    return torch.frombuffer(bytearray(zlib.decompress(packed.numpy().tobytes())), dtype=torch.uint8).view(rows, -1)
 
 # %% ../nbs/04_models.ipynb #fa6adc3e
 def bits_of(tensor): # -> 4, 8 or 32; 32 means untouched
@@ -257,7 +253,7 @@ def compacted(state): # dict: name -> tensor; -> (tensors to store, dict: name -
     stored, bits = dict(state), {name: bits_of(tensor) for name, tensor in state.items() if bits_of(tensor) < 32}
     for name, n in bits.items():
         codes, scale = round_rows(state[name], n)
-        stored |= {name: pack_bits(codes, n), f"{name}/scale": scale}
+        stored |= {name: squeeze(codes), f"{name}/scale": scale}
     return stored, bits
 
 def expanded(stored, # dict: name -> tensor, from a file
@@ -267,7 +263,7 @@ def expanded(stored, # dict: name -> tensor, from a file
     "Undo compacted, up to the rounding."
     state = dict(stored)
     for name, n in bits.items():
-        codes = unpack_bits(stored[name], n, like[name][0].numel())
+        codes = unsqueeze(stored[name], len(like[name]))
         state[name] = unround_rows(codes, state.pop(f"{name}/scale"), n).view_as(like[name])
     return state
 
@@ -328,7 +324,7 @@ def load_model(path, # .safetensors file with its card beside it
     try:
         model = build(**card["build"])
         model.load_state_dict(expanded(load(data), card.get("bits", {}), model.state_dict()))
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, zlib.error) as error:
         raise ValueError(f"{path} does not fit its card, which builds {card['build']}: {error}") from error
     if weights_sha256(model) != card.get("weights_as_stored", card["weights"]):
         raise ValueError(f"{path} gives other weights than its card says: card and library do not belong together")
