@@ -519,7 +519,7 @@ _COLOUR_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 HOMES = {
     "cifar10": Home("street_glyphs", 1 / 255, _COLOUR_EPS, 2 / 255, {
         "smoke": _SMOKE,
-        "small": dict(_KEPT, arch="fast-64-128-256", steps=2100, lr=.1, optimizer="sgd", weight_decay=5e-4, augment="flip+shift"),
+        "small": dict(_KEPT, arch="fast-64-128-256", steps=3500, lr=.1, optimizer="sgd", weight_decay=5e-4, augment="flip+shift"),
         "paper": dict(_KEPT, arch="wrn-28-10", steps=30_000, lr=.1, optimizer="sgd", weight_decay=5e-4, augment="flip+shift")}),
     "svhn": Home("street_glyphs", 1 / 255, _COLOUR_EPS, 4 / 255, {
         "smoke": _SMOKE,

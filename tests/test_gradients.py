@@ -3,6 +3,10 @@
 from pag_companion.gradients import *
 
 
+import os
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
 import pytest
 import torch
 from torch import nn
@@ -21,12 +25,60 @@ def test_gradient_of_a_linear_model():
     assert net.training and net[1].weight.grad is None
 
 
+def test_what_gives_no_gradient():
+    net, x, y = build("madry_cnn", in_channels=1, image_size=8), digits.x[:4], digits.y[:4]
+    broken = build("madry_cnn", in_channels=1, image_size=8)
+    with torch.no_grad():
+        broken.network[0].weight.fill_(float("nan"))
+    for model, asked, labels, said in ((net, x, y + 10, "labels are 0 to 9"), (broken, x, y, "NaN"), (net, x.expand(4, 3, 8, 8), y, "3×8×8"),
+                                       (net, 255 * x, y, "divide by 255")):
+        with pytest.raises(ValueError, match=said):
+            input_gradient(model, asked, labels)
+
+
+def test_pictures_by_hand():
+    g = torch.tensor([[[[1., 0.], [0., -1.]]]])                        # σ = √½, so 1 is .4714 of 3σ
+    gray, colour = gradient_picture(g), gradient_picture(g, "diverging")
+    assert torch.allclose(gray[0, 0], torch.tensor([[.7357, .5], [.5, .2643]]), atol=1e-4) and colour.shape == (1, 3, 2, 2)
+    assert torch.allclose(colour[0, :, 0, 0], 1 + .4714 * (torch.tensor([0, 114, 178]) / 255 - 1), atol=1e-4)
+    assert torch.allclose(colour[0, :, 1, 1], 1 + .4714 * (torch.tensor([213, 94, 0]) / 255 - 1), atol=1e-4) and (colour[0, :, 0, 1] == 1).all()
+    lonely = torch.zeros(1, 3, 8, 8)
+    lonely[0, 0, 0, 0] = -1e-20                                        # one of 192: far beyond 3σ, however small
+    assert gradient_picture(lonely)[0, 0, 0, 0] == 0 and (gradient_picture(lonely).flatten()[1:] == .5).all()
+    assert torch.equal(gradient_picture(torch.cat([7 * g, 0 * g, g])), torch.cat([gray, 0 * g + .5, gray]))
+    assert (gradient_picture(0 * g, "diverging") == 1).all() and (gradient_picture(0 * g + 1) == 1).all()
+
+
+def test_pictures_that_cannot_be():
+    for g, style, said in ((torch.zeros(1, 3, 2, 2), "rainbow", "'rainbow'.*clip3sigma"), (torch.zeros(1, 3, 2, 2), "diverging", "1 channels"),
+                           (torch.zeros(1, 2, 2, 2), "clip3sigma", "1 or 3"), (torch.zeros(3, 2, 2), "clip3sigma", "N,C,H,W"),
+                           (torch.full((1, 1, 2, 2), float("nan")), "clip3sigma", "NaN")):
+        with pytest.raises(ValueError, match=said):
+            gradient_picture(g, style)
+
+
 def test_alignment_by_hand():
     x = torch.tensor([[[[0., 1.], [0., 1.]]]])
     for g, cosine in ((-x, 1.), (x + 5, -1.), (x.transpose(2, 3), 0.), (0 * x, 0.), (1e-30 * -x, 1.)):
         assert abs(alignment(x, g).item() - cosine) < 1e-6
     noise = torch.randn(digits.x.shape, generator=torch.Generator().manual_seed(0))
     assert abs(alignment(digits.x, noise).mean()) < .02
+
+
+def test_figure_1():
+    torch.manual_seed(0)
+    net = build("madry_cnn", in_channels=1, image_size=8)
+    six = first_of_each_class(digits)
+    assert six.y.tolist() == [0, 1, 2, 3, 4, 5] and torch.equal(six.pixels[2], digits.pixels[digits.y == 2][0])
+    fig = gradients_figure(six[:2], {"Natural": net, "AT-1": net})
+    assert [axes.get_title() for axes in fig.axes[:3]] == ["picture", "Natural", "AT-1"] and len(fig.axes) == 6
+    said = alignment(six.x[:1], input_gradient(net, six.x[:1], six.y[:1])).item()
+    assert fig.axes[1].get_xlabel() == f"{said:+.2f}" and fig.axes[3].get_xlabel() == digits.classes[1]
+    for pictures, models in ((six[:0], {"Natural": net}), (six, {})):
+        with pytest.raises(ValueError, match="needs one of each"):
+            gradients_figure(pictures, models)
+    with pytest.raises(ValueError, match="no picture of class '5'"):
+        first_of_each_class(digits[digits.y < 5])
 
 
 def test_frequencies_by_hand():
@@ -49,6 +101,18 @@ def test_towards_the_means():
     assert towards_class(nearest, digits.x[:100], digits.y[:100], shuffled).mean() < .3
 
 
+def test_etmann_of_a_linear_model():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    x, top = digits.x[:50], net(digits.x[:50]).argmax(1)
+    weights = net[1].weight[top]
+    assert torch.allclose(etmann(net, x).float(), nn.functional.cosine_similarity(x.flatten(1), weights).abs(), atol=1e-5)
+    with torch.no_grad():
+        before = etmann(net, x)
+        net[1].weight.neg_()                                          # another logit is the highest now
+    assert not torch.allclose(etmann(net, x), before) and (etmann(net, x) >= 0).all()
+
+
 def test_training_on_attacks_aligns():
     def quickly_trained(recipe):
         torch.manual_seed(0)
@@ -60,5 +124,112 @@ def test_training_on_attacks_aligns():
     assert natural["alignment"].n == 300 and natural["zero_gradients"] == 0
     with pytest.raises(ValueError, match="no picture of class '9'"):
         class_means(digits[digits.y < 9])
-    with pytest.raises(ValueError, match="no images"):
-        measure_alignment(build("madry_cnn", in_channels=1, image_size=8), digits[:0], class_means(digits))
+    for images, said in ((digits[:0], "no images"), (load("glyphs", "test", limit=9), "same set")):
+        with pytest.raises(ValueError, match=said):
+            measure_alignment(build("madry_cnn", in_channels=1, image_size=8), images, class_means(digits))
+
+
+def test_settings_are_checked_first():
+    for slip, named in (({"dataset": "mnist"}, "mnist.*cifar10"), ({"pictures": 0}, "pictures = 0"), ({"pictures": "all"}, "pictures"), ({"picture": 5}, "did you mean 'pictures'"),
+                        ({"scale": "large"}, "large"), ({"method": "at", "eps": 8}, "did you mean 8/255"), ({"eps": "1/255"}, "natural")):
+        with pytest.raises(ValueError, match=named):
+            resolve(slip)
+    told = resolve({"dataset": "svhn", "method": "at", "eps": "1/255", "scale": "small"})
+    assert (told["pictures"], told["arch"], told["source"], row_name(told)) == (1000, "wrn-10-2", "svhn", "AT-1")
+    assert resolve(told) == told and resolve({})["pictures"] == 200 and row_name(resolve({})) == "Natural"
+
+
+def test_smoke_run():
+    quick = dict(dataset="svhn", method="at", eps="2/255", steps=5, limit=300, test_limit=100, pictures=60)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        prepare(quick)
+        made = run(quick)
+        assert run(quick) == made                                  # found, not run again
+    assert made["row"] == "AT-2" and made["stand_in"] and made["setup"].endswith("pictures 60")
+    assert sum(made["histogram"]) == made["scores"]["clean"]["total"] == made["alignment"]["alignment"]["n"] == 60 and len(made["histogram"]) == 20
+    assert set(made["alignment"]) == {*HOW, "zero_gradients"}
+    assert [line[0] for line in run_sheet(made).rows] == [*NAMES.values(), "accuracy"]
+
+
+def test_one_command():
+    tiny = {name: {**home.scales["smoke"], "steps": 2, "limit": 100} for name, home in HOMES.items()}
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        with patch.dict(HOMES["svhn"].scales, smoke=tiny["svhn"]):
+            assert main(["svhn", "--scale", "smoke", "--out", f"{folder}/out"]) == 0
+            assert is_trained(resolve({"dataset": "svhn"})) and not is_trained(resolve({"dataset": "svhn", "seed": 1}))
+        assert [path.name for path in Path(folder, "out").iterdir()] == ["gradients-svhn-smoke-s0.png"]
+    with patch("pag_companion.gradients.is_trained", lambda told: False), patch("pag_companion.gradients.load", lambda *words, **more: digits):
+        with pytest.raises(SystemExit, match="no model of cifar10 at scale small.*--train"):
+            main(["cifar10"])
+
+
+def test_sets_that_do_not_exist():
+    for words in (["mnist"], [], ["svhn", "--scale", "huge"]):
+        with pytest.raises(SystemExit):
+            main(words)
+
+
+def made_up(row, seed, alignment, robust, setup="toy", stand_in=False):
+    "A record with made-up numbers, and its twin of chapter 07."
+    common = {"row": row, "setup": setup, "settings": {"seed": seed}, "stand_in": stand_in, "model": f"{row} {seed}"}
+    measures = {name: {"mean": alignment, "low": alignment - .01, "high": alignment + .01, "n": 1000} for name in HOW}
+    score = {"correct": round(10 * robust), "total": 1000}
+    return ({**common, "alignment": {**measures, "zero_gradients": 2}, "scores": {"clean": {"correct": 900, "total": 1000}}, "histogram": [0] * 10 + [1000] + [0] * 9},
+            {**common, "experiment": "robustness", "scores": {ROBUST: score}})
+
+LADDER = {"Natural": (.02, 0.), "AT-1": (.12, 4.), "AT-2": (.16, 12.), "AT-4": (.2, 26.), "AT-8": (.22, 40.)}
+
+def toys(seeds=5, **more):
+    "Records of every row, and those of chapter 07, with a little noise over seeds."
+    pairs = [made_up(row, seed, a + .002 * (seed - 2) * (row != "Natural"), r, **more) for row, (a, r) in LADDER.items() for seed in range(seeds)]
+    return [list(records) for records in zip(*pairs)]
+
+
+def test_shares_by_hand():
+    records, attacked = toys()
+    assert abs(shares(records, "AT-1", aligned)[2] - .5) < 1e-9 and abs(shares(attacked, "AT-1", robust)[2] - .1) < 1e-9
+    assert set(shares(records, "AT-8", aligned).values()) == {1.} and set(shares(records, "Natural", aligned).values()) == {0.}
+    flat = [made_up(row, seed, .1 * (row == "AT-8") * seed, 0.)[0] for row in LADDER for seed in range(3)]
+    assert list(shares(flat, "AT-1", aligned)) == [1, 2] and shares(flat[:-3], "AT-1", aligned) == {}       # seed 0: no gain; then no AT-8
+    stranger = made_up("AT-1", 9, 0., 50.)[1]
+    assert robustness_of(records, [*attacked, stranger]) == attacked and robustness_of([], attacked) == []
+    more = made_up("AT-1", 0, 0., 50., setup="on 300 pictures")[1]
+    assert robustness_of(records, [more, *attacked]) == attacked                       # of two setups the larger
+    assert rows_in([*records, made_up("AT-2 PGD", 0, 0., 0.)[0]]) == [*LADDER, "AT-2 PGD"]
+
+
+def test_sheets():
+    records, _ = toys(3)
+    lines = {line[0]: line[1:] for line in measures_sheet(records).rows}
+    assert list(lines) == list(LADDER) and lines["AT-1"][0] == "11.80 ± 0.20 (3)" and lines["AT-1"][4:] == ("6", "90.00 ± 0.00 (3)")
+    assert measures_sheet([]).notes == ("not run",)
+
+
+def test_figures():
+    records, attacked = toys(2)
+    axes = before_robustness_figure(records, "cifar10", attacked).axes[0]
+    first, second, paper = (line.get_ydata() for line in (axes.lines[0], axes.lines[6], axes.lines[12]))
+    assert abs(first[1] - shares(records, "AT-1", aligned)[0]) < .01 and abs(second[1] - .1) < 1e-9 and abs(paper[1] - 4.53 / 47.37) < 1e-9
+    words = [text.get_text() for text in before_robustness_figure(records, "svhn", []).axes[0].get_legend().get_texts()]
+    assert words == ["alignment", "accuracy under attack at 8/255: not run"]
+    assert len(distribution_figure(records).axes[0].patches) == 5
+
+
+def test_verdicts_from_records():
+    records, attacked = toys()
+    found = claims_of(records, "cifar10", attacked)
+    assert {id: v.outcome for id, v in found.items()} == {"G1": "held", "G2": "held", "G3": "held"} and found["G1"].size == "held"
+    assert abs(found["G1"].results[0].mean - 10.) < 1e-9 and abs(found["G3"].main.mean - .4) < .01 and found["G3"].size == "held"
+    upside = [made_up(row, seed, .3 - a - .002 * seed, r)[0] for row, (a, r) in LADDER.items() for seed in range(5)]
+    assert claims_of(upside, "cifar10", attacked)["G1"].outcome == "did not hold"
+    late = [made_up(row, seed, a, 40 * (row in ("AT-1", "AT-8")) + .1 * seed)[1] for row, (a, _) in LADDER.items() for seed in range(5)]
+    assert claims_of(records, "cifar10", late)["G3"].outcome == "did not hold"
+    alone = claims_of(records, "cifar10", [])
+    assert alone["G2"].outcome == "held" and alone["G3"].outcome == "not run" and claims_of([], "svhn", [])["G1"].outcome == "not run"
+    few = claims_of(*toys(2)[:1], "cifar10", toys(2)[1])
+    assert {v.outcome for v in few.values()} == {"too few seeds"} and few["G3"].main.interval is None
+    streets = claims_of(records, "svhn", attacked)["G3"]
+    assert streets.outcome == "shown: no verdict" and streets.main.interval is not None and streets.size is None
+    assert claims_of(records, "svhn", [])["G3"].outcome == "not run"
+    drawn = toys(5, stand_in=True)
+    assert claims_of(drawn[0], "cifar10", drawn[1])["G1"].outcome == "stand-in: no verdict"

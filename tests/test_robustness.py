@@ -3,15 +3,19 @@
 from pag_companion.robustness import *
 
 
+import os
+import tempfile
 import pytest
 import torch
+from dataclasses import replace
 from functools import cache
 from unittest.mock import patch
 from pag_companion import training
-from pag_companion.attacks import Linf, fgsm, random_noise
+from pag_companion.attacks import L2, Linf, fgsm, pgd, random_noise
 from pag_companion.data import load
 from pag_companion.models import build
-from pag_companion.training import Recipe, train
+from pag_companion.paper import TABLES
+from pag_companion.training import REHEARSAL, Recipe, setup_name, train
 
 
 @cache
@@ -22,6 +26,82 @@ def small_model(recipe, steps=400):
     train(model, load("digits", "train"), recipe, steps=steps, batch_size=64, device="cpu", precision="float32", progress=False)
     return model
 natural, adversarial = Recipe(), Recipe("at", .2, unit=1)
+
+
+def seeded():
+    "A generator for random starts."
+    return torch.Generator().manual_seed(0)
+
+def without_leaving(model, images, ball, steps, restarts):
+    "Count as `any` does, but look at every picture at every point of every walk."
+    held = accuracy(model, images).hits.copy()
+    for restart in range(restarts):
+        for taken in range(steps + 1):
+            generator = seeded()
+            for _ in range(restart):
+                ball.random_start(images.x, generator)
+            told = dict(steps=taken, step_size=2.5 * ball.eps / steps, generator=generator)
+            change = (lambda x, y: pgd(model, x, y, ball, **told)) if taken else (lambda x, y: random_noise(x, ball, generator))
+            held &= accuracy(model, images, change=change).hits
+    return held
+
+def looked_at(model, measure):
+    "Count the pictures a model is shown while something is measured; give what was measured too."
+    seen = []
+    hook = model.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    found = measure()
+    hook.remove()
+    return found, sum(seen)
+
+
+def test_leaving_early_changes_nothing():
+    model, pictures = small_model(natural), load("digits", "test", limit=100)
+    for ball in (Linf(.08), L2(.8)):
+        told = dict(steps=5, restarts=2, success="any")
+        plain = without_leaving(model, pictures, ball, 5, 2)
+        assert 20 < plain.sum() < accuracy(model, pictures).correct - 10
+        for size in (7, 100):
+            score, seen = looked_at(model, lambda: robust_accuracy(model, pictures, ball, generator=seeded(), batch_size=size, **told))
+            assert (score.hits == plain).all() and seen < 1 + 100 * (1 + 2 * 6)
+
+
+def test_counting():
+    model, pictures = small_model(natural), load("digits", "test", limit=100)
+    model.train()
+    clean = accuracy(model, pictures)
+    assert model.training and (clean.hits == accuracy(model, pictures, batch_size=7).hits).all()
+    assert robust_accuracy(model, pictures, Linf(0)).correct == clean.correct
+    for restarts in (1, 3):
+        told = dict(restarts=restarts, generator=seeded(), batch_size=30)
+        attacked = pgd(model, pictures.x, pictures.y, Linf(.05), restarts=restarts, generator=seeded())
+        last = robust_accuracy(model, pictures, Linf(.05), **told)
+        assert (last.hits == accuracy(model, pictures, change=lambda x, y: attacked).hits).all()
+        any_ = robust_accuracy(model, pictures, Linf(.05), success="any", **{**told, "generator": seeded()})
+        assert not (any_.hits & ~last.hits).any() and any_.correct <= last.correct < clean.correct
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (accuracy(model, pictures).hits == clean.hits).all()
+    assert all(p.grad is None for p in model.parameters()) and model.training
+
+
+def test_mistakes_are_refused():
+    model, pictures = small_model(natural), load("digits", "test", limit=20)
+    never = patch("pag_companion.robustness._withstood", side_effect=AssertionError("work was begun"))
+    with never:
+        for slip, named in ((dict(success="best"), "best.*last or any"), (dict(restarts=0), "restarts = 0"), (dict(steps=1.5), "steps = 1.5"),
+                            (dict(batch_size=0), "batch_size = 0"), (dict(step_size=0), "step_size")):
+            with pytest.raises(ValueError, match=named):
+                robust_accuracy(model, pictures, Linf(.1), **slip)
+        with pytest.raises(ValueError, match="Linf"):
+            robust_accuracy(model, pictures, .1)
+        with pytest.raises(ValueError, match="no images"):
+            robust_accuracy(model, pictures[:0], Linf(.1))
+        five = build("madry_cnn", 5, in_channels=1, image_size=8)
+        for measure in (accuracy, lambda *these: robust_accuracy(*these, Linf(.1))):
+            with pytest.raises(ValueError, match="labels are 0 to 4"):
+                measure(five, pictures)
+        torch.nn.init.constant_(five.network.fc.bias, float("nan"))
+        with pytest.raises(ValueError, match="NaN"):
+            robust_accuracy(five, pictures[pictures.y < 5], Linf(.1))
 
 
 def robust(model):
@@ -57,22 +137,44 @@ def test_broken_training_is_noticed():
     assert max(margins.values()) < .2, margins
 
 
-def test_counting():
-    model, pictures = small_model(natural), load("digits", "test", limit=100)
-    model.train()
-    clean = accuracy(model, pictures)
-    assert model.training and (clean.hits == accuracy(model, pictures, batch_size=7).hits).all()
-    assert robust_accuracy(model, pictures, Linf(0)).correct == clean.correct
-    last = robust_accuracy(model, pictures, Linf(.05), generator=torch.Generator().manual_seed(0))
-    any_ = robust_accuracy(model, pictures, Linf(.05), restarts=3, success="any", generator=torch.Generator().manual_seed(0))
-    assert any_.correct <= last.correct <= clean.correct
-    with torch.autocast("cpu", torch.bfloat16):
-        assert (accuracy(model, pictures).hits == clean.hits).all()
-    with pytest.raises(ValueError, match="no images"):
-        accuracy(model, pictures[:0])
-    with pytest.raises(ValueError, match="best"):
-        robust_accuracy(model, pictures, Linf(.1), success="best")
-    broken = build("madry_cnn", in_channels=1, image_size=8)
-    torch.nn.init.constant_(broken.network.fc.bias, float("nan"))
-    with pytest.raises(ValueError, match="NaN"):
-        accuracy(broken, pictures)
+def test_auto_attack():
+    model, pictures = small_model(adversarial), load("digits", "test", limit=20)
+    with patch.dict("sys.modules", torchattacks=None), pytest.raises(ImportError, match="--no-deps torchattacks"):
+        auto_attack_accuracy(model, pictures, Linf(.1))
+    pytest.importorskip("torchattacks")
+    drawn, strict = torch.get_rng_state(), robust_accuracy(model, pictures, Linf(.15), steps=20, success="any", generator=seeded())
+    auto = auto_attack_accuracy(model, pictures, Linf(.15))
+    assert (auto.hits == auto_attack_accuracy(model, pictures, Linf(.15), batch_size=20).hits).all()
+    assert auto.correct <= strict.correct + 1 and auto_attack_accuracy(model, pictures, Linf(0)).correct == accuracy(model, pictures).correct
+    assert (torch.get_rng_state() == drawn).all() and all(p.requires_grad and p.grad is None for p in model.parameters())
+    with pytest.raises(ValueError, match="not a threat model"):
+        auto_attack_accuracy(model, pictures, .1)
+
+
+class Loud(torch.nn.Module):
+    "Saturate the softmax of a model."
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return 1e4 * self.model(x)
+
+class Coarse(Loud):
+    "Round the pictures before a model sees them."
+    def forward(self, x):
+        return self.model((4 * x).round() / 4)
+
+def digit_battery(model, other=None):
+    return masking_battery(model, load("digits", "test", limit=100), other, radii=(.05, .1, .2))
+
+
+def test_masked_gradients_are_caught():
+    honest, other = small_model(adversarial), small_model(natural)
+    battery = digit_battery(honest, other)
+    assert battery.passed and str(battery) == "passed" and str(digit_battery(honest)) == "passed (not run: transfer)"
+    assert list(battery.scores) == ["clean", "eps/0.05", "eps/0.1", "eps/0.2", "steps/1", "steps/10", "steps/50", "huge", "noise", "transfer"]
+    loud = digit_battery(Loud(honest), other)
+    assert not loud.passed and {"huge", "noise", "transfer"} <= set(loud.failed) and "huge by" in str(loud)
+    assert loud.failed["huge"] == 100 * loud.scores["huge"].value - 1
+    assert {"huge", "transfer"} <= set(digit_battery(Coarse(honest), other).failed)
