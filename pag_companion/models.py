@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'STORED_AS', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters', 'WideBlock',
-           'WideResNet', 'FastStage', 'FastCNN', 'Model', 'build', 'weights_sha256', 'weight_files', 'round_rows',
-           'unround_rows', 'squeeze', 'unsqueeze', 'bits_of', 'compacted', 'expanded', 'save_model', 'read_card',
-           'load_model', 'kept_models', 'pretrained_names', 'pretrained']
+           'WideResNet', 'FastStage', 'FastCNN', 'resnet', 'Model', 'build', 'weights_sha256', 'weight_files',
+           'round_rows', 'unround_rows', 'squeeze', 'unsqueeze', 'bits_of', 'compacted', 'expanded', 'save_model',
+           'read_card', 'load_model', 'kept_models', 'pretrained_names', 'pretrained']
 
 # %% ../nbs/04_models.ipynb #e746907e
 import hashlib, json, re, zlib
@@ -145,12 +145,37 @@ class FastCNN(nn.Module):
     def forward(self, x):
         return self.fc(self.stages(F.relu(self.conv1(x))).amax((2, 3)))
 
+# %% ../nbs/04_models.ipynb #b9f88ea5
+def resnet(depth, # 18, 34 or 50
+           num_classes=10,
+           in_channels=3,
+           stride_1=False, # leave the last stage at the resolution of the one before, as localization wants it
+          ): # -> nn.Module
+    "Build torchvision's ResNet (He et al. 2016), its first convolution kept in full precision."
+    from torchvision.models import resnet as known
+    network = getattr(known, f"resnet{depth}")(weights=None, num_classes=num_classes)
+    network.conv1 = FirstConv(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")     # as torchvision does
+    if stride_1:
+        _no_stride(network.layer4[0])
+    return network
+
+def _no_stride(block):
+    "Take the halving out of a residual block; its weights stay as they are."
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+
 # %% ../nbs/04_models.ipynb #cd571655
-ARCHITECTURES = ("madry_cnn", "wrn-<depth>-<width>, such as wrn-28-10", "fast-<widths>, such as fast-64-128-256")
+ARCHITECTURES = ("madry_cnn", "wrn-<depth>-<width>, such as wrn-28-10", "fast-<widths>, such as fast-64-128-256",
+                 "resnet18, resnet34, resnet50; with -s1 the last stage keeps its size")
 
 def _backbone(arch, num_classes, in_channels, image_size):
     "Build the network of a name, without normalisation."
     wide, fast = re.fullmatch(r"wrn-(\d+)-(\d+)", str(arch)), re.fullmatch(r"fast-([1-9]\d*)-([1-9]\d*)-([1-9]\d*)", str(arch))
+    residual = re.fullmatch(r"resnet(18|34|50)(-s1)?", str(arch))
+    if residual:
+        return resnet(int(residual[1]), num_classes, in_channels, stride_1=bool(residual[2]))
     if fast:
         return FastCNN(tuple(map(int, fast.groups())), num_classes, in_channels)
     if arch == "madry_cnn":
@@ -172,7 +197,7 @@ class Model(nn.Sequential):
         super().__init__()
         self.normalize, self.network, self.config = normalize, network, config
 
-def build(arch, # "madry_cnn", "wrn-d-k", "fast-w-w-w"
+def build(arch, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
           num_classes=10,
           in_channels=3,
           mean=None, # a number a channel, image units; None: no normalisation

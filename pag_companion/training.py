@@ -525,6 +525,10 @@ HOMES = {
         "smoke": _SMOKE,
         "small": dict(_KEPT, arch="wrn-10-2", steps=1200, lr=1e-2),
         "paper": dict(_KEPT, arch="wrn-28-10", steps=5000, lr=1e-2, optimizer="sgd", weight_decay=5e-4)}),
+    "restricted_imagenet": Home("street_glyphs", 1 / 255, (2 / 255,), 2 / 255, {
+        "smoke": _SMOKE,
+        "small": dict(_KEPT, arch="resnet18", steps=900, lr=.05, optimizer="sgd", weight_decay=5e-4, augment="flip+shift"),
+        "paper": dict(_KEPT, arch="resnet50", steps=150_000, batch_size=256, lr=.1, optimizer="sgd", weight_decay=1e-4, augment="flip+shift")}),
     "mnist": Home("glyphs", 1, (.05, .1, .2, .3), .1, {
         "smoke": _SMOKE,
         "small": dict(_KEPT, arch="madry_cnn", steps=938, lr=1e-3),

@@ -38,8 +38,26 @@ def test_build():
     assert torch.allclose(inside(x), plain(by_hand), atol=1e-6)
 
 
+def test_resnets():
+    plain, dense = build("resnet18", 6, 3, [.5] * 3, [.25] * 3), build("resnet18-s1", 6, 3, [.5] * 3, [.25] * 3)
+    x = torch.rand(2, 3, 64, 64)
+    assert plain(x).shape == dense(x).shape == (2, 6) and isinstance(plain.network.conv1, FirstConv)
+    assert plain.state_dict().keys() == dense.state_dict().keys() and count_parameters(plain) == count_parameters(dense) == 11_179_590
+    dense.load_state_dict(plain.state_dict())
+    def last_map(model):
+        found = []
+        model.network.layer4.register_forward_hook(lambda module, given, out: found.append(tuple(out.shape[-2:])))
+        model.eval()(x)
+        return found[0]
+    assert last_map(plain) == (2, 2) and last_map(dense) == (4, 4)
+    from torchvision.models import resnet18
+    resnet18(num_classes=6).load_state_dict(build("resnet18", 6).network.state_dict())              # torchvision's own names
+    with torch.device("meta"):
+        assert count_parameters(build("resnet50-s1", 1000)) == 25_557_032
+
+
 def test_build_refuses():
-    for arch in ("vgg", "wrn-27-10", "wrn-28-0", "fast-64-128", "fast-0-1-1"):
+    for arch in ("resnet19", "vgg", "wrn-27-10", "wrn-28-0", "fast-64-128", "fast-0-1-1"):
         with pytest.raises(ValueError, match=arch):
             build(arch)
     with pytest.raises(ValueError, match="3 channels"):
