@@ -13,7 +13,7 @@ __all__ = ['ASKED', 'BLUE', 'RED', 'STYLES', 'MEASURES', 'HOW', 'EXPERIMENT', 'C
 
 # %% ../nbs/08_gradients.ipynb #b4f40e8e
 import argparse, statistics, sys, time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -463,7 +463,7 @@ def claims_of(records, # of one setup
              ): # -> dict: id -> Verdict
     "Judge the claims about Figure 1 (G1 to G3)."
     attacked, stand_in = robustness_of(records, robustness), any(r["stand_in"] for r in records)
-    asked = {id: _beside(part(CLAIMS[id], dataset=dataset)) for id in ("G1", "G2", "G3")}
+    asked = {id: part(CLAIMS[id], dataset=dataset) for id in ("G1", "G2", "G3")}
     return {id: verdict(claim, {c: _quantity(c, records, attacked) for c in claim.comparisons}, stand_in=stand_in) for id, claim in asked.items()}
 
 def _quantity(c, records, attacked): # Comparison -> list, a number a common seed
@@ -473,9 +473,3 @@ def _quantity(c, records, attacked): # Comparison -> list, a number a common see
     else:
         a, b = ({seed: 100 * value for seed, value in aligned(records, row).items()} for row in (c.a, c.b))
     return [a[seed] - b[seed] for seed in sorted(a) if seed in b]
-
-def _beside(claim): # -> Claim
-    "Leave a claim without a verdict where nothing of it counts."
-    if any(c.counted for c in claim.comparisons):
-        return claim
-    return replace(claim, kind="descriptive", size=None, comparisons=tuple(replace(c, region=None, counted=True) for c in claim.comparisons))

@@ -651,9 +651,10 @@ def verdict(claim, # id or Claim
     outcome_of = {r.comparison.name: r.outcome for r in results}
     conditions = [r.outcome for r in own] + [agree(*map(outcome_of.get, pair)) for pair in claim.same_sign]
     outcome = combine(conditions + [part.outcome for part in parts.values()], claim.needed)
-    if claim.kind == "descriptive":
+    if claim.kind == "descriptive" or not (own or parts):     # a part in which nothing counts is shown, as what is descriptive is
+        conditions = conditions or [SHOWN if r.n and r.outcome != STAND_IN else r.outcome for r in results]
         outcome = next((said for said in (STAND_IN, SHOWN) if said in conditions), NOT_RUN)
-    size = combine([r.size or r.outcome for r in own], claim.needed) if claim.size else None
+    size = combine([r.size or r.outcome for r in own], claim.needed) if claim.size and own else None
     p = [r.p for r in own] + [part.p for part in parts.values()]
     p = None if None in p or not p else sorted(p)[(claim.needed or len(p)) - 1]
     return Verdict(claim, tuple(results), outcome, size, p, parts)

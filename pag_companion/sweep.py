@@ -32,7 +32,10 @@ class Experiment:
         "Import the module; only a sweep that needs it pays for it."
         return importlib.import_module(self.module)
 
-EXPERIMENTS = {"zero_shot": Experiment("10_zero_shot.ipynb", "pag_companion.zero_shot")}
+EXPERIMENTS = {"robustness": Experiment("07_robustness.ipynb", "pag_companion.robustness"),
+               "gradients": Experiment("08_gradients.ipynb", "pag_companion.gradients"),
+               "large_eps": Experiment("09_large_eps.ipynb", "pag_companion.large_eps"),
+               "zero_shot": Experiment("10_zero_shot.ipynb", "pag_companion.zero_shot")}
 
 # %% ../nbs/30_sweep.ipynb #ac2930d0
 def parameter_names(path, # a notebook
@@ -71,7 +74,7 @@ class Run:
     @property
     def label(self): # -> text
         asked = dict(self.asked)
-        return f"{asked.get('dataset', self.experiment)} {self.row} seed {asked.get('seed', 0)} {asked.get('scale', '')}".strip()
+        return " ".join(f"{self.experiment} {asked.get('dataset', '')} {self.row} seed {asked.get('seed', 0)} {asked.get('scale', '')}".split())
 
     @property
     def record(self): # -> Path

@@ -125,6 +125,13 @@ def test_verdict_holds():
     assert verdict("X1", {"R1": held}).outcome == NOT_RUN
 
 
+def test_nothing_counted_is_no_verdict():
+    beside = part(CLAIMS["G3"], dataset="svhn")
+    name = beside.comparisons[0].name
+    assert verdict(beside).outcome == NOT_RUN and verdict(beside, {name: [.5] * 5}).outcome == SHOWN
+    assert verdict(beside, {name: [.5] * 5}).size is None and verdict(beside, {name: [.5] * 5}, stand_in=True).outcome == STAND_IN and not judged([verdict(beside, {name: [.5] * 5})])
+
+
 def test_ledger():
     known = [c for claim in CLAIMS.values() for c in claim.comparisons if c.paper is not None]
     pool = {c: [c.paper - .1, c.paper, c.paper, c.paper + .1, c.paper] for c in known}

@@ -130,7 +130,7 @@ def test_weights_keep_their_card_and_their_room():
     model = build_model("madry_cnn", in_channels=1, image_size=8).eval()
     settings = {"dataset": "digits", "source": "digits", "target": "digits", "seed": 0}
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        shelf, scores = Path(folder) / "weights", home_and_abroad(model, settings)
+        shelf, scores = Path(folder) / "weights", scores_as_stored(model, settings)
         record = {**made_up("AT-0.1", 0, 80.), "model": "model-digits-at-0.1-s0-abc", "weights": weights_sha256(model), "settings": settings, "scores": scores}
         for key in (record["model"], "another-seed"):
             save_model(model, Path(folder) / "models" / key, {"key": key, "settings": {"eps": .1}})
@@ -138,7 +138,7 @@ def test_weights_keep_their_card_and_their_room():
         card = pretrained("digits/AT-0.1", folder=shelf).card
         assert path == keep_weights(record, shelf) == shelf / "model-digits-at-0.1-s0-abc.safetensors" and path.stat().st_size < 4e5
         assert card["scores"] == scores and card["settings"] == {"eps": .1} and card["stored_as"] == "compact" and card["row"] == "AT-0.1"
-        assert card["scores_as_stored"] == home_and_abroad(pretrained("digits/AT-0.1", folder=shelf), settings)
+        assert card["scores_as_stored"] == scores_as_stored(pretrained("digits/AT-0.1", folder=shelf), settings)
         for wrong, said in (({"model": "another-seed"}, "there already, as model-digits"), ({"weights": "others"}, "run it again"),
                             ({"scores": made_up("AT-0.1", 0, 80.)["scores"]}, "its record says 99.00 %")):
             with pytest.raises(ValueError, match=said):
