@@ -8,9 +8,9 @@ __all__ = ['VIEWS', 'NAMES', 'ROW', 'WARNING', 'JOINT', 'STYLE', 'CHIPS', 'READI
            'rows_of', 'minutes', 'beside', 'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'claim_name',
            'leading', 'asked', 'ledger_sheet', 'not_run', 'alt_text', 'picture', 'png', 'table_cell', 'table_html',
            'opening', 'details', 'section', 'machines', 'tiles', 'page', 'build', 'candidates', 'write_figures',
-           'joint', 'scores_as_stored', 'check_loss', 'exact_model', 'keep_weights', 'markdown', 'claim_line',
-           'claims_status', 'blocks', 'table_block', 'figure_block', 'fill_text', 'fill_file', 'weights_sheet',
-           'weights_page', 'fill', 'read_arguments', 'promote_runs', 'main']
+           'joint', 'scores_as_stored', 'check_loss', 'exact_model', 'model_name', 'keep_weights', 'markdown',
+           'claim_line', 'claims_status', 'blocks', 'table_block', 'figure_block', 'fill_text', 'fill_file',
+           'weights_sheet', 'weights_page', 'fill', 'read_arguments', 'promote_runs', 'main']
 
 # %% ../nbs/31_report.ipynb #5b579fea
 import argparse, base64, hashlib, html, io, json, math, re, statistics, sys, tempfile
@@ -486,13 +486,18 @@ def exact_model(record): # of a run whose model is in runs/models; -> model, wit
     return model
 
 # %% ../nbs/31_report.ipynb #31ff926a
+def model_name(record): # -> text
+    "Name a kept model by its set and row, and by its seed unless that is 0."
+    settings = record["settings"]
+    return f"{settings['dataset']}/{record['row']}" + (f" seed {settings['seed']}" if settings["seed"] else "")
+
 def keep_weights(record, # of a run whose model is in runs/models
                  folder=None, # None: weights/
                  room=ROOM, # bytes for the whole folder
                 ): # -> Path
     "Store a run's model in few bits, with its card."
     from pag_companion.models import kept_models, load_model, save_model, weight_files
-    folder, model, name = Path(folder or repo_root() / "weights"), exact_model(record), f"{record['settings']['dataset']}/{record['row']}"
+    folder, model, name = Path(folder or repo_root() / "weights"), exact_model(record), model_name(record)
     paths = weight_files(folder / record["model"])
     twin = kept_models(folder).get(name, paths)[0]
     if twin != paths[0]:
