@@ -9,7 +9,7 @@ __all__ = ['SCHEMA', 'FIELDS', 'number', 'parse_eps', 'check_settings', 'new_nam
            'hits_of', 'hit_pairs', 'promote', 'run_lock', 'progress', 'show']
 
 # %% ../nbs/02_records.ipynb #bb064cbb
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, time
+import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,7 +165,7 @@ def atomic_write(path, # where the file should appear
     "Write a file so that it is never seen half-written."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(part, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)

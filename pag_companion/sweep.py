@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'COST', 'CHILDREN', 'ENGINES', 'Experiment', 'parameter_names', 'spread', 'Run', 'plan', 'check_entry',
-           'read_entries', 'read_grid', 'papermill_command', 'executed_notebook', 'run_child', 'end_children',
-           'error_line', 'lost_its_port', 'run_notebook', 'run_here', 'make', 'waiting', 'estimate', 'duration', 'told',
-           'prepare', 'sweep', 'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
+           'read_entries', 'read_grid', 'working_part', 'lay_out', 'papermill_command', 'executed_notebook',
+           'run_child', 'end_children', 'error_line', 'lost_its_port', 'run_notebook', 'run_here', 'make', 'waiting',
+           'estimate', 'duration', 'told', 'prepare', 'sweep', 'chosen', 'check_engine', 'read_arguments', 'main',
+           'dry_run']
 
 # %% ../nbs/30_sweep.ipynb #9c27e257
 import argparse, ast, difflib, importlib, importlib.util, itertools, json, os, re, signal, subprocess, sys, time, tomllib
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from .records import Score, read_record, repo_root, results_folder, run_key, runs_folder
+from .records import Score, atomic_write, read_record, repo_root, results_folder, run_key, runs_folder
 
 # %% ../nbs/30_sweep.ipynb #908b6b75
 @dataclass(frozen=True)
@@ -145,10 +146,29 @@ def read_grid(path, # a TOML file
     return list(runs.values())
 
 # %% ../nbs/30_sweep.ipynb #77ba3196
+def working_part(notebook, # dict, a chapter
+                ): # -> dict
+    "Keep a chapter's opening, definitions, hidden cells, parameters and the cells tagged `run`."
+    tags = [set(cell["metadata"].get("tags", [])) for cell in notebook["cells"]]
+    opening = next(k for k, own in enumerate(tags) if "parameters" in own)
+    def works(k, cell):
+        if cell["cell_type"] == "markdown":
+            return k < opening
+        return bool(tags[k] & {"parameters", "run"} or re.match(r"#\| *(export|hide)\b", "".join(cell["source"])))
+    return {**notebook, "cells": [cell for k, cell in enumerate(notebook["cells"]) if works(k, cell)]}
+
+def lay_out(experiment, # key of EXPERIMENTS
+           ): # -> Path
+    "Write the working part of a chapter where papermill finds it."
+    path = EXPERIMENTS[experiment].path
+    text = json.dumps(working_part(json.loads(path.read_text(encoding="utf-8"))))
+    return atomic_write(runs_folder() / "notebooks" / "chapters" / path.name, text)
+
+# %% ../nbs/30_sweep.ipynb #d0ec02c1
 def papermill_command(run, # Run
                      ): # -> list of text
     "Write the command that executes a run's notebook."
-    notebook = EXPERIMENTS[run.experiment].path
+    notebook = runs_folder() / "notebooks" / "chapters" / EXPERIMENTS[run.experiment].notebook
     command = [sys.executable, "-m", "papermill", str(notebook), str(executed_notebook(run)), "-k", "python3", "--no-progress-bar"]
     return command + [word for name, value in run.asked for word in ("-p", name, str(value))]
 
@@ -213,6 +233,7 @@ def run_notebook(run, # Run
     "Make a run through papermill, in a process of its own."
     notebook, log = executed_notebook(run), executed_notebook(run).with_name(f"{run.key}.log")
     notebook.unlink(missing_ok=True)
+    lay_out(run.experiment)
     status = run_child(papermill_command(run), log, threads)
     if status and lost_its_port(log):
         status = run_child(papermill_command(run), log, threads)

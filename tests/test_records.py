@@ -3,6 +3,7 @@
 from pag_companion.records import *
 
 
+from concurrent.futures import ThreadPoolExecutor
 import json, os, tempfile
 import numpy as np
 import pytest
@@ -67,6 +68,9 @@ def test_files():
             atomic_write(path, 3)             # fails before the rename ...
         assert path.read_text() == "first"    # ... so the old file stays
         assert os.listdir(path.parent) == ["note.txt"]
+        with ThreadPoolExecutor(8) as pool:      # many writers at once: one of them is last, none fails
+            written = list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
+        assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000 and os.listdir(path.parent) == ["note.txt"]
 
 
 def made_up(row, seed, correct, **more):

@@ -3,6 +3,7 @@
 from pag_companion.sweep import *
 
 
+import re
 import io, json, os, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
@@ -48,6 +49,14 @@ def test_slips_in_a_grid_name_file_line_and_value():
             read_grid(grid_file(text))
     with pytest.raises(ValueError, match="grids/smoke.toml"):
         read_grid("grids/absent.toml")
+
+
+def test_the_working_part_runs_and_no_more():
+    for name, experiment in EXPERIMENTS.items():
+        whole = json.loads(experiment.path.read_text(encoding="utf-8"))
+        sources = ["".join(cell["source"]) for cell in working_part(whole)["cells"]]
+        assert sum("run(wanted)" in source for source in sources) == 1, f"{experiment.notebook}: tag the cell of the run with `run`"
+        assert not any(re.match(r"#\| *test\b", source) for source in sources) and len(sources) < len(whole["cells"])
 
 
 def test_a_child_is_told_and_ended():
