@@ -8,7 +8,7 @@ __all__ = ['ASKED', 'BLUE', 'RED', 'STYLES', 'MEASURES', 'HOW', 'EXPERIMENT', 'C
            'alignment', 'first_of_each_class', 'gradients_figure', 'high_frequency_share', 'class_means',
            'towards_class', 'etmann', 'Measure', 'bootstrap', 'measure_each', 'averaged', 'measure_alignment',
            'stored_measures', 'resolve', 'row_name', 'prepare', 'run', 'run_sheet', 'is_trained', 'figure_models',
-           'draw', 'main', 'promoted', 'aligned', 'rows_in', 'robustness_of', 'robust', 'shares', 'measures_sheet',
+           'draw', 'main', 'promoted', 'aligned', 'rows_in', 'robustness_of', 'robust', 'shares', 'results_sheet',
            'distribution_figure', 'before_robustness_figure', 'claims_of']
 
 # %% ../nbs/08_gradients.ipynb #b4f40e8e
@@ -386,7 +386,7 @@ def shares(records, row, read): # of one setup; read: aligned or robust -> dict:
     return {seed: (own[seed] - natural[seed]) / gain[seed] for seed in own if seed in gain}
 
 # %% ../nbs/08_gradients.ipynb #2353e64d
-def measures_sheet(records, # of one setup
+def results_sheet(records, # of one setup
                    dataset="cifar10",
                   ): # -> Sheet
     "Show how well the gradients of each row are aligned, by every measure."
@@ -411,7 +411,7 @@ def distribution_figure(records, # of one setup
     for row in [row for row in rows_in(records, dataset) if row in COLOURS]:
         counts = torch.tensor([r["histogram"] for r in records if r["row"] == row]).sum(0)
         axes.stairs((100 * counts / counts.sum()).tolist(), edges, color=COLOURS[row], label=row, lw=1.5)
-    axes.set(xlabel="alignment of a picture's gradient", ylabel="share of pictures, %", title=dataset)
+    axes.set(xlim=(-.25, .5), xlabel="alignment of a picture's gradient", ylabel="share of pictures, %", title=dataset)
     axes.legend(frameon=False, fontsize=8)
     return fig
 
@@ -445,7 +445,7 @@ def _draw_shares(axes, records, dataset, read, name, colour, aside):
     "Draw a quantity's seeds as dots and its means as a line."
     found = {radius: list(shares(records, row, read).values()) for row, radius in _radii(dataset).items()}
     found = {radius: values for radius, values in found.items() if values}
-    axes.plot(list(found), [statistics.mean(values) for values in found.values()], "-", color=colour, label=name + ("" if found else ": not run"))
+    axes.plot(list(found), [statistics.mean(values) for values in found.values()], "-", color=colour, label=name if found else None)
     for radius, values in found.items():
         axes.plot([radius + aside] * len(values), values, "o", color=colour, ms=3, alpha=.6)
 

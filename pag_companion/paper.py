@@ -458,7 +458,7 @@ def p_value(differences, # n differences over seeds, n >= 2
 # %% ../nbs/01_paper.ipynb #5cc783c4
 def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
                    hits_b, # the same shape; model b on the same images
-                   level=.95): # -> (low, high) of a minus b, points
+                   level=.95, factor=1.): # b is taken off this many times -> (low, high), points
     "Form the paired interval over test images, for these models only."
     from scipy.stats import norm
     a, b = (np.atleast_2d(np.asarray(hits, dtype=float)) for hits in (hits_a, hits_b))
@@ -466,7 +466,7 @@ def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
         raise ValueError(f"hits of shape {a.shape} and {b.shape}: both models need the same images, at least one")
     if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
         raise ValueError("hits must be 0 or 1 (or False and True) for each image")
-    d = np.append((a - b).mean(0), [1, -1])
+    d = np.append((a - factor * b).mean(0), [1, -factor])
     mean, half = d.mean(), norm.ppf(.5 + level / 2) * d.std() / math.sqrt(len(d))
     return float(100 * (mean - half)), float(100 * (mean + half))
 
@@ -525,7 +525,7 @@ def weigh(comparison, # Comparison
     first = Result(comparison, n, float(np.mean(differences)), outcome=SHOWN if region is None else TOO_FEW,
                    size=TOO_FEW if size and region else None)
     if n < SEEDS_FOR_INTERVAL:
-        return replace(first, interval=image_interval(*images) if images else None, basis="these models only")
+        return replace(first, interval=image_interval(*images, factor=comparison.factor) if images else None, basis="these models only")
     interval = tuple(float(end) for end in seed_interval(differences))
     first = replace(first, interval=interval, basis="seeds")
     if n < SEEDS_FOR_VERDICT or region is None:

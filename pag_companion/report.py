@@ -180,7 +180,7 @@ def notes_on(group): # Group -> tuple of text
     data = sorted(note for note in notes if "stand-in" in note or "own copy" in note)
     origin = {"promoted": "committed results", "runs": "runs of this machine"}[group.origin]
     reading = "ours: mean ± sample standard deviation over seeds (number of seeds)"
-    reading += "" if group.stand_in else "; difference: ours minus the paper's, which is one run a model"
+    reading += "" if group.stand_in or not group.table else "; difference: ours minus the paper's, which is one run a model"
     return (f"{group.setup} ({origin}; {'; '.join(devices)})", *data, reading)
 
 # %% ../nbs/31_report.ipynb #d6b2253f
@@ -228,7 +228,7 @@ def ledger_sheet(group, # Group
         paper = f"{main.comparison.paper:+.2f}" if main and main.comparison.paper is not None else ""
         lines.append((claim_name(v, group), v.claim.sentence, paper, asked(main), said, str(v.n), "" if p is None else f"{p:.2g}"))
     header = ("claim", "in our words", "paper", "ours (main comparison, points)", "verdict", "seeds", "p (Holm)")
-    return Sheet(header, tuple(lines), f"Claims about {group.name[0].upper() + group.name[1:]}", (odds(verdicts.values()),))
+    return Sheet(header, tuple(lines), f"Claims about {group.name.split(':')[0]}", (odds(verdicts.values()),))
 
 # %% ../nbs/31_report.ipynb #81d892ea
 def not_run(groups): # list of Group -> Sheet
@@ -535,7 +535,7 @@ def claim_line(group, # Group
     short = f"{found.comparison.short}: {region_text(found.comparison.region)}"
     counted = sum(r.comparison.counted for r in verdict.results)
     short += f" (one of {counted}, {claim.needed or 'all'} needed)" if counted > 1 else ""
-    ours = f"{found.mean:+.2f}{ends}, n = {found.n}" + (f", {found.basis}" if found.basis == "these models only" else "")
+    ours = f"{found.mean:+.2f}{ends} {found.comparison.unit}, n = {found.n}" + (f", {found.basis}" if found.basis == "these models only" else "")
     return (name, claim.who, claim.sentence, short, paper, ours, verdict.outcome, "" if p is None else f"{p:.2g}")
 
 def claims_status(groups, # list of promoted Groups
@@ -549,8 +549,10 @@ def claims_status(groups, # list of promoted Groups
         lines += [claim_line(*pair, several=alike[pair[0].name] > 1) for pair in found]
         others += [] if found else [(id, claim.who, claim.sentence)]
     said = "; ".join(f"{letter}: {words}" for letter, words in WHO.items())
-    header = ("claim", "who", "in our words", "main comparison and where the claim puts it", "paper", "ours, points [95 %], seeds", "verdict", "p (Holm)")
-    said += ". A verdict may rest on more comparisons than the main one (chapter 10); p (Holm) takes into account that several claims are judged"
+    header = ("claim", "who", "in our words", "main comparison and where the claim puts it", "paper", "ours [95 %], over common seeds", "verdict", "p (Holm)")
+    said += (". Held: the 95 % interval over seeds lies where the claim puts it, for as many comparisons as needed; too close to call: it straddles the edge. The one "
+             "comparison shown need not be the one that decides (the chapters have all). Differences are taken within a seed, over the seeds that both rows have, so they may "
+             "differ from those of the table's means. p (Holm) takes into account that several claims are judged")
     run = Sheet(header, tuple(lines), "", (said, odds(v for found in verdicts for v in found.values())))
     return run, Sheet(header[:3], tuple(others))
 
@@ -570,6 +572,7 @@ def blocks(groups, # list of promoted Groups
         own = [g for g in groups if g.table and g.table.number == number]
         made[f"table{number}"] = "\n\n".join(table_block(g) for g in own) or NOTHING
         made[f"figure{number}"] = figure_block(own[0], here) if own else NOTHING
+    made |= {f"{view.stem}-{dataset}{end}": NOTHING for view in VIEWS.values() for dataset in NAMES for end in ("", "-table")}
     for name, group in {f"{VIEWS[g.experiment].stem}-{g.dataset}": g for g in reversed(groups) if not g.table}.items():
         made[name], made[f"{name}-table"] = figure_block(group, here), table_block(group)
     for experiment, (_, name) in JOINT.items():
@@ -656,8 +659,8 @@ This page is written by `python -m pag_companion.report fill`.
 """
 
 # %% ../nbs/31_report.ipynb #3579dd30
-FILES = {"README.md": ("", ("figure2", "claims", "setup", "table2", "figure3", "table3", "alignment")),
-         "nbs/00_tour.ipynb": ("../", ("claims", "setup", "table2", "table3"))}
+FILES = {"README.md": ("", ("figure2", "claims", "setup", "table1", "gradients-cifar10", "table2", "figure3", "table3", "alignment")),
+         "nbs/00_tour.ipynb": ("../", ("claims", "setup", "table1", "table2", "table3"))}
 SHELF = "weights/README.md"
 
 def fill(check=False, # True: change nothing

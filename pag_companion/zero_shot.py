@@ -200,7 +200,8 @@ def _draw_rows(axes, records, task, kind, score):
     curve = {label: values for label, values in curve.items() if values and (label or kind != "PGD")}
     if not any(curve):
         return
-    axes.plot(list(curve), [statistics.mean(values) for values in curve.values()], ":" if kind == "PGD" else "-", color=COLOURS[kind], label=CURVES[kind])
+    axes.plot(list(curve), [statistics.mean(values) for values in curve.values()], ls="none" if kind == "PGD" else "-", marker="_" if kind == "PGD" else None,
+              ms=14, mew=2, color=COLOURS[kind], label=CURVES[kind])
     if kind == "AT" and 0. in curve:
         axes.plot([], [], "o", ms=3, color=COLOURS["Natural"], label="Natural")
     aside = {"AT": -.013, "N": .013, "wide": .026, "PGD": 0.}[kind] * task.home.eps[-1] / task.home.unit

@@ -125,6 +125,13 @@ def test_verdict_holds():
     assert verdict("X1", {"R1": held}).outcome == NOT_RUN
 
 
+def test_an_interval_lies_around_its_mean():
+    hits = np.arange(1000) < 300, np.arange(1000) < 400
+    half = next(c for c in CLAIMS["R5"].comparisons if c.factor == .5)
+    found = verdict(CLAIMS["R5"], {half.name: [30 - .5 * 40]}, images={half.name: ([hits[0]], [hits[1]])}).results[0]
+    assert found.mean == 10 and found.interval[0] < 10 < found.interval[1]
+
+
 def test_nothing_counted_is_no_verdict():
     beside = part(CLAIMS["G3"], dataset="svhn")
     name = beside.comparisons[0].name

@@ -3,7 +3,7 @@
 from pag_companion.report import *
 
 
-import hashlib, io, json, os, re, statistics, tempfile
+import hashlib, html, io, json, os, re, statistics, tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
@@ -106,6 +106,13 @@ def test_build_writes_the_page():
             promote(made_up_table(seeds=1), Path(folder) / "records")
             assert "75.14" in build("small").read_text() and "no run on real data yet" in build("smoke").read_text()
         assert "Natural  99.17          99.00 (1)" in said.getvalue() and "4 runs; the report:" in said.getvalue()
+
+
+def test_the_committed_records_make_a_page():
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()):
+        text = build("small").read_text(encoding="utf-8")
+    whole = [group for group in parted(read_records(), "promoted") if group.whole]
+    assert {group.experiment for group in whole} >= {"robustness", "gradients", "zero_shot"} and all(html.escape(title_of(group)) in text for group in whole)
 
 
 def test_promote_refuses_smoke():
