@@ -885,12 +885,15 @@ def check(names, # sets; none: all that are known or here
           root, # data root
          ): # -> False if anything is damaged, or a set that was named is not fit for use
     "Print a line for every data file: ok, missing, or damaged with what was expected and found."
-    fine = True
+    fine, missing = True, []
     for name in names or dict.fromkeys([*FILES, *sorted(path.stem for path in root.glob("*.npz"))]):
         found, fit = survey(name, root)
         for path, text in (found or {"(embedded)": "ok: needs no file"}).items():
             print(f"{name:8} {path:40} {text}")
         fine &= (fit or not names) and not any(text.startswith("damaged") for text in found.values())
+        missing += [name] * ("missing" in found.values())
+    if missing:
+        print(f"`python -m pag_companion.data fetch {' '.join(missing)}` brings what is missing; scale smoke needs none of it")
     return fine
 
 # %% ../nbs/03_data.ipynb #c9d3ca5c
