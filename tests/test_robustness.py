@@ -3,6 +3,7 @@
 from pag_companion.robustness import *
 
 
+import numpy as np
 import os
 import tempfile
 import pytest
@@ -185,6 +186,15 @@ def test_settings_are_checked_first():
     names = [row_name(resolve(dict(method=method, attack=attack, eps=eps))) for method, attack, eps in
              (("natural", "fgsm", ""), ("at", "fgsm", "1/255"), ("at", "pgd", "8/255"))]
     assert names == ["Natural", "AT-1", "AT-8 PGD"] and set(names[:2]) <= set(TABLES[1].rows)
+
+
+def test_the_papers_network_trains():
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_DATA=folder, PAG_PROGRESS="none"):
+        pictures = {part: load("street_glyphs", part, limit=100) for part in ("train", "test")}
+        np.savez(f"{folder}/cifar10.npz", **{f"x_{part}": images.pixels.permute(0, 2, 3, 1).numpy() for part, images in pictures.items()},
+                 **{f"y_{part}": images.y.numpy() for part, images in pictures.items()})
+        model = training.train_or_load({**resolve({"method": "at", "scale": "paper"}), "steps": 2, "batch_size": 2, "precision": "float32"})
+    assert model.card["settings"]["arch"] == "wrn-28-10" and model.card["settings"]["augment"] == "flip+shift" and resolve({"scale": "paper"})["steps"] == 30_000
 
 
 def test_smoke_run():
