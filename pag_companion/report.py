@@ -336,8 +336,8 @@ def details(group, verdicts): # -> HTML
     others = "".join(table_html(replace(sheet, notes=())) for sheet in sheets if sheet.rows)
     each = "".join(table_html(replace(verdict_sheet(v), title=f"{v.claim.id}. {v.claim.sentence} ({WHO[v.claim.who]}, {v.claim.place})"))
                    for v in verdicts.values())
-    return (f"<details><summary>Every comparison behind the verdicts</summary>{each}</details>"
-            f"<details><summary>More scores of the same models</summary>{others}</details>")
+    behind = f"<details><summary>Every comparison behind the verdicts</summary>{each}</details>" if verdicts else ""
+    return (f"{behind}<details><summary>More scores of the same models</summary>{others}</details>")
 
 def section(group): # Group -> HTML
     "Write a group's part of the page."
@@ -346,7 +346,7 @@ def section(group): # Group -> HTML
     caption = html.escape(VIEWS[group.experiment].see + (f" {WARNING}." if group.stand_in else ""))
     return (f"{opening(group)}{table_html(sheet, heading=False)}"
             f'<figure><img alt="{alt}" src="data:image/png;base64,{image}"><figcaption>{caption}</figcaption></figure>'
-            f"{table_html(ledger_sheet(group, verdicts))}{details(group, verdicts)}</section>")
+            f"{table_html(ledger_sheet(group, verdicts)) if verdicts else ''}{details(group, verdicts)}</section>")
 
 # %% ../nbs/31_report.ipynb #353a9d77
 READING = """<section><h2>How to read it</h2>

@@ -6,7 +6,7 @@
 __all__ = ['ASKED', 'TASKS', 'EXPERIMENT', 'CODE_VERSION', 'COLOURS', 'MARKERS', 'CURVES', 'AT_ONLY', 'Task', 'resolve',
            'target_scores', 'watch_scores', 'row_name', 'prepare', 'run', 'run_sheet', 'promoted', 'table_rows',
            'results_sheet', 'rows_of', 'kind_of', 'transfer_figure', 'match_sheet', 'collapses', 'watch_sheet',
-           'aligned', 'alignment_sheet', 'ranked', 'correlations', 'alignment_figure', 'claims_of', 'tried_sheet']
+           'alignment_sheet', 'ranked', 'correlations', 'alignment_figure', 'claims_of', 'tried_sheet']
 
 # %% ../nbs/10_zero_shot.ipynb #381c0d09
 import statistics, time
@@ -20,7 +20,7 @@ from .data import MATCH_OPTIONS, load, match_domain
 from .attacks import Linf
 from .training import HOMES, complete, make_record, pick_device, promoted_runs, row_of, run_once, setup_name, train_or_load
 from .robustness import accuracy, batch_size, robust_accuracy
-from .gradients import MEASURES, class_means, measure_alignment, stored_measures
+from .gradients import MEASURES, aligned, class_means, measure_alignment, stored_measures
 
 # %% ../nbs/10_zero_shot.ipynb #cf791a75
 ASKED = dict(dataset="mnist", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")
@@ -248,10 +248,6 @@ def watch_sheet(records, # of one setup
                  (records[0]["setup"] if records else "not run",))
 
 # %% ../nbs/10_zero_shot.ipynb #4fc8a0d1
-def aligned(records, row, measure="alignment"): # of one setup -> dict: seed -> mean over pictures
-    "Collect a row's alignment over the seeds."
-    return {r["settings"]["seed"]: r["alignment"][measure]["mean"] for r in records if r["row"] == row and measure in r.get("alignment", {})}
-
 def alignment_sheet(records, # of one setup
                     dataset="mnist",
                    ): # -> Sheet
