@@ -7,8 +7,8 @@ __all__ = ['ASKED', 'BLUE', 'RED', 'STYLES', 'MEASURES', 'HOW', 'EXPERIMENT', 'C
            'WIDEST', 'NAMES', 'ROBUST', 'COLOURS', 'CURVES', 'input_gradient', 'gradient_picture', 'centred',
            'alignment', 'first_of_each_class', 'gradients_figure', 'high_frequency_share', 'class_means',
            'towards_class', 'etmann', 'Measure', 'bootstrap', 'measure_each', 'averaged', 'measure_alignment',
-           'stored_measures', 'resolve', 'row_name', 'prepare', 'run', 'run_sheet', 'is_trained', 'figure_models',
-           'draw', 'main', 'promoted', 'aligned', 'rows_in', 'robustness_of', 'robust', 'shares', 'results_sheet',
+           'stored_measures', 'resolve', 'row_name', 'prepare', 'run', 'run_sheet', 'figure_models', 'draw', 'main',
+           'promoted', 'aligned', 'rows_in', 'robustness_of', 'robust', 'shares', 'results_sheet',
            'distribution_figure', 'before_robustness_figure', 'claims_of']
 
 # %% ../nbs/08_gradients.ipynb #b4f40e8e
@@ -20,11 +20,11 @@ import torch
 from torch.nn import functional as F
 
 from .paper import CLAIMS, TABLES, Sheet, part, verdict, verdicts_sheet
-from .records import Score, atomic_write, by_seed, by_setup, cell, mean_cell, new_names, read_records, repo_root, runs_folder
+from .records import Score, atomic_write, by_seed, by_setup, cell, mean_cell, new_names, read_records, runs_folder
 from .data import load, to_float
-from .models import full_precision, read_card, weight_files
+from .models import full_precision
 from .attacks import check_images, untouched
-from .training import HOMES, complete, make_record, model_key, promoted_runs, row_of, run_once, same_data, train_or_load
+from .training import HOMES, at_hand, complete, make_record, promoted_runs, row_of, run_once, train_or_load
 from .robustness import accuracy, batch_size, batches, device_of
 
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")
@@ -280,13 +280,6 @@ def run_sheet(record): # -> Sheet
                  f"{record['row']}, seed {record['settings']['seed']}" + (" (stand-in data)" if record["stand_in"] else ""), notes)
 
 # %% ../nbs/08_gradients.ipynb #de8fc27f
-def is_trained(told, # resolved settings
-              ): # -> yes or no
-    "Look whether a model lies in runs/ or weights/, made from the data that are here."
-    kept = [repo_root() / "weights" / model_key({**told, "precision": precision}) for precision in ("bf16", "float32")]
-    paths = [path for path in (runs_folder() / "models" / model_key(told), *kept) if weight_files(path)[0].exists()]
-    return any(same_data(read_card(path)["data"], told) for path in paths)
-
 def figure_models(dataset, # one of DATASETS
                   scale="small", seed=0,
                   train=False, # train what is missing? at scale smoke always
@@ -294,8 +287,8 @@ def figure_models(dataset, # one of DATASETS
     "Find the models of Figure 1: Natural and AT at each of the paper's radii."
     asked = [{"method": "natural"}, *({"method": "at", "eps": eps} for eps in HOMES[dataset].eps)]
     columns = {row_name(told): told for told in (resolve({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in asked)}
-    here = [label for label, told in columns.items() if train or scale == "smoke" or is_trained(told)]
-    return {label: train_or_load(columns[label]) for label in here}, [label for label in columns if label not in here]
+    found = {label: train_or_load(told) if train or scale == "smoke" else at_hand(told, any_data=True) for label, told in columns.items()}
+    return {label: model for label, model in found.items() if model is not None}, [label for label, model in found.items() if model is None]
 
 # %% ../nbs/08_gradients.ipynb #a0448228
 def draw(dataset, # one of DATASETS

@@ -7,7 +7,7 @@ __all__ = ['ASKED', 'GROUPS', 'NPZ', 'SUBJECTS', 'SWAPS', 'OWN', 'EXPERIMENT', '
            'DRAWN', 'large_attack', 'aims', 'path_frames', 'answers', 'attacked_pictures', 'noisy_pictures', 'Trial',
            'check_judges', 'hold_trial', 'judged', 'wnids_of', 'jpegs_in', 'read_picture', 'missing_text',
            'check_folder', 'RestrictedImageNet', 'read_pictures', 'build_restricted', 'save_arrays', 'stored_part',
-           'Subject', 'own_settings', 'ball_of', 'resolve', 'judge_settings', 'at_hand', 'find_judges', 'trial_scores',
+           'Subject', 'own_settings', 'ball_of', 'resolve', 'judge_settings', 'find_judges', 'trial_scores',
            'swap_ranks', 'pictures_of', 'prepare', 'run', 'run_sheet', 'first_of', 'shown_classes', 'picture_grid',
            'words_under', 'large_figure', 'path_figure', 'figure_models', 'draw_figures', 'draw_all', 'main',
            'show_stored', 'promoted', 'table_rows', 'results_sheet', 'judged_figure', 'swaps_sheet',
@@ -23,11 +23,10 @@ import torch
 
 from .paper import CLAIMS, Sheet, verdict, verdicts_sheet
 from .records import Score, atomic_write, by_seed, by_setup, cell, differences, hit_pairs, new_names, parse_eps
-from .records import progress, read_records, repo_root, results_folder, runs_folder, select, show
+from .records import progress, read_records, results_folder, select, show
 from .data import Images, data_root, load, with_note
-from .models import load_model, read_card, weight_files
 from .attacks import L2, Linf, pgd
-from .training import HOMES, REHEARSAL, complete, make_record, model_key, pick_device, promoted_runs, row_of, run_once, same_data
+from .training import HOMES, REHEARSAL, at_hand, complete, make_record, promoted_runs, row_of, run_once
 from .training import train_or_load
 from .robustness import batch_size, batches, device_of, evaluating, predict
 
@@ -381,19 +380,6 @@ def judge_settings(told, judge): # complete settings; one of JUDGES -> settings 
     other = {"arch": "fast-64-128-256" if told["arch"].startswith("wrn") else "wrn-10-2"} if judge == "other net" else {}
     return {**base, "method": "natural", "attack": "none", "eps": 0., **other}
 
-# %% ../nbs/09_large_eps.ipynb #acb92bb2
-def at_hand(settings, # complete settings
-            exact=False, # True: pass over weights that were rounded for storing
-           ): # -> model, or None
-    "Find a trained model, in runs/ or weights/, without training one."
-    places = [(runs_folder() / "models", [settings["precision"]]), (repo_root() / "weights", ["bf16", "float32"])]
-    for folder, precisions in places[:1] if exact else places:
-        for precision in precisions:
-            path = folder / model_key({**settings, "precision": precision})
-            if weight_files(path)[0].exists() and same_data(read_card(path)["data"], settings):
-                return load_model(path, pick_device())
-    return None
-
 # %% ../nbs/09_large_eps.ipynb #fd527658
 def find_judges(told): # complete settings -> dict: name -> model
     "Train or find the judges; one of another architecture takes part if it has been trained already."
@@ -558,7 +544,7 @@ def figure_models(dataset, scale="small", seed=0): # -> dict: row name -> model
     "Find the models of a figure: Natural and one for each of the paper's radii."
     asked = [dict(method="natural"), *(dict(method="at", eps=eps) for eps in HOMES[dataset].eps)]
     all_told = [resolve({"dataset": dataset, "scale": scale, "seed": seed, **some}) for some in asked]
-    return {row_name(told): model for told in all_told if (model := at_hand(told)) is not None}
+    return {row_name(told): model for told in all_told if (model := at_hand(told, any_data=True)) is not None}
 
 def draw_figures(dataset, scale="small", seed=0): # -> dict: file name -> matplotlib figure
     "Draw a set's figure and its walk from the models at hand."
@@ -566,7 +552,7 @@ def draw_figures(dataset, scale="small", seed=0): # -> dict: file name -> matplo
     if not models:
         raise ValueError(f"no model of {dataset} at scale {scale}, seed {seed} is at hand: run this chapter with these settings first")
     images, (shown, (start, aim)), ball = pictures_of(told, "test"), shown_classes(told), ball_of(told)
-    judge, last = at_hand(judge_settings(told, "robust")), list(models)[-1]
+    judge, last = at_hand(judge_settings(told, "robust"), any_data=True), list(models)[-1]
     balls = [replace(ball, eps=ball.eps / part) for part in ((4, 2, 1) if told["norm"] == "l2" else (1,))]
     return {f"large_eps-{dataset}.png": large_figure(first_of(images, shown), models, judge, balls, told["large_steps"], seed),
             f"path-{dataset}.png": path_figure(models[last], first_of(images, [start]), aim, ball, judge, 8, told["large_steps"])}

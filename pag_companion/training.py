@@ -8,8 +8,8 @@ __all__ = ['CHOICES', 'SHIFT', 'COLLAPSE', 'TRAINING_VERSION', 'MODEL_SETTINGS',
            'pick_device', 'pick_precision', 'train_step', 'make_optimizer', 'History', 'check_training', 'withstood',
            'watch_training', 'save_checkpoint', 'last_good', 'check_finite', 'read_checkpoint', 'random_states',
            'resume', 'only_writer', 'train', 'as_before', 'model_key', 'model_settings', 'recipe_of', 'new_model',
-           'channel_statistics', 'train_or_load', 'same_data', 'check_data', 'Home', 'complete', 'row_of', 'setup_name',
-           'run_once', 'make_record', 'own_copies', 'promoted_runs']
+           'channel_statistics', 'train_or_load', 'same_data', 'check_data', 'at_hand', 'Home', 'complete', 'row_of',
+           'setup_name', 'run_once', 'make_record', 'own_copies', 'promoted_runs']
 
 # %% ../nbs/06_training.ipynb #72b5353b
 import hashlib, io, json, math, time, warnings
@@ -502,6 +502,21 @@ def _train_and_keep(settings, key): # -> model
     path = save_model(model, runs_folder() / "models" / key, card)
     part.unlink(missing_ok=True)
     return load_model(path, pick_device(settings.get("device")))
+
+# %% ../nbs/06_training.ipynb #05876b59
+def at_hand(settings, # dict as for model_settings
+            exact=False, # True: pass over weights that were rounded for storing
+            any_data=False, # True: whatever data of that name it was trained on (for pictures, not for numbers)
+           ): # -> model in eval mode, or None
+    "Find a trained model in runs/ or weights/."
+    told = model_settings(settings)
+    places = [(runs_folder() / "models", [told["precision"]]), (repo_root() / "weights", ["bf16", "float32"])]
+    for folder, precisions in places[:1] if exact else places:
+        for precision in precisions:
+            path = folder / model_key({**told, "precision": precision})
+            if weight_files(path)[0].exists() and (any_data or same_data(read_card(path)["data"], told)):
+                return load_model(path, pick_device(settings.get("device")))
+    return None
 
 # %% ../nbs/06_training.ipynb #89c440f6
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from matplotlib import pyplot
 from torch import nn
 from pag_companion.data import load
 from pag_companion.models import build
-from pag_companion.training import HOMES, Recipe, train
+from pag_companion.training import HOMES, Recipe, at_hand, train
 digits = load("digits", "train")
 
 
@@ -157,7 +157,7 @@ def test_one_command():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
         with patch.dict(HOMES, svhn=replace(HOMES["svhn"], eps=(2 / 255,), scales=quick)), redirect_stdout(io.StringIO()) as said:
             assert main(["svhn", "--scale", "smoke", "--out", f"{folder}/out"]) == 0
-            assert is_trained(resolve({"dataset": "svhn"})) and not is_trained(resolve({"dataset": "svhn", "seed": 1}))
+            assert at_hand(resolve({"dataset": "svhn"})) is not None and at_hand(resolve({"dataset": "svhn", "seed": 1})) is None
         assert [path.name for path in Path(folder, "out").iterdir()] == ["gradients-svhn-smoke-s0.png"]
     assert "stand-in data" in said.getvalue() and "gradient of Natural, AT-2; scale smoke, seed 0" in said.getvalue()
     for words, told in ((["mnist"], "invalid choice: 'mnist'"), ([], "required: SET"), (["svhn", "--scale", "huge"], "invalid choice: 'huge'")):

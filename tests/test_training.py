@@ -253,7 +253,9 @@ def test_weights_that_come_along():
         assert train_or_load(PLAIN, exact=True).card["stored_as"] == "float32"
         others = model_key({**told, "seed": 5})
         save_model(net, Path(folder) / "weights" / others, {"key": others, "data": {"digits": "0" * 64}}, stored_as="compact")
+        assert at_hand({**PLAIN, "seed": 5}) is None and at_hand({**PLAIN, "seed": 5}, any_data=True).card["stored_as"] == "compact"
         assert train_or_load({**PLAIN, "seed": 5}).card["stored_as"] == "float32"
+        assert at_hand({**PLAIN, "seed": 5}, exact=True).card["stored_as"] == "float32" and at_hand({**PLAIN, "seed": 6}) is None
 
 
 OFFERED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="small")
