@@ -478,11 +478,11 @@ def check_data(made_from, settings, # as for same_data
                          "remove it, or name another folder in PAG_RUNS")
 
 # %% ../nbs/06_training.ipynb #376f9eff
-def _kept(settings): # -> model, or None
+def _kept(settings, any_data=False): # complete settings; as at_hand -> model, or None
     "Look for a model among those that come with the project."
     for precision in ("bf16", "float32"):
         path = repo_root() / "weights" / model_key({**settings, "precision": precision})
-        if weight_files(path)[0].exists() and same_data(read_card(path)["data"], settings):
+        if weight_files(path)[0].exists() and (any_data or same_data(read_card(path)["data"], settings)):
             return load_model(path, pick_device(settings.get("device")))
     return None
 
@@ -509,14 +509,10 @@ def at_hand(settings, # dict as for model_settings
             any_data=False, # True: whatever data of that name it was trained on (for pictures, not for numbers)
            ): # -> model in eval mode, or None
     "Find a trained model in runs/ or weights/."
-    told = model_settings(settings)
-    places = [(runs_folder() / "models", [told["precision"]]), (repo_root() / "weights", ["bf16", "float32"])]
-    for folder, precisions in places[:1] if exact else places:
-        for precision in precisions:
-            path = folder / model_key({**told, "precision": precision})
-            if weight_files(path)[0].exists() and (any_data or same_data(read_card(path)["data"], told)):
-                return load_model(path, pick_device(settings.get("device")))
-    return None
+    told, path = {**settings, **model_settings(settings)}, runs_folder() / "models" / model_key(settings)
+    if weight_files(path)[0].exists() and (any_data or same_data(read_card(path)["data"], told)):
+        return load_model(path, pick_device(told.get("device")))
+    return None if exact else _kept(told, any_data)
 
 # %% ../nbs/06_training.ipynb #89c440f6
 @dataclass(frozen=True)
