@@ -7,6 +7,7 @@ import json, tempfile
 import pytest
 import torch
 from pathlib import Path
+from unittest.mock import patch
 from torch import nn
 
 
@@ -29,6 +30,7 @@ def test_build():
     assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in wide.modules()) == 25    # 1 + 3 stages x 4 blocks x 2
     assert count_parameters(build("madry_cnn", in_channels=1)) == 3_274_634    # 832 + 51,264 + 3,212,288 + 10,250
     assert count_parameters(build("fast-64-128-256")) == 1_166_474            # 896 + 55,552 + 221,696 + 885,760 + 2,570
+    assert count_parameters(build("map-32-64-128")) == 390_186                # 928 + 18,560 + 73,984 + 2 * 147,712 + 1,290
     x = torch.rand(4, 3, 32, 32)
     torch.manual_seed(0)
     plain = build("wrn-10-1").eval()
@@ -56,8 +58,39 @@ def test_resnets():
         assert count_parameters(build("resnet50-s1", 1000)) == 25_557_032
 
 
+def test_pretrained_on_imagenet():
+    from torchvision.models import resnet18
+    x = torch.rand(2, 3, 64, 64)
+    offline = patch("torch.hub.download_url_to_file", side_effect=OSError("no network"))
+    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", TORCH_HOME=folder), offline:
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
+        with pytest.raises(ValueError, match=f"no network.*{kept.name} to {kept.parent}"):
+            build("resnet18", 7, pretrained="imagenet")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        known = resnet18().eval()
+        torch.save(known.state_dict(), kept)
+        model = build("resnet18-s1", 7, pretrained="imagenet").eval()
+        known.fc, known.layer4[0].conv1.stride, known.layer4[0].downsample[0].stride = model.network.fc, (1, 1), (1, 1)
+        mean, std = (torch.tensor(stat).view(3, 1, 1) for stat in IMAGENET)
+        assert torch.allclose(model(x), known((x - mean) / std), atol=1e-5) and model(x).shape == (2, 7)
+    assert model.config["pretrained"] == "imagenet" and "pretrained" not in build("resnet18").config                        # models made before know nothing of it
+    for arch, more, said in (("wrn-10-1", {}, "not for 'wrn-10-1'"), ("resnet18", {"mean": (.5,) * 3, "std": (.5,) * 3}, "expect its own")):
+        with pytest.raises(ValueError, match=said):
+            build(arch, pretrained="imagenet", **more)
+    with pytest.raises(ValueError, match="'yes' is not known"):
+        build("resnet18", pretrained="yes")
+
+
+def test_features_are_what_is_pooled():
+    x = torch.rand(3, 3, 32, 32)
+    for arch, pooled in (("wrn-10-1", torch.mean), ("fast-8-16-32", torch.amax), ("map-8-16-32", torch.mean), ("resnet18-s1", torch.mean)):
+        model = build(arch, 5, mean=(.4, .5, .6), std=(.2, .3, .4)).eval()
+        assert torch.allclose(model.network.fc(pooled(model.features(x), (2, 3))), model(x), atol=1e-6)
+    assert build("madry_cnn", in_channels=1).features(torch.rand(1, 1, 28, 28)).shape == (1, 64, 7, 7)
+
+
 def test_build_refuses():
-    for arch in ("resnet19", "vgg", "wrn-27-10", "wrn-28-0", "fast-64-128", "fast-0-1-1"):
+    for arch in ("resnet19", "vgg", "wrn-27-10", "wrn-28-0", "fast-64-128", "fast-0-1-1", "map-8-8"):
         with pytest.raises(ValueError, match=arch):
             build(arch)
     with pytest.raises(ValueError, match="3 channels"):
@@ -110,6 +143,15 @@ def test_weights():
     torch.nn.init.constant_(model.network.fc.bias, float("nan"))
     with pytest.raises(ValueError, match="fc.bias holds NaN"):
         save_model(model, "nowhere")
+
+
+def test_loading_fetches_nothing():
+    model = build("resnet18", 7, mean=IMAGENET[0], std=IMAGENET[1]).eval()
+    model.config["pretrained"] = "imagenet"
+    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", TORCH_HOME=folder), patch("torch.hub.download_url_to_file", side_effect=OSError):
+        loaded = load_model(save_model(model, Path(folder) / "birds"))
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(loaded(x), model(x)) and loaded.config == model.config == loaded.card["build"]
 
 
 def test_madry_is_kept_in_4_bits():

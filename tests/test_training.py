@@ -25,7 +25,8 @@ def test_recipe():
     assert [Recipe("at", k / 255).label for k in (.5, 1, 8)] == ["AT-0.5", "AT-1", "AT-8"]
     assert Recipe("at", .05, unit=1).label == "AT-0.05" and Recipe("noise", 1.).eps == 1 and Recipe("at", "8/255").label == "AT-8"
     for wrong, named in ((dict(method="at", eps=8), "did you mean 8/255"), (dict(method="noise", eps=-.1), "negative"), (dict(lr=0), "lr = 0"),
-                         (dict(method="at", eps=.1, attack="none"), "fgsm or pgd"), (dict(method="fgsm"), "fgsm"), (dict(method="at"), "eps = 0"), (dict(eps=.1), "natural"), (dict(attack="cw"), "cw")):
+                         (dict(method="at", eps=.1, attack="none"), "fgsm or pgd"), (dict(method="fgsm"), "fgsm"), (dict(method="at"), "eps = 0"), (dict(eps=.1), "natural"), (dict(attack="cw"), "cw"),
+                         (dict(head_lr=0), "head_lr = 0"), (dict(attack_reach=-1), "attack_reach = -1")):
         with pytest.raises(ValueError, match=named):
             Recipe(**wrong)
 
@@ -54,10 +55,23 @@ def test_flip_and_shift():
     assert len(many.flatten(1).unique(dim=0)) == 2 * 5 * 5 and torch.equal(many, flip_and_shift(still[:1].expand(400, 3, 6, 6), random_for("augment", 1)))
 
 
+def test_flip_and_crop():
+    still = torch.arange(2 * 3 * 16 * 16.).view(2, 3, 16, 16)
+    with patch.object(torch, "randint", lambda high, size, **_: torch.full(size, high // 2)):      # the middle, and mirrored
+        assert torch.equal(flip_and_crop(still), still[:, :, 1:15, 1:15].flip(3))
+    assert len(flip_and_crop(still[:1].expand(400, 3, 16, 16), random_for("augment", 1)).flatten(1).unique(dim=0)) == 2 * 3 * 3
+
+
 def test_precision():
     assert pick_precision("float32") == "float32" and pick_precision("bf16") == "bf16" and pick_precision() in ("bf16", "float32")
     with pytest.raises(ValueError, match="fp16"):
         pick_precision("fp16")
+
+
+def test_head_learns_faster():
+    head = make_optimizer(build("resnet18", 20), Recipe(head_lr=10.)).param_groups
+    assert [group["times"] for group in head] == [1, 10] and sum(p.numel() for p in head[1]["params"]) == 8_393_728 + 512 * 20 + 20
+    assert [group["times"] for group in make_optimizer(build("madry_cnn"), Recipe()).param_groups] == [1]
 
 
 def test_collapse_is_seen():
@@ -265,6 +279,10 @@ def test_complete():
     told = complete({"method": "at", "eps": "2/255"}, OFFERED, HOMES)
     assert told["eps"] == 2 / 255 and told["source"] == "cifar10" and told["attack_steps"] == 0 and complete(told, OFFERED, HOMES) == told
     assert "augment" not in complete({"dataset": "svhn"}, OFFERED, HOMES) and complete({"augment": "none"}, OFFERED, HOMES) != complete({}, OFFERED, HOMES)
+    plain = complete({"augment": "none"}, OFFERED, HOMES)
+    assert plain["augment"] == "none" and complete(plain, OFFERED, HOMES) == plain
+    cub = complete({"dataset": "cub", "method": "at", "attack": "pgd", "scale": "paper"}, OFFERED, HOMES)
+    assert (cub["head_lr"], cub["attack_reach"], cub["pretrained"]) == (10, 1.75, "imagenet") and complete(cub, OFFERED, HOMES) == cub
     assert complete({"limit": None, "scale": "smoke"}, OFFERED, HOMES)["limit"] is None and complete({}, dict(OFFERED, frames=3), HOMES)["frames"] == 3
     for slip, named in (({"dataset": "mnist"}, "mnist"), ({"source": "svhn"}, "contradicts"), ({"arch": "vgg"}, "vgg"), ({"steps": 0}, "steps = 0"), ({"augment": "mixup"}, "mixup"),
                         ({"eps": .1}, "natural"), ({"method": "at", "eps": 8}, "did you mean 8/255"), ({"stepps": 3}, "did you mean 'steps'")):
