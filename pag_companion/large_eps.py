@@ -6,12 +6,11 @@
 __all__ = ['ASKED', 'GROUPS', 'NPZ', 'SUBJECTS', 'SWAPS', 'OWN', 'EXPERIMENT', 'CODE_VERSION', 'row_name', 'JUDGES', 'COLUMNS',
            'DRAWN', 'large_attack', 'aims', 'path_frames', 'answers', 'attacked_pictures', 'noisy_pictures', 'Trial',
            'check_judges', 'hold_trial', 'judged', 'wnids_of', 'jpegs_in', 'read_picture', 'missing_text',
-           'check_folder', 'RestrictedImageNet', 'read_pictures', 'build_restricted', 'save_arrays', 'stored_part',
-           'Subject', 'own_settings', 'ball_of', 'resolve', 'judge_settings', 'find_judges', 'trial_scores',
-           'swap_ranks', 'pictures_of', 'prepare', 'run', 'run_sheet', 'first_of', 'shown_classes', 'picture_grid',
-           'words_under', 'large_figure', 'path_figure', 'figure_models', 'draw_figures', 'draw_all', 'main',
-           'show_stored', 'promoted', 'table_rows', 'results_sheet', 'judged_figure', 'swaps_sheet',
-           'robustness_verdict', 'claims_of']
+           'check_folder', 'RestrictedImageNet', 'read_pictures', 'build_restricted', 'save_arrays', 'Subject',
+           'own_settings', 'ball_of', 'resolve', 'judge_settings', 'find_judges', 'trial_scores', 'swap_ranks',
+           'pictures_of', 'prepare', 'run', 'run_sheet', 'first_of', 'shown_classes', 'picture_grid', 'words_under',
+           'large_figure', 'path_figure', 'figure_models', 'draw_figures', 'draw_all', 'main', 'show_stored',
+           'promoted', 'table_rows', 'results_sheet', 'judged_figure', 'swaps_sheet', 'robustness_verdict', 'claims_of']
 
 # %% ../nbs/09_large_eps.ipynb #9022c9c6
 import argparse, base64, io, os, statistics, sys, time
@@ -24,7 +23,7 @@ import torch
 from .paper import CLAIMS, Sheet, verdict, verdicts_sheet
 from .records import Score, atomic_write, by_seed, by_setup, cell, differences, hit_pairs, new_names, parse_eps
 from .records import progress, read_records, results_folder, select, show
-from .data import Images, data_root, load, with_note
+from .data import Images, data_root, load
 from .attacks import L2, Linf, pgd
 from .training import HOMES, REHEARSAL, at_hand, complete, make_record, promoted_runs, row_of, run_once
 from .training import train_or_load
@@ -307,14 +306,6 @@ def save_arrays(path, arrays): # Path, dict of arrays -> Path
     finally:
         part.unlink(missing_ok=True)
 
-def stored_part(name): # of a set -> text, "" for a whole one
-    "Read from a set of ours which part of the official set it holds."
-    path = data_root() / f"{name}.npz"
-    if f"{name}.npz" != NPZ or not path.exists():
-        return ""
-    with np.load(path) as file:
-        return str(file["part"]) if "part" in file.files else ""
-
 # %% ../nbs/09_large_eps.ipynb #6541bc50
 @dataclass(frozen=True)
 class Subject:
@@ -415,11 +406,9 @@ def swap_ranks(confusion, classes): # K,K counts, names -> dict: swap -> rank, 1
 
 # %% ../nbs/09_large_eps.ipynb #cd4d8f69
 def pictures_of(told, split): # complete settings; "train" or "test" -> Images
-    "Load the pictures a model is trained on, or those that are attacked, with what part of the whole set they are."
+    "Load the pictures a model is trained on, or those that are attacked."
     limits = [told["limit"]] if split == "train" else [told["test_limit"], told["pictures"]]
-    images = load(told["source"], split, limit=min(filter(None, limits), default=None))
-    part = stored_part(told["source"])
-    return replace(with_note(images, part), part=part) if part else images
+    return load(told["source"], split, limit=min(filter(None, limits), default=None))
 
 # %% ../nbs/09_large_eps.ipynb #1ecad462
 def prepare(settings): # as for run

@@ -11,6 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from pag_companion.drawings import DRAWN, drawn_part
 
 x, y = np.arange(40 * 4, dtype=np.uint8).reshape(40, 2, 2), np.arange(40) % 10
 GOOD = {"x_train": x, "y_train": y, "x_test": x[:7], "y_test": y[:7]}     # a user's file
@@ -47,43 +48,17 @@ def test_splits():
     assert split_rows("val", 20_000)[:3].tolist() == [16, 33, 48]     # written down once: must never change
 
 
-def test_pose():
-    zero, one = torch.zeros(1), torch.ones(1)
-    place = pose(zero, zero, 2 * one, one, .5 * one, zero)
-    assert torch.allclose(place @ torch.tensor([.5, 0, 1]), zero)          # the frame's (.5, 0) shows the digit's centre
-    assert torch.allclose(place @ torch.tensor([.9, .2, 1]), torch.tensor([[.2, .2]]))
-    still = torch.zeros(1, 28, 28, 2)
-    thin, thick = (draw(glyph_atlas()[:1, 0], place, still, w * one, .1 * one) for w in (.08, .2))
-    assert thick.sum() > 1.3 * thin.sum() and thin.min() == 0 and thick.max() == 1
-
-
-def test_drawing():
-    for name in DRAWN:
-        pixels, y = drawn_part(name, "train", 1000)
-        again = draw_group(name, "train", 1)
-        assert torch.equal(pixels[500:], again[0]) and torch.equal(y[500:], again[1])
-        assert not torch.equal(pixels[:500], draw_group(name, "test", 0)[0])
-        assert y.bincount().tolist() == [100] * 10 and pixels.dtype == torch.uint8
-        assert pixels.amin() < 20 and pixels.amax() > 230 and pixels.float().std((1, 2, 3)).min() > 2
-
-
-def test_labels_belong():
-    pixels, y = drawn_part("glyphs", "train", 2000)
-    means = torch.stack([pixels[y == k].float().mean(0) for k in range(10)]).flatten(1)
-    pixels, y = drawn_part("glyphs", "test", 1000)
-    guess = torch.cdist(pixels.float().flatten(1), means).argmin(1)
-    assert (guess == y).float().mean() > .5          # knowing only the ten mean pictures beats chance five times over
-
-
 def test_keeping():
     with tempfile.TemporaryDirectory() as folder:
-        drawn, first = drawn_part("glyphs", "test"), kept_part("glyphs", "test", folder)
-        file, = Path(folder).glob("drawn/*")
-        second = kept_part("glyphs", "test", folder)
-        file.write_bytes(file.read_bytes()[:10_000])
-        mended = kept_part("glyphs", "test", folder)
-        for pixels, y in (first, second, mended):
-            assert torch.equal(pixels, drawn[0]) and torch.equal(y, drawn[1])
+        drawn = {name: drawn_part(name, "test") for name in ("glyphs", "scenes")}
+        for name, wanted in drawn.items():
+            first = kept_part(name, "test", folder)
+            file, = Path(folder).glob(f"drawn/{name}*")
+            second = kept_part(name, "test", folder)
+            file.write_bytes(file.read_bytes()[:10_000])
+            mended = kept_part(name, "test", folder)
+            for found in (first, second, mended):
+                assert set(found) == set(wanted) - {"masks"} and all(torch.equal(found[key], wanted[key]) for key in found)
 
 
 def toy_file(data, *places, path="toy/toy.bin", part="test"):
@@ -346,6 +321,19 @@ def test_damaged_archive():
             read_cifar10(evil)
 
 
+def test_scenes():
+    with tempfile.TemporaryDirectory() as folder:
+        half, part = scenes("test", .5, 300, folder), scenes("test", 1, 300, folder)
+        assert half.shape == (3, 64, 64) and len(half.classes) == 12 and half.stand_in and part.stand_in
+        assert torch.equal(half.y, part.y) and not torch.equal(half.pixels, part.pixels)
+        drawn = drawn_part("scenes", "test", 300, told_by_part=1)
+        assert torch.equal(part.boxes, drawn["boxes"][:300]) and torch.equal(part.pixels, drawn["pixels"][:300])
+        assert "told by the part: 1" in part.note and "told by" not in half.note and half[5:7].boxes.shape == (2, 4)
+        for wrong in (("valid",), ("test", 2), ("test", 0, 0)):
+            with pytest.raises(ValueError, match="train, val, test|told_by_part|limit"):
+                scenes(*wrong)
+
+
 def test_loading():
     with tempfile.TemporaryDirectory() as folder:
         for name, sizes in (("digits", [1233, 64, 500]), ("glyphs", [19_000, 1_000, 2_000])):
@@ -392,13 +380,30 @@ def test_own_copy():
         assert new.pixels[3, 2, 1, 0] == colour[3, 1, 0, 2]
 
 
+def test_own_boxes():
+    boxes = np.tile([0, 1, 2, 2], (40, 1)) - np.arange(40)[:, None] % 2 * [0, 1, 1, 1]      # 0,1,2,2 and 0,0,1,1
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder, "pets.npz"), **GOOD, boxes_train=boxes, boxes_test=boxes[:7] / 2, part="a corner of it")
+        train, val, test = (load("pets", split, folder) for split in ("train", "val", "test"))
+        for split, images in (("train", train), ("val", val)):
+            assert images.boxes.dtype == torch.float32 and images.boxes.tolist() == boxes[split_rows(split, 40)].tolist()
+        assert test.boxes[:2].tolist() == [[0, .5, 1, 1], [0, 0, .5, .5]] and test.subset(3)[1:].boxes.shape == (2, 4)
+        assert test.part == "a corner of it" and test.note.endswith("; a corner of it")
+        np.savez(Path(folder, "pets.npz"), **GOOD, boxes_test=boxes[:7])
+        assert load("pets", "train", folder).boxes is None and len(load("pets", "test", folder).boxes) == 7
+
+
 def test_own_copy_errors():
     x, y = GOOD["x_train"], GOOD["y_train"]
     slips = [({"x_test": None}, "no array x_test"), ({"x_train": x / 255}, "float64.*uint8"), ({"y_test": y}, "7 pictures but 40"),
              ({"x_test": x[0]}, "N,H,W"), ({"y_train": y / 2}, "whole numbers"), ({"y_test": y[:7] + 9}, "9 to 15.*0 to 9"),
              ({"y_test": y[:7] - 1}, "-1 to 5"), ({"x_train": x[:0], "y_train": y[:0]}, "at least one"),
              ({"x_train": x[:1], "y_train": y[:1]}, "at least 2"), ({"y_test": y[:7].astype(object)}, "y_test of .*npz.*bjects"),
-             ({"classes": np.array(["a", None])}, "classes of .*npz.*bjects")]
+             ({"classes": np.array(["a", None])}, "classes of .*npz.*bjects"),
+             ({"boxes_test": np.ones((6, 4))}, r"boxes_test of .*npz is float64 \(6, 4\): expected numbers, 7,4"),
+             ({"boxes_test": np.full((7, 4), "0")}, "boxes_test .*numbers")]
+    for row in ([0, 0, 0, 1], [1, 0, 2, 0], [0, 0, 3, 1], [0, -1, 1, 1], [1, 1, 0, 2], [0, 0, 1, float("nan")]):
+        slips.append(({"boxes_test": np.array([[0, 0, 2, 2]] * 3 + [row] * 4)}, "boxes_test of .*npz, row 3.*0 <= x0 < x1 <= 2"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mnist.npz")
         for change, message in slips:
@@ -454,6 +459,8 @@ def test_matching():
     assert all(match_domain(white, mnist, how).shape == mnist.shape for how in MATCH_OPTIONS)
     boxed = Images(white.pixels, white.y, ("0",), "usps", "test", boxes=torch.tensor([[0., 8, 16, 16]]))
     assert match_domain(boxed, (1, 28, 28), "pad").boxes.tolist() == [[4, 14, 24, 24]]
+    creatures = scenes("test", 0, 3)
+    assert torch.equal(match_domain(creatures, (1, 32, 32)).boxes, creatures.boxes / 2)
     glyph = load("glyphs", "test", "nowhere", limit=1)
     assert torch.equal(match_domain(glyph, (1, 32, 32), "pad").pixels[:, :, 2:30, 2:30], glyph.pixels)
     for args, message in (((white, mnist, "stretch"), "resize, bicubic, nearest, pad"), ((white, (28, 28)), "C, H, W"),

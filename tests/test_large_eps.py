@@ -166,11 +166,11 @@ def test_a_folder_becomes_a_set():
         assert build_restricted(size=32, partial=True) == Path(folder, NPZ)
         images = load("restricted_imagenet", "test")
         assert len(images) == 24 and images.shape == (3, 32, 32) and images.classes == ("dog", "cat", "insect") and images.y.tolist() != sorted(images.y.tolist())
-        assert stored_part("restricted_imagenet") == "3 of 9 groups, 6 of 203 classes" and stored_part("mnist") == ""
+        assert images.part == "3 of 9 groups, 6 of 203 classes"
         Path(folder, NPZ).unlink()
         Path(folder, "imagenet", "val", "n02085620", "n02085620_0.JPEG").write_bytes(b"no picture")
         build_restricted(size=32, partial=True, skip=True)
-        assert len(load("restricted_imagenet", "test")) == 23 and stored_part("restricted_imagenet").endswith("; 1 broken pictures left out of test")
+        assert len(load("restricted_imagenet", "test")) == 23 and load("restricted_imagenet", "test").part.endswith("; 1 broken pictures left out of test")
         assert save_arrays(Path(folder, "new", "a.npz"), {"x": np.ones(2)}).exists() and len(list(Path(folder, "new").iterdir())) == 1
         with pytest.raises(ValueError, match="there already"):
             build_restricted(partial=True)
