@@ -2,7 +2,7 @@
 #
 #   PYTHON   which Python makes the environment      make env PYTHON=python3.12
 #   VENV     where the environment is                make test VENV=$CONDA_PREFIX    (an environment you have is used as it is)
-#   SCALE    smoke (embedded data) or small (real)   make paper SCALE=small
+#   SCALE    smoke (embedded data), small (real) or imagenet (pictures of your own)   make paper SCALE=small
 #   PAG_DATA where the data sets are or will go      make paper SCALE=small PAG_DATA=~/data
 
 VENV ?= .venv

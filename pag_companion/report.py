@@ -9,8 +9,8 @@ __all__ = ['VIEWS', 'NAMES', 'ROW', 'WARNING', 'JOINT', 'STYLE', 'CHIPS', 'READI
            'leading', 'asked', 'ledger_sheet', 'not_run', 'alt_text', 'picture', 'png', 'table_cell', 'table_html',
            'opening', 'details', 'section', 'machines', 'tiles', 'page', 'build', 'candidates', 'write_figures',
            'joint', 'scores_as_stored', 'check_loss', 'exact_model', 'model_name', 'keep_weights', 'markdown',
-           'claim_line', 'claims_status', 'blocks', 'table_block', 'figure_block', 'fill_text', 'fill_file',
-           'weights_sheet', 'weights_page', 'fill', 'read_arguments', 'promote_runs', 'main']
+           'claim_line', 'claims_status', 'short_sheet', 'blocks', 'table_block', 'figure_block', 'fill_text',
+           'fill_file', 'weights_sheet', 'weights_page', 'fill', 'read_arguments', 'promote_runs', 'main']
 
 # %% ../nbs/31_report.ipynb #5b579fea
 import argparse, base64, hashlib, html, io, json, math, re, statistics, sys, tempfile
@@ -32,6 +32,7 @@ class View:
     title: str # where the paper has no table: "... on {set}"
     see: str # what to see in the figure
     more: tuple = () # functions of its module: (records, dataset) -> Sheet
+    own_table: bool = False # the chapter lays its table out itself, though the paper has one
 
 VIEWS = {
     "robustness": View("robustness_figure", "robustness", "Robustness on {set}",
@@ -46,8 +47,12 @@ VIEWS = {
                       "Dots: one seed each. Lines: means over seeds. Open marks: the paper. Where a line lies above its left end, models "
                       "of that ε did better abroad on average; whether by more than chance, the claims say.",
                       ("match_sheet", "alignment_sheet", "watch_sheet")),
+    "wsol": View("wsol_figure", "localization", "Localization on {set}",
+                 "How many objects a model finds that was never shown a box, from CAM and from the input gradient. Dots: one seed each. Lines: means "
+                 "over seeds. Dashed: the best box that is the same for all pictures.", ("presets_sheet",), own_table=True),
 }
-NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST", "restricted_imagenet": "Restricted ImageNet"}
+NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST", "restricted_imagenet": "Restricted ImageNet", "boxed_imagenet": "ImageNet pictures with boxes",
+         "cub": "CUB"}
 
 def place_of(group): # -> sorting key
     "Order groups: real data first, then as the chapters stand."
@@ -69,6 +74,8 @@ class Group:
 
     @property
     def table(self): # -> Table of the paper, or None
+        if VIEWS[self.experiment].own_table:
+            return None
         found = (t for t in TABLES.values() if (t.experiment, t.dataset) == (self.experiment, self.dataset))
         return next(found, None)
 
@@ -559,6 +566,15 @@ def claims_status(groups, # list of promoted Groups
 # %% ../nbs/31_report.ipynb #20615b5b
 NOTHING = "*No results have been promoted yet.*"
 
+def short_sheet(groups): # list of promoted, whole Groups -> Sheet
+    "Keep what a reader in a hurry wants: the authors' own claims that have a verdict, and what it rests on."
+    lines = []
+    for group in groups:
+        told = [v for v in verdicts_of(group).values() if v.claim.who == "S" and v.outcome in (HELD, DID_NOT_HOLD, TOO_CLOSE)]
+        lines += [(claim_name(v, group), v.claim.sentence, "<br>".join(str(r).split(", n =")[0] for r in v.results if r.n and r.comparison.counted),
+                   f"**{v.outcome}**") for v in told]
+    return Sheet(("", "the paper's claim, in our words", "ours, in points [95 % over seeds]", "verdict"), tuple(lines))
+
 def blocks(groups, # list of promoted Groups
            here="", # how to get from the file to the project's folder, such as "../"
           ): # -> dict: name -> Markdown
@@ -566,7 +582,7 @@ def blocks(groups, # list of promoted Groups
     groups = sorted((g for g in groups if g.whole), key=place_of)
     run, others = claims_status(groups)
     rest = f"<details><summary>{len(others.rows)} claims have not been run yet</summary>\n\n{markdown(others)}\n\n</details>"
-    made = {"claims": f"{markdown(run)}\n\n{rest}" if groups else NOTHING,
+    made = {"claims": f"{markdown(run)}\n\n{rest}" if groups else NOTHING, "verdicts": markdown(short_sheet(groups)) if groups else NOTHING,
             "setup": "  \n".join(f"{g.setup}: {len(g.records)} runs" for g in groups) or NOTHING}
     for number in TABLES:
         own = [g for g in groups if g.table and g.table.number == number]
@@ -659,7 +675,8 @@ This page is written by `python -m pag_companion.report fill`.
 """
 
 # %% ../nbs/31_report.ipynb #3579dd30
-FILES = {"README.md": ("", ("figure2", "claims", "setup", "table1", "gradients-cifar10", "table2", "figure3", "table3", "alignment")),
+FILES = {"README.md": ("", ("figure2", "verdicts", "claims", "setup", "table1", "gradients-cifar10", "large-eps-cifar10", "table2", "figure3", "table3", "alignment",
+                            "localization-boxed_imagenet-table", "localization-boxed_imagenet")),
          "nbs/00_tour.ipynb": ("../", ("claims", "setup", "table1", "table2", "table3"))}
 SHELF = "weights/README.md"
 

@@ -36,7 +36,8 @@ class Experiment:
 EXPERIMENTS = {"robustness": Experiment("07_robustness.ipynb", "pag_companion.robustness"),
                "gradients": Experiment("08_gradients.ipynb", "pag_companion.gradients"),
                "large_eps": Experiment("09_large_eps.ipynb", "pag_companion.large_eps"),
-               "zero_shot": Experiment("10_zero_shot.ipynb", "pag_companion.zero_shot")}
+               "zero_shot": Experiment("10_zero_shot.ipynb", "pag_companion.zero_shot"),
+               "wsol": Experiment("13_wsol.ipynb", "pag_companion.wsol")}
 
 # %% ../nbs/30_sweep.ipynb #ac2930d0
 def parameter_names(path, # a notebook

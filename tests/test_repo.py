@@ -252,7 +252,7 @@ print(*sorted(set(sys.modules) & {heavy}))
 """
 
 ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyterlab", "nbformat", "nbclient",
-          "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest", "foolbox",
+          "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest", "foolbox", "captum", "torchcam",
           "torchattacks"}
 HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
 

@@ -180,6 +180,9 @@ def test_filling_replaces_the_block_and_nothing_else():
     assert "| U1 | S |" in made["claims"].split("<details>")[0] and "| R1 | S |" in made["claims"].split("<details>")[1]
     assert "made-up numbers · 938 steps: 20 runs" in once and made["figure3"].endswith("(results/figures/transfer-mnist.png)")
     assert made["table2"] == made["alignment"] == NOTHING
+    more = made_up_table() + [made_up(row, seed, 80. + [-.5, 0, .5][seed % 3]) for row in ("AT-0.05", "AT-0.2") for seed in range(5)]
+    short = blocks(parted(more, "promoted"))["verdicts"]
+    assert "| U1 | Abroad, AT of small ε beats Natural. | AT-0.05 - Natural +" in short and "**held**" in short and "| U3 |" not in short
     for wrong, said in ((text.replace("setup end", "setup begin"), "partner"), (text.replace("table3", "tabel3"), "'tabel3'"),
                         (text[:60], "README.md: the marker")):
         with pytest.raises(ValueError, match=said):

@@ -34,8 +34,8 @@ def test_grids_multiply_and_count():
     runs = read_grid(grid_file("\n".join(lines)))
     assert len(runs) == 8 and len({run.key for run in runs}) == 8, "0.1 is asked for twice and run once"
     assert {run.row for run in runs} == {"AT-0.1", "AT-0.2"} and dict(runs[3].asked)["seed"] == 7
-    shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml") for name in ("smoke", "small")}
-    assert {name: len(runs) for name, runs in shipped.items()} == {"smoke": 12, "small": 192}
+    shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml") for name in ("imagenet", "smoke", "small")}
+    assert {name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "smoke": 14, "small": 192}
     assert all("smoke" in run.key for run in shipped["smoke"]) and not any("smoke" in run.key for run in shipped["small"])
 
 
@@ -148,6 +148,6 @@ def test_the_command_line_picks_runs():
     assert {run.row for run in chosen(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
     with redirect_stdout(io.StringIO()) as said:
         assert main(["run", smoke, "--dry-run"]) == 0 and "mnist N-0.1 seed 0 smoke" in said.getvalue()
-    for words, said in (([smoke, "--only", "AT-9"], "fits none of the 12 runs"), (["nowhere.toml"], "no grid nowhere.toml")):
+    for words, said in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"), (["nowhere.toml"], "no grid nowhere.toml")):
         with pytest.raises(SystemExit, match=said):
             main(["run", *words])
