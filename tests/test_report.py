@@ -211,5 +211,5 @@ def test_slips_on_the_command_line():
         with pytest.raises(SystemExit, match="no record in runs/records"):
             main(["promote"])
         promote(made_up_table(seeds=1), Path(folder) / "records")
-        with pytest.raises(SystemExit, match="AT-9.*0 chosen records"):
+        with pytest.raises(SystemExit, match="AT-9.*0 models fit"):
             main(["promote", "--weights", "AT-9"])

@@ -10,126 +10,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
-from PIL import Image
 from unittest.mock import patch
-from pag_companion.data import Images, load
+from pag_companion.data import Images
 from pag_companion.records import Score
 from pag_companion.boxes import LocProtocol, boxes_from_maps, iou
 from dataclasses import replace
-
-
-def toy_folder(folder, n=6, size=(24, 16), lines=None):
-    "Pictures of discs, red and blue, with their boxes in a csv file; lines: changed ones, by number."
-    rows = ["image,label,x0,y0,x1,y1"]
-    for part, kind, k in [(part, kind, k) for part in ("train", "val") for kind in ("blue", "red") for k in range(n)]:
-        picture = np.full((size[1], size[0], 3), 90, np.uint8)
-        picture[4:12, k:k + 8] = (220, 40, 40) if kind == "red" else (40, 40, 220)
-        path = Path(folder, part, kind, f"{k}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-        rows.append(f"{part}/{kind}/{k}.png,{kind},{k},4,{k + 8},12")
-    for line, text in (lines or {}).items():
-        rows[line - 1:line] = [text]
-    Path(folder, "boxes.csv").write_text("\n".join(row for row in rows if row) + "\n")
-    return Path(folder, "boxes.csv")
-
-
-def test_a_box_file_is_read():
-    with tempfile.TemporaryDirectory() as folder:
-        found = read_box_file(toy_folder(folder))
-        assert len(found) == 24 and found[0] == Boxed(Path(folder, "train/blue/0.png"), "blue", "train", (0., 4., 8., 12.), "boxes.csv, line 2")
-        assert read_box_file(toy_folder(folder), inclusive=True)[0].box == (0., 4., 9., 13.)
-        own = read_box_file(toy_folder(folder, lines={1: "file,kind,x0,y0,x1,y1,split", 2: "train/blue/0.png,blue,0,4,8,12,test"}), {"image": "file", "label": "kind"})
-        assert own[0].part == "test" and own[1].part == "train"
-        for line, text, named in ((1, "image,class,x0,y0,x1,y1", "no column label"), (3, "train/blue/1.png,blue,1,4,nine,12", "line 3: x1 = 'nine'"),
-                                  (4, "train/blue/2.png,,1,4,9,12", "line 4.*label ''"), (5, "elsewhere/3.png,blue,1,4,9,12", "line 5.*split 'elsewhere'"),
-                                  (6, "train/blue/4.png,blue,1,4", "line 6: x1 = ''")):
-            with pytest.raises(ValueError, match=named):
-                read_box_file(toy_folder(folder, lines={line: text}))
-
-
-def test_cub_files_are_read():
-    def toy_cub(folder, **changed):
-        "The five files of CUB, for two pictures."
-        files = {"classes": "1 001.Auk\n2 002.Wren", "images": "1 001.Auk/a.jpg\n2 002.Wren/b.jpg", "image_class_labels": "1 1\n2 2",
-                 "train_test_split": "1 1\n2 0", "bounding_boxes": "1 2.0 3.0 10.0 6.0\n2 0.0 0.0 12.0 8.0", **changed}
-        for name, text in files.items():
-            Path(folder, f"{name}.txt").write_text(text + "\n")
-
-    with tempfile.TemporaryDirectory() as folder:
-        toy_cub(folder)
-        first, second = read_cub(folder)
-        assert (first.path, first.label, first.part, first.box) == (Path(folder, "images/001.Auk/a.jpg"), "001.Auk", "train", (2., 3., 12., 9.)) and second.part == "test"
-        toy_cub(folder, bounding_boxes="1 2.0 3.0 10.0 6.0")
-        with pytest.raises(ValueError, match=r"bounding_boxes.txt.*\(1, such as 2\)"):
-            read_cub(folder)
-        Path(folder, "images.txt").unlink()
-        with pytest.raises(ValueError, match="images.txt is missing"):
-            read_cub(folder)
-        with pytest.raises(ValueError, match="CUB_200_2011.tgz is missing.*97eceeb196236b17998738112f37df78"):
-            cub_folder(Path(folder))
-        Path(folder, "CUB_200_2011.tgz").write_bytes(b"cut short")
-        with pytest.raises(ValueError, match="damaged: expected md5 97eceeb"):
-            cub_folder(Path(folder))
-
-
-def test_pictures_and_boxes_fit():
-    with tempfile.TemporaryDirectory() as folder:
-        listed = read_box_file(toy_folder(folder))
-        assert check_listed(listed, folder) == ""
-        pixels, box, gray = read_boxed(listed[2], 48)                       # 24×16 becomes 48×48: twice as wide, three times as high
-        assert pixels.shape == (48, 48, 3) and box.tolist() == [4., 12., 20., 36.] and not gray
-        assert pixels[24, 12].tolist() == [40, 40, 220] and pixels[24, 40].tolist() == [90, 90, 90]
-        Image.open(listed[0].path).convert("L").save(listed[0].path)
-        assert read_boxed(listed[0], 16)[2] and read_boxed(listed[0], 16)[0].shape == (16, 16, 3)
-        for box, named in (((3., 3., 3., 9.), "line 2: the box 3,3 to 3,9.*no area"), ((20., 3., 25., 9.), "lies outside.*24 at most"), ((-4., 3., 2., 9.), "lies outside")):
-            with pytest.raises(ValueError, match=named):
-                read_boxed(replace(listed[0], box=box), 16)
-        assert read_boxed(replace(listed[0], box=(20., 3., 24.5, 9.)), 24)[1][2] == 24.     # half a pixel is a matter of rounding
-        Path(folder, "train/blue/extra.png").write_bytes(Path(folder, "train/blue/0.png").read_bytes())
-        assert check_listed(listed, folder, skip=True) == "1 pictures without a box left out"
-        for lines, named in (({}, "1 pictures have no box: .*extra.png"), ({4: "train/blue/9.png,blue,1,4,9,12"}, "line 4: there is no picture"),
-                             ({4: "train/blue/1.png,blue,1,4,9,12"}, "line 4: .*1.png has a box already .boxes.csv, line 3.")):
-            with pytest.raises(ValueError, match=named):
-                check_listed(read_box_file(toy_folder(folder, lines=lines)), folder)
-
-
-def test_a_folder_with_boxes_becomes_a_set():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        toy_folder(Path(folder, "discs"), n=6, size=(32, 32))
-        assert build_boxed(Path(folder, "discs"), size=16, hold_out=.5) == Path(folder, "discs.npz")
-        shown, held_out, tested = (load("discs", split) for split in ("train", "val", "test"))
-        assert (len(shown) + len(held_out), len(tested), tested.classes, tested.shape) == (6, 18, ("blue", "red"), (3, 16, 16))      # 12 of val and every second of 12
-        with np.load(Path(folder, "discs.npz")) as file:
-            assert str(file["part"]) == "16×16, every second training picture held out for the test part"
-            held = file["boxes_test"][:, 0] * 2                                                                        # discs stand at 0 to 5; held out: 1, 3, 5
-            assert sorted(held.tolist()) == sorted([0, 1, 2, 3, 4, 5] * 2 + [1, 3, 5] * 2)
-        x0, y0, x1, y1 = tested.boxes[0].round().int().tolist()
-        strong = tested.pixels[0, :, 4, (x0 + x1) // 2].argmax().item()
-        assert (y0, y1) == (2, 6) and strong == {"red": 0, "blue": 2}[tested.classes[tested.y[0]]]
-        with pytest.raises(ValueError, match="there already"):
-            build_boxed(Path(folder, "discs"))
-        with pytest.raises(ValueError, match="cub.npz|classes.txt is missing"):
-            build_cub(Path(folder, "discs"))
-
-
-def test_broken_and_gray_pictures_are_counted():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        discs = Path(folder, "discs")
-        toy_folder(discs)
-        gray, cut = discs / "train/red/1.png", discs / "val/red/2.png"
-        Image.open(gray).convert("L").save(gray)
-        Image.open(cut).save(cut, "JPEG")
-        cut.write_bytes(cut.read_bytes()[:-100])
-        with pytest.raises(ValueError, match="1 of 12 pictures are broken: .*val/red/2.png cannot be read .*skip=True"):
-            build_boxed(discs, size=16)
-        build_boxed(discs, size=16, skip=True, part="2 of 9 colours")
-        assert len(load("discs", "test")) == 11
-        with np.load(Path(folder, "discs.npz")) as file:
-            assert str(file["part"]) == "2 of 9 colours, 16×16, train: 1 gray pictures made RGB, test: 1 broken pictures left out"
-        for wrong, named in ((dict(hold_out=.3), "hold_out = 0.3"), (dict(size=4), "size = 4")):
-            with pytest.raises(ValueError, match=named):
-                build_boxed(discs, "other", **{"size": 16, "skip": True, **wrong})
 
 
 def test_settings_are_checked_first():
@@ -150,7 +35,7 @@ two = boxed([[0., 0., 8., 5.], [0., 0., 8., 6.]])                    # 40 % and 
 
 
 def test_small_boxes_count():
-    with pytest.raises(ValueError, match="street_glyphs has no boxes.*wsol build"):
+    with pytest.raises(ValueError, match="street_glyphs has no boxes.*box_files FOLDER"):
         pictures_of({"source": "street_glyphs", "limit": 5, "test_limit": 5}, "test")
     assert counted(two, "boxed_imagenet").tolist() == [True, False] and counted(two, "cub").all()
     assert pictures_of(resolve({"test_limit": 5}), "test").boxes.shape == (5, 4)
@@ -212,19 +97,15 @@ def test_knob():
 
 def test_command_line():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_RUNS=folder, PAG_PROGRESS="none"):
-        toy_folder(Path(folder, "discs"), lines={1: "image,kind,x0,y0,x1,y1"})
-        with pytest.raises(SystemExit, match="no column label"):
-            main(["build", f"{folder}/discs"])
-        assert main(["build", f"{folder}/discs", "--columns", "label=kind", "--size", "16", "--name", "disks", "--hold-out", ".5"]) == 0
-        assert len(load("disks", "test")) == 18
-        with pytest.raises(SystemExit, match="no folder .*CUB_200_2011"):
-            main(["build", "cub"])
+        with pytest.raises(SystemExit, match="no model of cub at scale smoke, seed 7 is at hand"):
+            main(["figure", "cub", "--scale", "smoke", "--seed", "7"])
 
 
 def test_figures_of_boxes():
     heat = torch.rand(2, 10, 10, generator=torch.Generator().manual_seed(0))
     made = boxes_figure(two, {"Natural": (heat, two.boxes, iou(two.boxes, two.boxes))})
     titles = [axes.get_title() for axes in made.axes]
+    assert kind_of("n01641577") == "frog n01641577" and kind_of("001.Auk") == "001.Auk"
     assert len(made.axes) == 4 and titles == ["", "Natural\nIoU 1.00", "", "IoU 1.00"] and len(made.axes[1].patches) == 4
     assert first_counted(two, "cub").boxes.tolist() == [[0., 0., 8., 5.]] and first_counted(boxed([[0., 0., 10., 10.]]), "boxed_imagenet", 1).boxes.shape == (0, 4)
     with tempfile.TemporaryDirectory() as folder:
