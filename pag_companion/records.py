@@ -336,12 +336,12 @@ def hits_of(records, row, score): # -> dict: seed -> hits, bool, one a picture
     return {r["settings"]["seed"]: Score.from_dict(r["scores"][score]).hits for r in rows}
 
 def hit_pairs(records, comparisons): # as for differences -> dict: name -> (hits of a, hits of b), seeds,N
-    "Collect which pictures both models got right, where there are only one or two common seeds."
+    "Collect which pictures both models got right, where there are only one or two common seeds, tested on as many pictures."
     found = {}
     for name, c in comparisons.items():
         a, b = hits_of(records, c.a, c.score), hits_of(records, c.b, c.score)
         common = [seed for seed in sorted(a) if seed in b]
-        if 0 < len(common) < 3:
+        if 0 < len(common) < 3 and len({len(hits[seed]) for hits in (a, b) for seed in common}) == 1:
             found[name] = [a[seed] for seed in common], [b[seed] for seed in common]
     return found
 

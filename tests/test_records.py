@@ -104,6 +104,10 @@ def test_differences():
         record["scores"]["target"] = Score.of([1, 0, 1, record["row"] == "Natural"]).to_dict()
     a, b = hit_pairs(records, asked)["mnist target: AT-0.1 - Natural"]
     assert len(a) == len(b) == 1 and a[0].tolist() == [True, False, True, False] and b[0].tolist() == [True, False, True, True]
+    uneven = [made_up(row, s, 790) for row in ("AT-0.1", "Natural") for s in range(2)]
+    for record in uneven:
+        record["scores"]["target"] = Score.of([1, 0, 1][record["settings"]["seed"]:]).to_dict()
+    assert hit_pairs(uneven, asked) == {}              # three pictures for seed 0, two for seed 1: they are not the same ones
 
 
 def test_paired():
