@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'CUB_FOLDER', 'CUB_FILES', 'CUB_ARCHIVE', 'SUFFIXES', 'Boxed', 'read_box_file', 'read_cub', 'cub_folder',
-           'check_listed', 'BrokenPicture', 'fit_box', 'read_boxed', 'set_apart', 'read_all', 'build_listed',
-           'build_boxed', 'build_cub', 'parser', 'build_asked', 'main']
+           'check_listed', 'BrokenPicture', 'fit_box', 'read_boxed', 'set_apart', 'read_all', 'check_name',
+           'build_listed', 'build_boxed', 'build_cub', 'parser', 'build_asked', 'main']
 
 # %% ../nbs/12b_box_files.ipynb #de7fe328
-import argparse, csv, sys
+import argparse, csv, os, re, sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .records import number, progress
-from .data import SPLITS, File, data_root, fetch, offline, state, unpack
+from .data import SETS, SPLITS, File, data_root, fetch, offline, state, unpack
 from .large_eps import save_arrays
 
 # %% ../nbs/12b_box_files.ipynb #83e59a1f
@@ -39,48 +39,70 @@ def read_box_file(path, # csv file with a header; its pictures lie in the same f
                  ): # -> list of Boxed
     "Read which picture shows what, and where; ValueError naming the line."
     path, names = Path(path), {**dict(zip(COLUMNS, COLUMNS)), **(columns or {})}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        lacking = [names[column] for column in COLUMNS[:-1] if names[column] not in (rows.fieldnames or ())]
-        if lacking or len(names) > len(COLUMNS):
-            raise ValueError(f"{path}: no column {', '.join(lacking) or sorted(set(names) - set(COLUMNS))}; its header is {','.join(rows.fieldnames or ())}. "
-                             "Give columns={'label': 'wnid'}, ours to the file's, where they are called otherwise")
-        return [_boxed(row, names, path, f"{path.name}, line {rows.line_num}", inclusive) for row in rows]
+    strange = sorted(set(names) - set(COLUMNS))
+    if strange:
+        raise ValueError(f"columns = {columns!r}: {', '.join(strange)} is none of {', '.join(COLUMNS)}; write ours first: label=wnid")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            lacking = [names[column] for column in COLUMNS[:-1] if names[column] not in (rows.fieldnames or ())]
+            if lacking:
+                raise ValueError(f"{path}: no column {', '.join(lacking)}; its header is {','.join(rows.fieldnames or ())}. "
+                                 "Give columns={'label': 'wnid'}, ours to the file's, where they are called otherwise")
+            return [_boxed(row, names, path, f"{path.name}, line {rows.line_num}", inclusive) for row in rows]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}): save it as such") from None
 
 # %% ../nbs/12b_box_files.ipynb #0219022a
 def _boxed(row, names, path, place, inclusive): # -> Boxed
     "Read one line of a box file."
     told = {column: (row.get(names[column]) or "").strip() for column in COLUMNS}
-    part = told["split"] or Path(told["image"]).parts[:1][0] if told["image"] else ""
+    image = os.path.normpath(told["image"])
+    part = told["split"] or Path(image).parts[:1][0] if told["image"] and image != "." else ""
     if not (told["image"] and told["label"]) or part not in SPLITS:
         raise ValueError(f"{place}: image {told['image']!r}, label {told['label']!r}, split {part!r}: each line names a picture, its class, and train, val "
                          "or test (in the column split, or as the first folder of image)")
     box = [number(told[side], f"{place}: {side}") for side in ("x0", "y0", "x1", "y1")]
-    return Boxed(path.parent / told["image"], told["label"], part, (box[0], box[1], box[2] + inclusive, box[3] + inclusive), place)
+    return Boxed(path.parent / image, told["label"], part, (box[0], box[1], box[2] + inclusive, box[3] + inclusive), place)
 
 # %% ../nbs/12b_box_files.ipynb #c841bd2d
 CUB_FOLDER = "CUB_200_2011"
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt")
 
-def _numbered(path): # text file of "number words" -> dict: number -> words
-    "Read a file whose lines begin with a number."
+def _numbered(path): # text file of "number words" -> dict: number -> words, where they stand
+    "Read a file whose lines begin with a number; ValueError naming the line."
     if not path.exists():
         raise ValueError(f"{path} is missing: the official folder {CUB_FOLDER} holds classes.txt, {', '.join(CUB_FILES)} and images/")
-    return dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
+    found = {}
+    for n, line in enumerate(path.read_text().splitlines(), 1):
+        number_, _, words = line.strip().partition(" ")
+        if line.strip() and (not number_.isdigit() or not words):
+            raise ValueError(f"{path.name}, line {n}: {line!r} is no number and what belongs to it")
+        if line.strip():
+            found[number_] = words.strip(), f"{path.name}, line {n}"
+    return found
 
+# %% ../nbs/12b_box_files.ipynb #f3a21dad
 def read_cub(folder): # Path of CUB_200_2011 -> list of Boxed
-    "Read the official files of CUB; ValueError naming file and picture."
+    "Read the official files of CUB; ValueError naming file and line."
     classes, *told = (_numbered(Path(folder, name)) for name in ("classes.txt", *CUB_FILES))
     for name, found in zip(CUB_FILES[1:], told[1:]):
         if found.keys() != told[0].keys():
             odd = sorted(found.keys() ^ told[0].keys(), key=int)
             raise ValueError(f"{Path(folder, name)} and images.txt number different pictures ({len(odd)}, such as {odd[0]}): take both from one archive")
-    def boxed(line, key):
-        path, label, trained, box = (found[key].strip() for found in told)
-        x, y, width, height = (number(side, f"bounding_boxes.txt, picture {key}") for side in box.split())
-        return Boxed(Path(folder, "images", path), classes[label], "train" if trained == "1" else "test", (x, y, x + width, y + height),
-                     f"bounding_boxes.txt, line {line}", slack=2.)
-    return [boxed(line, key) for line, key in enumerate(told[0], 1)]
+    return [_cub_picture(folder, classes, *(found[key] for found in told)) for key in told[0]]
+
+def _cub_picture(folder, classes, image, label, trained, box): # words and their place, of each file -> Boxed
+    "Put together what the files say of one picture."
+    if label[0] not in classes:
+        raise ValueError(f"{label[1]}: class {label[0]} is not in classes.txt")
+    if trained[0] not in ("0", "1"):
+        raise ValueError(f"{trained[1]}: {trained[0]!r} should be 1, for training, or 0, for testing")
+    sides = [number(side, f"{box[1]}: a side") for side in box[0].split()]
+    if len(sides) != 4:
+        raise ValueError(f"{box[1]}: {box[0]!r} should be four numbers: x, y, width, height")
+    x, y, width, height = sides
+    return Boxed(Path(folder, "images", image[0]), classes[label[0]][0], "train" if trained[0] == "1" else "test", (x, y, x + width, y + height), box[1], slack=2.)
 
 # %% ../nbs/12b_box_files.ipynb #9c55a720
 CUB_ARCHIVE = File("CUB_200_2011.tgz", "", None, "97eceeb196236b17998738112f37df78", places=("https://data.caltech.edu/records/65de6-vp158/files/",))
@@ -133,7 +155,7 @@ def fit_box(entry, # Boxed
     if x1 <= x0 or y1 <= y0:
         raise ValueError(f"{said} has no area: x0 < x1 and y0 < y1 (x0,y0,x1,y1, not width and height; inclusive=True where x1,y1 name the last pixel)")
     if max(-x0, -y0, x1 - width, y1 - height) >= entry.slack:
-        raise ValueError(f"{said} lies outside the picture, or partly: x1 is {width} at most, y1 {height}")
+        raise ValueError(f"{said} lies outside the picture, or partly: x1 is {width} at most, y1 {height} (where the file counts pixels from 1, subtract 1 first)")
     return max(x0, 0) / width, max(y0, 0) / height, min(x1, width) / width, min(y1, height) / height
 
 # %% ../nbs/12b_box_files.ipynb #7e84de3c
@@ -144,8 +166,11 @@ def read_boxed(entry, # Boxed
     from PIL import Image
     try:
         with Image.open(entry.path) as file:
-            gray, picture = file.mode in ("1", "L", "LA", "I;16"), file.convert("RGB")
-    except (OSError, SyntaxError) as error:
+            gray, deep = file.mode in ("1", "L", "LA") or file.mode.startswith("I;16"), file.mode.startswith("I;16")
+            picture = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8)).convert("RGB") if deep else file.convert("RGB")
+            if file.mode in ("I", "F"):
+                raise ValueError(f"{entry.path} has pixels of 32 bits: save it with 8 or 16 bits a channel")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise BrokenPicture(f"{entry.path} cannot be read ({error})") from error
     box = np.array(fit_box(entry, *picture.size), np.float32) * np.float32(size)
     picture = picture.resize((size, size), Image.Resampling.BICUBIC) if picture.size != (size, size) else picture
@@ -156,8 +181,8 @@ def set_apart(listed, # list of Boxed
               hold_out=0., # share of each class's training pictures that joins the test part
              ): # -> set of those that are tested on
     "Part the pictures; a hold-out takes every n-th training picture of a class in sorted order."
-    every = round(1 / hold_out) if hold_out else 0
-    if hold_out and (not 0 < hold_out <= .5 or abs(every * hold_out - 1) > .01):
+    every = round(1 / hold_out) if 0 < hold_out <= .5 else 0
+    if hold_out and not (every and abs(every * hold_out - 1) <= .01):
         raise ValueError(f"hold_out = {hold_out!r} should be .5, .25, .2, .1 or so: every second picture, every fourth, ...")
     tested = "test" if any(entry.part == "test" for entry in listed) else "val"
     chosen, seen = {entry for entry in listed if entry.part == tested}, Counter()
@@ -187,13 +212,20 @@ def read_all(listed, # list of Boxed, in the order they shall have
             gray += was_gray
         except BrokenPicture as error:
             broken.append(str(error))
-    if broken and not skip:
-        raise ValueError(f"{len(broken)} of {len(listed)} pictures are broken: {'; '.join(broken[:3])}. skip=True leaves them out")
+    if broken and (not skip or not read):
+        raise ValueError(f"{len(broken)} of {len(listed)} pictures are broken: {'; '.join(broken[:3])}." + (" skip=True leaves them out" if read else " None is left"))
     changed = "; ".join(filter(None, [_said(gray, "gray pictures made RGB"), _said(len(broken), "broken pictures left out")]))
     pixels, y, boxes = zip(*read)
     return np.stack(pixels), np.array(y), np.stack(boxes), changed
 
 # %% ../nbs/12b_box_files.ipynb #611fe369
+def check_name(name, path): # of the set to be, Path of its file
+    "Refuse a name that is taken, or none for a file."
+    if not re.fullmatch(r"[\w-]+", name) or name in SETS:
+        raise ValueError(f"name = {name!r}: letters, digits, _ and -, and none of the project's own sets ({', '.join(SETS)})")
+    if path.exists():
+        raise ValueError(f"{path} is there already: remove it first, if it should be made anew")
+
 def build_listed(listed, # list of Boxed
                  name, # of the set to be
                  size, # side, pixels
@@ -204,8 +236,10 @@ def build_listed(listed, # list of Boxed
                 ): # -> Path of <name>.npz
     "Turn pictures with boxes into a data set."
     path, tested, classes = data_root(root) / f"{name}.npz", set_apart(listed, hold_out), sorted({entry.label for entry in listed})
-    if path.exists():
-        raise ValueError(f"{path} is there already: remove it first, if it should be made anew")
+    check_name(name, path)
+    unseen = sorted({entry.label for entry in tested} - {entry.label for entry in listed if entry not in tested})
+    if unseen:
+        raise ValueError(f"{', '.join(unseen[:5])}: {len(unseen)} classes have pictures to test on, and none to learn from")
     if not isinstance(size, int) or size < 8 or not 0 < len(tested) < len(listed):
         raise ValueError(f"size = {size!r}, {len(tested)} of {len(listed)} pictures for testing: a size is 8 or more pixels, and some pictures are for "
                          "training, some for testing (see hold_out)")
@@ -268,8 +302,12 @@ def parser(): # -> ArgumentParser
 def build_asked(asked): # from the command line -> Path of the set
     "Build the set that is asked for."
     if asked.folder == "cub":
+        if asked.name or asked.hold_out or asked.part or asked.columns or asked.inclusive:
+            raise ValueError("cub has its own name, split and files: --name, --hold-out, --part, --columns and --inclusive are for folders with a box file")
         return build_cub(asked.cub_folder, asked.size or 256, skip=asked.skip, download=asked.download)
     columns = dict(pair.partition("=")[::2] for pair in asked.columns.split(",") if pair)
+    if not all(columns.values()):
+        raise ValueError(f"--columns {asked.columns}: write ours=theirs, such as label=wnid,image=file")
     return build_boxed(asked.folder, asked.name, asked.size or 64, box_file=asked.box_file, columns=columns, inclusive=asked.inclusive, part=asked.part,
                        hold_out=asked.hold_out, skip=asked.skip)
 

@@ -215,7 +215,11 @@ def upsampled(maps, # raw maps N,h,w
     size, scores = _frame(maps, side), maps.double()
     if not len(maps):
         return maps.new_zeros(0, *size)
-    scores = torch.where(scores.isfinite().flatten(1).all(1)[:, None, None], scores, 0.)
+    sound = scores.isfinite().flatten(1).all(1)
+    if not sound.all():                                   # what holds NaN or infinities becomes 0 and has no part in the range of a batch
+        whole = maps.new_zeros(len(maps), *size)
+        whole[sound] = upsampled(maps[sound], protocol, side)
+        return whole
     if protocol.normalise == "none" and not 0 <= scores.min() <= scores.max() <= 1:
         raise ValueError(f"maps run from {scores.min():.4g} to {scores.max():.4g}: without normalising they must lie in [0, 1]")
     scores = scores.clamp_min(0) if protocol.relu else scores
@@ -548,7 +552,8 @@ def best_constant_box(boxes, # true boxes of the training split in the frame, N,
     share = torch.cartesian_prod(torch.arange(1, 33), torch.arange(1, 33)) / 32
     corners = torch.cat([boxes[:, :2].quantile(torch.tensor([.05, .2, .35, .5]).double(), 0),
                          boxes[:, 2:].quantile(torch.tensor([.5, .65, .8, .95]).double(), 0)], 1)
-    best = _fittest(torch.cat([torch.cat([frame * (1 - share), frame * (1 + share)], 1) / 2, torch.cartesian_prod(*corners.T)]), boxes, protocol)
+    tried = torch.cat([torch.cat([frame * (1 - share), frame * (1 + share)], 1) / 2, torch.cartesian_prod(*corners.T)])
+    best = _fittest(tried.clamp(min=0).minimum(frame.repeat(2)), boxes, protocol)
     nudges, step = torch.cartesian_prod(*[torch.tensor([0., -1, 1])] * 4), frame.max().item() / 16
     while step >= .25:
         better = _fittest((best + step * nudges).clamp(min=0).minimum(frame.repeat(2)), boxes, protocol)

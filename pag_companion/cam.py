@@ -22,13 +22,14 @@ from .gradients import _logits, input_gradient
 
 # %% ../nbs/11_cam.ipynb #492672ee
 @contextmanager
-def _watched(modules): # dict: name -> module; -> context with dict: name -> what it gave last, in order
+def _watched(modules, apart=False): # dict: name -> module; hand on a copy, which may be changed in place?; -> context with dict: name -> what it gave last, in order
     "Keep what modules give."
     given = {}
     def keeper(name):
         def keep(module, inputs, output):
             given.pop(name, None)
             given[name] = output
+            return output.clone() if apart and isinstance(output, torch.Tensor) else None
         return keep
     hooks = [module.register_forward_hook(keeper(name)) for name, module in modules.items()]
     try:
@@ -200,7 +201,7 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
     name = last_map(model, x).layer if layer is None else _name_of(model, layer)
     watched = {name: model.get_submodule(name)}
     def draw(x, classes):
-        with evaluating(model), torch.enable_grad(), _watched(watched) as given:
+        with evaluating(model), torch.enable_grad(), _watched(watched, apart=True) as given:
             logits = _logits(model, x.requires_grad_(), None)
             features = _checked(given.get(name), name)
             wanted = logits.argmax(1) if classes is None else classes

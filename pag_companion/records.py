@@ -6,11 +6,11 @@
 __all__ = ['SCHEMA', 'FIELDS', 'number', 'parse_eps', 'check_settings', 'new_names', 'fingerprint', 'run_key', 'Score',
            'atomic_write', 'repo_root', 'runs_folder', 'results_folder', 'environment', 'check_record', 'write_record',
            'read_record', 'read_records', 'select', 'by_seed', 'mean_cell', 'cell', 'by_setup', 'paired', 'differences',
-           'hits_of', 'hit_pairs', 'promote', 'run_lock', 'progress', 'show']
+           'hits_of', 'hit_pairs', 'promote', 'run_lock', 'is_held', 'progress', 'show']
 
 # %% ../nbs/02_records.ipynb #bb064cbb
 import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -383,7 +383,21 @@ def run_lock(key, # the run's key
     finally:
         lock.release()
 
-# %% ../nbs/02_records.ipynb #4fa32147
+def is_held(key, # the run's key
+            folder=None, # None: runs/locks
+           ): # -> bool
+    "Say whether a process is at work on a run."
+    from filelock import FileLock, Timeout
+    path = Path(folder or runs_folder() / "locks") / f"{key}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+# %% ../nbs/02_records.ipynb #8665f019
 def progress(total, # number of steps
              label, # what is being done
              show=True, # False: silent
@@ -392,12 +406,14 @@ def progress(total, # number of steps
     "Count steps aloud."
     style = os.environ.get("PAG_PROGRESS") or ("bar" if sys.stderr.isatty() or "ipykernel" in sys.modules else "lines")
     if not show or style == "none":
-        yield from range(first, total)
+        steps = range(first, total)
     elif style == "bar":
         from tqdm import tqdm
-        yield from tqdm(range(first, total), label, total=total, initial=first, leave=False, mininterval=.5)
+        steps = tqdm(range(first, total), label, total=total, initial=first, leave=False, mininterval=.5)
     else:
-        yield from _lines(total, label, first)
+        steps = _lines(total, label, first)
+    pulse = os.environ.get("PAG_PULSE")
+    yield from _beating(steps, Path(pulse), total, label, first) if pulse and show else steps
 
 def _lines(total, label, first):
     "Print a line when ten seconds have passed, and one at the end."
@@ -410,6 +426,17 @@ def _lines(total, label, first):
             left = (now - start) / (step + 1 - first) * (total - step - 1)
             print(f"{label}: {step + 1} of {total}, {left:.0f} s left", flush=True)
     print(f"{label}: {total} of {total}, {time.monotonic() - start:.0f} s", flush=True)
+
+def _beating(steps, path, total, label, first):
+    "Leave a sign of life every other second; a full disk does not stop the work."
+    start = last = time.monotonic()
+    for step in steps:
+        yield step
+        now = time.monotonic()
+        if now - last > 2 or step + 1 == total:
+            last, left = now, (now - start) / (step + 1 - first) * (total - step - 1)
+            with suppress(OSError):
+                atomic_write(path, json.dumps({"label": label, "step": step + 1, "total": total, "left": left, "at": time.time(), "pid": os.getpid()}))
 
 # %% ../nbs/02_records.ipynb #212e635e
 def show(fig, # matplotlib figure

@@ -3,8 +3,10 @@
 from pag_companion.box_files import *
 
 
+import io
 import os
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -15,7 +17,7 @@ from pag_companion.data import load
 
 
 def toy_folder(folder, n=6, size=(24, 16), lines=None):
-    "Pictures of discs, red and blue, with their boxes in a csv file; lines: changed ones, by number."
+    "Pictures of squares, red and blue, with their boxes in a csv file; lines: changed ones, by number."
     rows = ["image,label,x0,y0,x1,y1"]
     for part, kind, k in [(part, kind, k) for part in ("train", "val") for kind in ("blue", "red") for k in range(n)]:
         picture = np.full((size[1], size[0], 3), 90, np.uint8)
@@ -39,9 +41,14 @@ def test_a_box_file_is_read():
         assert own[0].part == "test" and own[1].part == "train"
         for line, text, named in ((1, "image,class,x0,y0,x1,y1", "no column label"), (3, "train/blue/1.png,blue,1,4,nine,12", "line 3: x1 = 'nine'"),
                                   (4, "train/blue/2.png,,1,4,9,12", "line 4.*label ''"), (5, "elsewhere/3.png,blue,1,4,9,12", "line 5.*split 'elsewhere'"),
-                                  (6, "train/blue/4.png,blue,1,4", "line 6: x1 = ''")):
+                                  (6, "train/blue/4.png,blue,1,4", "line 6: x1 = ''"), (7, ".,blue,1,4,9,12", "line 7: image '.'")):
             with pytest.raises(ValueError, match=named):
                 read_box_file(toy_folder(folder, lines={line: text}))
+        with pytest.raises(ValueError, match="colour is none of image, label"):
+            read_box_file(toy_folder(folder), {"colour": "wnid"})
+        Path(folder, "boxes.csv").write_bytes("image,label,x0,y0,x1,y1\ntrain/a.png,Käuzchen,0,0,1,1".encode("latin-1"))
+        with pytest.raises(ValueError, match="boxes.csv is not text in UTF-8"):
+            read_box_file(Path(folder, "boxes.csv"))
 
 
 def test_cub_files_are_read():
@@ -59,6 +66,12 @@ def test_cub_files_are_read():
         toy_cub(folder, bounding_boxes="1 2.0 3.0 10.0 6.0")
         with pytest.raises(ValueError, match=r"bounding_boxes.txt.*\(1, such as 2\)"):
             read_cub(folder)
+        for name, text, named in (("image_class_labels", "1 1\n2 7", "image_class_labels.txt, line 2: class 7"), ("train_test_split", "1 1\n2 banana", "line 2: 'banana' should be 1"),
+                                  ("bounding_boxes", "1 2.0 3.0 10.0 6.0\n2 0.0 0.0 12.0", "bounding_boxes.txt, line 2: .*four numbers"), ("images", "1 001.Auk/a.jpg\n2", "images.txt, line 2")):
+            toy_cub(folder, **{name: text})
+            with pytest.raises(ValueError, match=named):
+                read_cub(folder)
+        toy_cub(folder)
         Path(folder, "images.txt").unlink()
         with pytest.raises(ValueError, match="images.txt is missing"):
             read_cub(folder)
@@ -78,6 +91,12 @@ def test_pictures_and_boxes_fit():
         assert pixels[24, 12].tolist() == [40, 40, 220] and pixels[24, 40].tolist() == [90, 90, 90]
         Image.open(listed[0].path).convert("L").save(listed[0].path)
         assert read_boxed(listed[0], 16)[2] and read_boxed(listed[0], 16)[0].shape == (16, 16, 3)
+        Image.fromarray(np.full((16, 24), 40_000, np.uint16)).save(listed[1].path)
+        assert (read_boxed(listed[1], 16)[0] == 40_000 >> 8).all()                          # 156 of 255
+        Image.fromarray(np.zeros((16, 24), np.int32)).save(Path(folder, "deep.tif"))
+        with pytest.raises(ValueError, match="deep.tif has pixels of 32 bits"):
+            read_boxed(replace(listed[1], path=Path(folder, "deep.tif")), 16)
+        Path(folder, "deep.tif").unlink()
         for box, named in (((3., 3., 3., 9.), "line 2: the box 3,3 to 3,9.*no area"), ((20., 3., 25., 9.), "lies outside.*24 at most"), ((-4., 3., 2., 9.), "lies outside")):
             with pytest.raises(ValueError, match=named):
                 read_boxed(replace(listed[0], box=box), 16)
@@ -92,48 +111,55 @@ def test_pictures_and_boxes_fit():
 
 def test_a_folder_with_boxes_becomes_a_set():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        toy_folder(Path(folder, "discs"), n=6, size=(32, 32))
-        assert build_boxed(Path(folder, "discs"), size=16, hold_out=.5) == Path(folder, "discs.npz")
-        shown, held_out, tested = (load("discs", split) for split in ("train", "val", "test"))
+        toy_folder(Path(folder, "squares"), n=6, size=(32, 32))
+        assert build_boxed(Path(folder, "squares"), size=16, hold_out=.5) == Path(folder, "squares.npz")
+        shown, held_out, tested = (load("squares", split) for split in ("train", "val", "test"))
         assert (len(shown) + len(held_out), len(tested), tested.classes, tested.shape) == (6, 18, ("blue", "red"), (3, 16, 16))      # 12 of val and every second of 12
-        with np.load(Path(folder, "discs.npz")) as file:
+        with np.load(Path(folder, "squares.npz")) as file:
             assert str(file["part"]) == "16×16, every second training picture held out for the test part"
-            held = file["boxes_test"][:, 0] * 2                                                                        # discs stand at 0 to 5; held out: 1, 3, 5
+            held = file["boxes_test"][:, 0] * 2                                                                        # squares stand at 0 to 5; held out: 1, 3, 5
             assert sorted(held.tolist()) == sorted([0, 1, 2, 3, 4, 5] * 2 + [1, 3, 5] * 2)
         x0, y0, x1, y1 = tested.boxes[0].round().int().tolist()
         strong = tested.pixels[0, :, 4, (x0 + x1) // 2].argmax().item()
         assert (y0, y1) == (2, 6) and strong == {"red": 0, "blue": 2}[tested.classes[tested.y[0]]]
         with pytest.raises(ValueError, match="there already"):
-            build_boxed(Path(folder, "discs"))
+            build_boxed(Path(folder, "squares"))
         with pytest.raises(ValueError, match="cub.npz|classes.txt is missing"):
-            build_cub(Path(folder, "discs"))
+            build_cub(Path(folder, "squares"))
 
 
 def test_broken_and_gray_pictures_are_counted():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        discs = Path(folder, "discs")
-        toy_folder(discs)
-        gray, cut = discs / "train/red/1.png", discs / "val/red/2.png"
+        squares = Path(folder, "squares")
+        toy_folder(squares)
+        gray, cut = squares / "train/red/1.png", squares / "val/red/2.png"
         Image.open(gray).convert("L").save(gray)
         Image.open(cut).save(cut, "JPEG")
         cut.write_bytes(cut.read_bytes()[:-100])
         with pytest.raises(ValueError, match="1 of 12 pictures are broken: .*val/red/2.png cannot be read .*skip=True"):
-            build_boxed(discs, size=16)
-        build_boxed(discs, size=16, skip=True, part="2 of 9 colours")
-        assert len(load("discs", "test")) == 11
-        with np.load(Path(folder, "discs.npz")) as file:
+            build_boxed(squares, size=16)
+        build_boxed(squares, size=16, skip=True, part="2 of 9 colours")
+        assert len(load("squares", "test")) == 11
+        with np.load(Path(folder, "squares.npz")) as file:
             assert str(file["part"]) == "2 of 9 colours, 16×16, train: 1 gray pictures made RGB, test: 1 broken pictures left out"
-        for wrong, named in ((dict(hold_out=.3), "hold_out = 0.3"), (dict(size=4), "size = 4")):
+        for wrong, named in ((dict(hold_out=.3), "hold_out = 0.3"), (dict(size=4), "size = 4"), (dict(box_file="one.csv"), "red: 1 classes have pictures to test on")):
+            lines = Path(squares, "boxes.csv").read_text().splitlines()
+            Path(squares, "one.csv").write_text("\n".join(line for line in lines if "train/red" not in line))
             with pytest.raises(ValueError, match=named):
-                build_boxed(discs, "other", **{"size": 16, "skip": True, **wrong})
+                build_boxed(squares, "other", **{"size": 16, "skip": True, **wrong})
 
 
 def test_command_line():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        toy_folder(Path(folder, "discs"), lines={1: "image,kind,x0,y0,x1,y1"})
-        with pytest.raises(SystemExit, match="no column label"):
-            main([f"{folder}/discs"])
-        assert main([f"{folder}/discs", "--columns", "label=kind", "--size", "16", "--name", "disks", "--hold-out", ".5"]) == 0
-        assert len(load("disks", "test")) == 18
+        toy_folder(Path(folder, "squares"), lines={1: "image,kind,x0,y0,x1,y1"})
+        for words, said in (([], "no column label"), (["--columns", "label"], "write ours=theirs"), (["--columns", "label=kind", "--name", "mnist"], "name = 'mnist'"),
+                            (["--columns", "label=kind", "--name", "../evil"], "name = '../evil'"), (["--columns", "label=kind", "--hold-out", "nan"], "hold_out = nan")):
+            with pytest.raises(SystemExit, match=said):
+                main([f"{folder}/squares", *words])
+        with redirect_stdout(io.StringIO()) as said:
+            assert main([f"{folder}/squares", "--columns", "label=kind", "--size", "16", "--name", "own", "--hold-out", ".5"]) == 0
+        assert len(load("own", "test")) == 18 and said.getvalue().endswith("own.npz\n")
         with pytest.raises(SystemExit, match="no folder .*CUB_200_2011"):
             main(["cub"])
+        with pytest.raises(SystemExit, match="cub has its own name"):
+            main(["cub", "--hold-out", ".2"])

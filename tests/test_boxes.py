@@ -99,6 +99,8 @@ def test_scores():
     assert upsampled(odd, protocol, 14).eq(0).all() and upsampled(odd, protocol, 14).dtype == torch.float32
     batch = upsampled(torch.stack([maps[0], 10 * maps[0]]), replace(protocol, normalise_over="batch"), 7)
     assert batch[0].max() < .8 and batch[1].max() == 1 and batch[0].min() > .1
+    below = upsampled(torch.stack([-maps[0].abs() - 1, torch.full((7, 7), float("nan")).double()]), replace(protocol, normalise_over="batch"), 7)
+    assert below[0].max() == 1 and below[0].min() == 0 and below[1].eq(0).all()        # NaN points nowhere, even among negative maps
     before = upsampled(maps, replace(protocol, normalise="before", interpolation="cubic"), 21)
     assert not torch.allclose(before, upsampled(maps, replace(protocol, interpolation="cubic"), 21)) and before.min() == 0 and before.max() == 1
     assert torch.equal(upsampled(-maps.abs(), replace(protocol, relu=True), 14), torch.zeros(5, 14, 14).double())
@@ -267,5 +269,6 @@ def test_constant_boxes():
     assert found > .1 and (iou(others[:, None], boxes) >= .5).double().mean(1).max() <= found > box_hits(full_box(64), boxes, LocProtocol()).double().mean()
     assert best_constant_box([[10, 12, 30, 44]] * 5, LocProtocol(iou_strict=True), 64).tolist() == [10, 12, 30, 44]
     assert full_box(64).tolist() == [0, 0, 64, 64] and full_box((32, 48)).tolist() == [0, 0, 48, 32]
+    assert best_constant_box([[70., 70., 80., 80.]] * 3, LocProtocol(), 64).max() <= 64       # all of it outside: some box of the frame
     with pytest.raises(ValueError, match="training split"):
         best_constant_box(torch.zeros(0, 4), LocProtocol(), 64)

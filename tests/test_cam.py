@@ -93,6 +93,10 @@ def test_grad_cam_by_hand():
     x = torch.tensor([[[[.25, .5], [.75, 1.]]]])
     assert torch.equal(grad_cam(net[:3], x, [0], "0"), 3 * 2 * x[0])               # mean of 1, 2, 3, 6
     assert torch.equal(grad_cam(net[:3], x, 1, net[0]), -1 * 2 * x[0])             # negative stays negative
+    torch.manual_seed(0)
+    kept = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    noise, hasty = torch.rand(2, 1, 8, 8), nn.Sequential(kept[0], nn.ReLU(inplace=True), *kept[2:])               # would rectify the map of layer 0 behind our back
+    assert torch.allclose(grad_cam(hasty, noise, [0, 1], "0"), grad_cam(kept, noise, [0, 1], "0")) and grad_cam(kept, noise, [0, 1], "0").min() < 0
     with pytest.raises(ValueError, match="'1' gives .1, 4."):
         grad_cam(net, x, 0, "1")
     with pytest.raises(ValueError, match="no class activation map"):

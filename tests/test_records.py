@@ -131,7 +131,21 @@ def test_promoting():
         assert len(read_records(folder)) == 1
 
 
+def test_locks_show():
+    with tempfile.TemporaryDirectory() as folder:
+        assert not is_held("a-run", folder)
+        with run_lock("a-run", folder):
+            assert is_held("a-run", folder) and not is_held("another", folder)
+        assert not is_held("a-run", folder)
+
+
 def test_progress():
     assert list(progress(5, "five", show=False, first=2)) == [2, 3, 4]
     with patch.dict(os.environ, PAG_PROGRESS="lines"):
+        assert list(progress(3, "three")) == [0, 1, 2]
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_PROGRESS="none", PAG_PULSE=f"{folder}/beat.json"):
+        assert list(progress(3, "three")) == [0, 1, 2]
+        beat = json.loads(Path(folder, "beat.json").read_text())
+        assert (beat["label"], beat["step"], beat["total"], beat["left"]) == ("three", 3, 3, 0)
+        os.environ["PAG_PULSE"] = f"{folder}/beat.json/below"                  # cannot be written
         assert list(progress(3, "three")) == [0, 1, 2]

@@ -3,91 +3,14 @@
 from pag_companion.report import *
 
 
-import hashlib, html, io, json, os, re, statistics, tempfile
+import hashlib, html, io, json, os, re, tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 import pytest
 import torch
-from pag_companion.paper import CLAIMS, Sheet, judged
-from pag_companion.records import atomic_write, mean_cell, promote, read_records
-
-def made_up(row, seed, target, setup="made-up numbers · 938 steps", scale="small", stand_in=False, source=99.):
-    eps = float(row.split("-")[1].split()[0]) if "-" in row else 0.
-    settings = {"dataset": "mnist", "method": {"A": "at", "N": "noise"}[row[0]] if eps else "natural", "eps": eps, "seed": seed,
-                "scale": scale, "attack": "pgd" if "PGD" in row else "fgsm", "source": "mnist", "target": "usps"}
-    scores = {"source": source, "target": target, "target/pad": target + 15}
-    scores = {name: {"correct": round(100 * value), "total": 10000} for name, value in scores.items()}
-    machine = {"device": "a made-up machine", "python": "3.11", "commit": "unknown"}
-    key = f"zero_shot-{row}-{scale}-s{seed}-{setup}".replace(" ", "_")
-    return {"schema": 1, "experiment": "zero_shot", "key": key, "code_version": 1, "row": row, "setup": setup, "settings": settings,
-            "scores": scores, "environment": machine, "data": {"mnist": "made up"}, "weights": key, "seconds": 90., "stand_in": stand_in}
-
-def made_up_table(seeds=5, **more):
-    levels = {"Natural": 75., "AT-0.1": 80., "AT-0.3": 71., "N-0.1": 77.}
-    return [made_up(row, seed, level + [-.5, 0, .5][(seed + n) % 3], **more)
-            for n, (row, level) in enumerate(levels.items()) for seed in range(seeds)]
-
-
-def test_setups_never_share_a_table():
-    first, second = made_up_table(), made_up_table(setup="another setup", seeds=2)
-    other_data = [{**r, "data": {"mnist": "her own copy"}} for r in made_up_table(seeds=1)]
-    groups = parted(first + second + other_data, "runs")
-    assert sorted(len(g.records) for g in groups) == [4, 8, 20] and len({g.setup for g in groups}) == 3
-    assert all(len({shared(r) for r in g.records}) == 1 for g in groups)
-
-
-def test_promoted_runs_are_shown_once():
-    with tempfile.TemporaryDirectory() as folder:
-        promoted, fresh = Path(folder) / "promoted", Path(folder) / "fresh"
-        promote(made_up_table(), promoted), promote(made_up_table(), fresh)
-        assert [(g.origin, len(g.records)) for g in gather(None, promoted, fresh)] == [("promoted", 20)]
-        promote([{**made_up("Natural", 7, 75.), "weights": "new"}], fresh)
-        assert [(g.origin, len(g.records)) for g in gather(None, promoted, fresh)] == [("promoted", 20), ("runs", 21)]
-        assert gather("paper", promoted, fresh) == []
-    with pytest.raises(ValueError, match="same weights"):
-        check_weights([made_up("Natural", 0, 75.), {**made_up("AT-0.1", 0, 80.), "weights": made_up("Natural", 0, 75.)["weights"]}])
-
-
-def test_a_table_has_means_spreads_and_gaps():
-    assert mean_cell([99.1, 99.2, 99.3]) == "99.20 ± 0.10 (3)" and mean_cell([99.1]) == "99.10 (1)"
-    lines = {line[0]: line for line in beside(parted(made_up_table(), "runs")[0]).rows}
-    natural = [r["scores"]["target"]["correct"] / 100 for r in made_up_table() if r["row"] == "Natural"]
-    assert natural == [74.5, 75., 75.5, 74.5, 75.] and statistics.mean(natural) == 74.9
-    assert lines["Natural"] == ("Natural", "99.17", "99.00 ± 0.00 (5)", "-0.17", "75.14", "74.90 ± 0.42 (5)", "-0.24", "1.5")
-    assert lines["AT-0.2"] == ("AT-0.2", "99.04", "not run", "", "77.68", "not run", "", "")
-    twin = beside(parted(made_up_table() + [made_up("AT-0.1 PGD", 0, 79.)], "runs")[0]).rows
-    assert [line[0] for line in twin][3:5] == ["AT-0.1", "AT-0.1 PGD"] and twin[4][4:7] == ("", "79.00 (1)", "")
-    sheet = beside(parted(made_up_table(scale="smoke", stand_in=True, seeds=1), "runs")[0])
-    assert sheet.title.startswith("STAND-IN DATA") and "difference" not in sheet.header
-
-
-def test_other_runs():
-    pair = [made_up("AT-0.1", 0, 80.), made_up("Natural", 0, 75.)]
-    tried = {**made_up("AT-0.3", 0, 70.), "setup": "another learning rate"}
-    whole, single = parted([*pair, tried], "runs")
-    assert whole.whole and not single.whole
-    assert others_sheet([whole, single]).rows == (("another learning rate", "AT-0.3", "0", "99.00", "70.00"),)
-
-
-def test_verdicts_follow_the_records():
-    group = parted(made_up_table() + [made_up(row, seed, 79.5 + seed % 2) for row in ("AT-0.05", "AT-0.2") for seed in range(5)], "runs")[0]
-    said = {id: v.outcome for id, v in verdicts_of(group).items()}
-    assert said["U1"] == said["U2"] == said["U3"] == said["U4"] == "held" and said["U6"] == said["M1"] == "not run"
-    assert len(judged(verdicts_of(group).values())) == 4 and "4 claims judged" in ledger_sheet(group, verdicts_of(group)).notes[0]
-    turned = [made_up(r["row"], r["settings"]["seed"], 150 - r["scores"]["target"]["correct"] / 100) for r in group.records]
-    assert verdicts_of(parted(turned, "runs")[0])["U1"].outcome == "did not hold"
-    few = verdicts_of(parted(made_up_table(seeds=2), "runs")[0])
-    assert few["U3"].outcome == "too few seeds" and not judged(few.values())
-    assert {v.outcome for v in verdicts_of(parted(made_up_table(stand_in=True), "runs")[0]).values()} <= {"stand-in: no verdict", "not run"}
-
-
-def test_gaps_are_listed():
-    gaps = dict(not_run(parted(made_up_table(), "runs")).rows)
-    assert gaps["Table 3: MNIST to USPS: accuracy at home and abroad"] == "AT-0.05, N-0.05, AT-0.2, N-0.2, N-0.3"
-    assert gaps["Table 1: CIFAR-10: accuracy, clean and under PGD-10"] == "all rows" and "U6" in gaps["claims, zero_shot"]
-    smoke = not_run(parted(made_up_table(stand_in=True), "runs"))
-    assert smoke.rows == not_run([]).rows and set(CLAIMS) <= set(" ".join(names for _, names in smoke.rows).replace(",", "").split())
+from pag_companion.records import atomic_write, promote, read_records
+from pag_companion.tables import made_up, made_up_table, parted, title_of
 
 
 def test_the_page_is_whole():
@@ -101,11 +24,13 @@ def test_the_page_is_whole():
 
 def test_build_writes_the_page():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        with patch(f"{build.__module__}.results_folder", return_value=Path(folder) / "results"), redirect_stdout(io.StringIO()) as said:
+        with patch("pag_companion.tables.results_folder", return_value=Path(folder) / "results"), redirect_stdout(io.StringIO()) as said:
             assert "no run on real data yet" in build().read_text()
             promote(made_up_table(seeds=1), Path(folder) / "records")
-            assert "75.14" in build("small").read_text() and "no run on real data yet" in build("smoke").read_text()
+            assert "no run on real data yet" in build("smoke").read_text() and "75.14" in build("small").read_text()
         assert "Natural  99.17          99.00 (1)" in said.getvalue() and "4 runs; the report:" in said.getvalue()
+        tables = Path(folder) / "report" / "tables"
+        assert sorted(path.name for path in tables.iterdir()) == ["scores.csv", "transfer-mnist.tex"] and "toprule" in (tables / "transfer-mnist.tex").read_text()
 
 
 def test_the_committed_records_make_a_page():
@@ -213,3 +138,9 @@ def test_slips_on_the_command_line():
         promote(made_up_table(seeds=1), Path(folder) / "records")
         with pytest.raises(SystemExit, match="AT-9.*0 models fit"):
             main(["promote", "--weights", "AT-9"])
+        with pytest.raises(SystemExit, match="nowhere holds no records"):
+            main(["compare", folder, f"{folder}/nowhere"])
+        out = Path(folder) / "compared.md"
+        with redirect_stdout(io.StringIO()) as said:
+            assert main(["compare", folder, folder, "--out", str(out)]) == 0
+        assert "the same runs" in said.getvalue() and out.read_text().startswith("## Table 3") and "| Natural | source | 99.00 (1) |" in out.read_text()

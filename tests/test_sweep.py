@@ -3,30 +3,21 @@
 from pag_companion.sweep import *
 
 
-import re
-import io, json, os, sys, tempfile, time
-from concurrent.futures import ThreadPoolExecutor
+import io, json, os, tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 import pytest
 from pag_companion.records import repo_root
+from pag_companion.engines import EXPERIMENTS, Slot, plan
+
+record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
+                                        "weights", "seconds", "stand_in"))}
 
 def grid_file(text):
     path = Path(tempfile.mkdtemp()) / "mine.toml"
     path.write_text(text)
     return path
-
-
-def test_a_lost_tag_is_an_error():
-    with tempfile.TemporaryDirectory() as folder:
-        notebook = Path(folder) / "untagged.ipynb"
-        cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["eps: float = 0.1  # radius\n", "seed: int = 0"]}
-        notebook.write_text(json.dumps({"cells": [cell]}))
-        assert parameter_names(notebook) == ["eps", "seed"]
-        notebook.write_text(json.dumps({"cells": [cell | {"metadata": {}}]}))
-        with pytest.raises(ValueError, match="0 cells tagged"):
-            parameter_names(notebook)
 
 
 def test_grids_multiply_and_count():
@@ -51,61 +42,6 @@ def test_slips_in_a_grid_name_file_line_and_value():
         read_grid("grids/absent.toml")
 
 
-def test_the_working_part_runs_and_no_more():
-    for name, experiment in EXPERIMENTS.items():
-        whole = json.loads(experiment.path.read_text(encoding="utf-8"))
-        sources = ["".join(cell["source"]) for cell in working_part(whole)["cells"]]
-        assert sum("run(wanted)" in source for source in sources) == 1, f"{experiment.notebook}: tag the cell of the run with `run`"
-        assert not any(re.match(r"#\| *test\b", source) for source in sources) and len(sources) < len(whole["cells"])
-
-
-def test_a_child_is_told_and_ended():
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "child.log"
-        say = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['PAG_PROGRESS'])"
-        assert run_child([sys.executable, "-c", say], log, threads=3) == 0 and log.read_text().split() == ["3", "lines"]
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(run_child, [sys.executable, "-c", "import time; time.sleep(60)"], log)
-            while not CHILDREN:
-                time.sleep(.01)
-            end_children()
-            assert waiting.result(10) != 0 and not CHILDREN
-
-
-def test_the_error_of_a_notebook_is_found():
-    with tempfile.TemporaryDirectory() as folder:
-        notebook, log = Path(folder) / "a.ipynb", Path(folder) / "a.log"
-        assert error_line(notebook, log) == "it ended without a word"
-        log.write_text("Executing\nNo such kernel named python9\n")
-        assert error_line(notebook, log) == "No such kernel named python9"
-        outputs = [{"output_type": "error", "ename": "ValueError", "evalue": "eps = 'banana'\n is not a number", "traceback": []}]
-        notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": outputs}]}))
-        assert error_line(notebook, log) == "ValueError: eps = 'banana' is not a number"
-
-
-def test_a_lost_port_is_tried_again():
-    def unlucky(command, log, threads):
-        tried.append(command)
-        Path(log).write_text("zmq.error.ZMQError: Address already in use" if len(tried) == 1 else "")
-        return int(len(tried) == 1)
-    tried = []
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch.dict(run_notebook.__globals__, run_child=unlucky):
-        Path(folder, "notebooks").mkdir()
-        run_notebook(plan("zero_shot", {"method": "natural"}, "here"))
-    assert len(tried) == 2
-
-
-def test_a_run_without_its_record_is_an_error():
-    run = plan("zero_shot", {"method": "natural"}, "here")
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        record, error, seconds = make(run, lambda run, threads: None)
-        assert record is None and "did not use its parameters" in error and run.key in error
-        made = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
-                                              "weights", "seconds", "stand_in")), "key": run.key}
-        run.record.parent.mkdir()
-        assert make(run, lambda run, threads: run.record.write_text(json.dumps(made)))[:2] == (made, "")
-
-
 def test_time_is_foretold_from_runs_of_the_same_kind():
     runs = [plan("zero_shot", {"method": "at", "eps": .1, "seed": seed}, "here") for seed in (0, 1, 2)]
     settings = EXPERIMENTS["zero_shot"].load().resolve({"method": "at", "eps": .3})
@@ -128,9 +64,7 @@ def test_data_is_fetched_once_for_a_grid():
 
 def test_a_failing_run_does_not_stop_the_others():
     runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(4)], []
-    record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
-                                            "weights", "seconds", "stand_in"))}
-    def engine(run, threads):
+    def engine(run, slot):
         made.append(run.key)
         if run == runs[1]:
             raise ValueError("on purpose")
@@ -143,6 +77,35 @@ def test_a_failing_run_does_not_stop_the_others():
     assert said.getvalue().count("FAILED") == 2 and "4 runs, 3 done, 1 to do" in said.getvalue()
 
 
+def test_each_gpu_has_one_run_at_a_time():
+    import threading
+    runs, busy, met = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(6)], set(), []
+    def engine(run, slot):
+        assert slot.gpu not in busy and slot.gpu in ("0", "3")
+        busy.add(slot.gpu)
+        met.append(slot.gpu)
+        threading.Event().wait(.01)
+        busy.discard(slot.gpu)
+        raise ValueError("only to see where it runs")
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, CUDA_VISIBLE_DEVICES="0,3"), redirect_stdout(io.StringIO()) as said:
+        assert sweep(runs, engine) == 6 and len(met) == 6 and set(met) == {"0", "3"}
+    assert said.getvalue().count("only to see where it runs") == 6
+
+
+def test_status_tells_how_runs_stand():
+    runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(3)], {**record, "scores": {}}
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch(f"{status_text.__module__}.estimate", return_value=None):
+        Path(folder, "records").mkdir()
+        runs[0].record.write_text(json.dumps({**made, "key": runs[0].key}))
+        Path(folder, "failed").mkdir()
+        Path(folder, "failed", f"{runs[2].key}.json").write_text(json.dumps({"error": "ValueError: on purpose", "at": 0}))
+        text = status_text(runs)
+        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
+        with redirect_stdout(io.StringIO()) as said:
+            assert watch(runs, every=0) == 1 and watch(runs[:1]) == 0
+    assert said.getvalue().startswith(text) and said.getvalue().endswith("1 runs: 1 done\n")
+
+
 def test_the_command_line_picks_runs():
     smoke = str(repo_root() / "grids" / "smoke.toml")
     assert {run.row for run in chosen(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
@@ -151,3 +114,6 @@ def test_the_command_line_picks_runs():
     for words, said in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"), (["nowhere.toml"], "no grid nowhere.toml")):
         with pytest.raises(SystemExit, match=said):
             main(["run", *words])
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
+        assert main(["status", smoke]) == 1 and main(["retry", smoke]) == 0
+    assert "14 runs: 14 waiting" in said.getvalue() and "0 of 0 runs" in said.getvalue()

@@ -14,6 +14,8 @@ from unittest.mock import patch
 from pag_companion.data import Images
 from pag_companion.records import Score
 from pag_companion.boxes import LocProtocol, boxes_from_maps, iou
+from pag_companion.data import scenes
+from pag_companion.training import new_model, recipe_of, train
 from dataclasses import replace
 
 
@@ -101,10 +103,23 @@ def test_command_line():
             main(["figure", "cub", "--scale", "smoke", "--seed", "7"])
 
 
+def test_the_papers_recipe_runs():
+    told = resolve({"dataset": "cub", "method": "at", "attack": "pgd", "scale": "paper"})
+    shown, seen = scenes("train", 0., 4), scenes("test", 0., 2)
+    model = new_model({**told, "pretrained": "none"}, shown)
+    assert len(train(model, shown, recipe_of(told), steps=2, batch_size=2, progress=False).losses) >= 1
+    viewer = Viewer(model, side_of(told, seen))
+    assert viewer.side == 56 and viewer.look(seen, LocProtocol(frame="resize-crop")).maps.shape == (2, 4, 4)       # stride 16: the last stage halves nothing
+
+
 def test_figures_of_boxes():
     heat = torch.rand(2, 10, 10, generator=torch.Generator().manual_seed(0))
     made = boxes_figure(two, {"Natural": (heat, two.boxes, iou(two.boxes, two.boxes))})
     titles = [axes.get_title() for axes in made.axes]
+    with pytest.raises(ValueError, match="no pictures to show"):
+        boxes_figure(two[:0], {})
+    with pytest.raises(ValueError, match="seeds = 0"):
+        draw_knob(0)
     assert kind_of("n01641577") == "frog n01641577" and kind_of("001.Auk") == "001.Auk"
     assert len(made.axes) == 4 and titles == ["", "Natural\nIoU 1.00", "", "IoU 1.00"] and len(made.axes[1].patches) == 4
     assert first_counted(two, "cub").boxes.tolist() == [[0., 0., 8., 5.]] and first_counted(boxed([[0., 0., 10., 10.]]), "boxed_imagenet", 1).boxes.shape == (0, 4)
@@ -148,6 +163,13 @@ def test_tables():
     assert lines["Natural"][1] == "60.37" and lines["Natural"][4] == "not run" and lines["constant box"][4:7] == ("30.00", "30.00", "")
     assert lines["random weights"][4:7] == ("25.00 ± 0.00 (3)", "not run", "")
     assert "10,000 pictures whose box covers at most 40 %" in results_sheet(three).title and "40" not in results_sheet([], end="/all").title
+
+
+def test_mean_over_overlaps():
+    overlaps = {f"max_box_acc/{overlap}/wsoleval_v2": value for overlap, value in (("0.3", 90.), ("0.5", 60.), ("0.7", 15.))}
+    rows = [made_up("AT-0.5", seed, 60., **overlaps) for seed in range(2)]
+    assert max_box_acc_v2(rows, "AT-0.5") == "55.00 ± 0.00 (2)" and max_box_acc_v2(rows, "AT-1") == "not run"
+    assert {line[0]: line[-1] for line in presets_sheet(rows).rows}["AT-0.5"] == "55.00 ± 0.00 (2)"
 
 
 def test_figures():
