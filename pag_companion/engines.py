@@ -6,10 +6,11 @@
 __all__ = ['EXPERIMENTS', 'COST', 'CHILDREN', 'LIBC', 'ENGINES', 'FRESH', 'Experiment', 'parameter_names', 'Run', 'plan',
            'working_part', 'lay_out', 'papermill_command', 'executed_notebook', 'Slot', 'visible_gpus', 'share_out',
            'end_with_parent', 'run_child', 'end_children', 'error_line', 'lost_its_port', 'run_notebook', 'run_here',
-           'pulse_path', 'make', 'failure_path', 'State', 'read_json', 'state_of']
+           'pulse_path', 'make', 'failure_path', 'State', 'read_json', 'state_of', 'Wishes', 'SlurmJob', 'submit',
+           'queued', 'follow', 'check_slurm']
 
 # %% ../nbs/29_engines.ipynb #231dd07b
-import ast, ctypes, importlib, json, os, re, signal, subprocess, sys, time
+import ast, ctypes, importlib, importlib.util, json, os, re, shutil, signal, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -277,3 +278,68 @@ def state_of(run): # Run -> State
     if failure:
         return State("failed", failure["error"].splitlines()[0] + f"; see {executed_notebook(run)}")
     return State("stopped", far) if pulse else State("waiting")
+
+# %% ../nbs/29_engines.ipynb #05fa766c
+@dataclass(frozen=True)
+class Wishes:
+    "Say what to ask Slurm for, for each run."
+    partition: str = "" # "": the cluster's default
+    minutes: int = 240 # after which a run is stopped, queued again, and goes on
+    gpus: int = 1
+    cpus: int = 2
+    account: str = "" # that pays
+    at_once: int = 16 # runs of the array at the same time
+
+@dataclass(frozen=True)
+class SlurmJob:
+    "Make a run on a node."
+    run: Run
+
+    def __call__(self): # -> error or "", seconds
+        return make(self.run, run_notebook, Slot(int(os.environ.get("SLURM_CPUS_PER_TASK", 1))))[1:]
+
+    def checkpoint(self): # -> what Slurm shall start again
+        "End the notebook, whose checkpoint is at most half a minute old, and ask to be queued again."
+        import submitit
+        end_children()
+        return submitit.helpers.DelayedSubmission(self)
+
+# %% ../nbs/29_engines.ipynb #f26b1e9c
+def submit(runs, # list of Run
+           wishes=Wishes(),
+          ): # -> dict: job id -> Run
+    "Hand runs to Slurm, as one array."
+    import submitit
+    executor = submitit.AutoExecutor(folder=runs_folder().resolve() / "slurm", cluster="slurm")
+    told = {"slurm_partition": wishes.partition, "slurm_account": wishes.account, "gpus_per_node": wishes.gpus}
+    executor.update_parameters(name="pag_companion", timeout_min=wishes.minutes, cpus_per_task=wishes.cpus, slurm_array_parallelism=wishes.at_once,
+                               slurm_additional_parameters={"requeue": True}, **{name: value for name, value in told.items() if value})
+    for run in runs:
+        failure_path(run.key).unlink(missing_ok=True)
+    with executor.batch():
+        jobs = [executor.submit(SlurmJob(run)) for run in runs]
+    return {job.job_id: run for job, run in zip(jobs, runs)}
+
+def queued(): # -> set of job ids
+    "List the jobs that Slurm still has in its queue, waiting or running."
+    return set(subprocess.run(["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True, check=True).stdout.split())
+
+def follow(jobs, # dict: job id -> Run
+           every=5, # seconds
+          ): # -> iterator over (Run, error or ""), as they end
+    "Wait for jobs; one that left the queue without a record has failed."
+    left = dict(jobs)
+    while left:
+        there = queued()
+        for job, run in [(job, run) for job, run in left.items() if run.record.exists() or job not in there]:
+            del left[job]
+            said = read_json(failure_path(run.key)).get("error", f"job {job} is gone: see {runs_folder() / 'slurm' / job}_0_log.err")
+            yield run, "" if run.record.exists() else said
+        time.sleep(every if left else 0)
+
+def check_slurm():
+    "Refuse to hand over jobs where Slurm or submitit is missing."
+    if shutil.which("sbatch") is None:
+        raise ValueError("there is no sbatch here: run this on a machine of the cluster, or with --engine local")
+    if importlib.util.find_spec("submitit") is None:
+        raise ValueError("submitit is not installed: install pag_companion[slurm]")

@@ -436,7 +436,7 @@ def _beating(steps, path, total, label, first):
         if now - last > 2 or step + 1 == total:
             last, left = now, (now - start) / (step + 1 - first) * (total - step - 1)
             with suppress(OSError):
-                atomic_write(path, json.dumps({"label": label, "step": step + 1, "total": total, "left": left, "at": time.time(), "pid": os.getpid()}))
+                atomic_write(path, json.dumps({"label": label, "step": step + 1, "total": total, "first": first, "left": left, "at": time.time(), "pid": os.getpid()}))
 
 # %% ../nbs/02_records.ipynb #212e635e
 def show(fig, # matplotlib figure

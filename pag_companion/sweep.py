@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['spread', 'check_entry', 'read_entries', 'read_grid', 'waiting', 'estimate', 'duration', 'told', 'prepare', 'sweep',
-           'status_text', 'watch', 'chosen', 'check_engine', 'read_arguments', 'main', 'dry_run']
+           'sweep_on_slurm', 'status_text', 'watch', 'chosen', 'check_engine', 'read_arguments', 'main', 'wished',
+           'dry_run']
 
 # %% ../nbs/30_sweep.ipynb #9c27e257
 import argparse, difflib, importlib.util, itertools, queue, re, signal, sys, time, tomllib
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .records import Score, read_record, repo_root, results_folder, runs_folder
-from .engines import COST, ENGINES, EXPERIMENTS, end_children, make, parameter_names, plan, share_out, state_of
+from .engines import COST, ENGINES, EXPERIMENTS, Wishes, check_slurm, end_children, follow, make, parameter_names, plan, share_out, state_of, submit
 
 # %% ../nbs/30_sweep.ipynb #2d477a5c
 def spread(name, # of a setting
@@ -107,7 +108,7 @@ def told(run, # Run
         ): # -> text
     "Say in a line how a run ended."
     if error:
-        return f"{run.label}: FAILED after {duration(seconds)}: {error}"
+        return f"{run.label}: FAILED" + ("" if seconds is None else f" after {duration(seconds)}") + f": {error}"
     shown = [f"{name} {100 * Score(s['correct'], s['total']).value:.2f} %" for name, s in (record["scores"] or {}).items() if "/" not in name]
     return f"{run.label}: {duration(seconds)}, {', '.join(sorted(shown))}"
 
@@ -146,6 +147,21 @@ def sweep(runs, # list of Run
         end_children()
     return failed
 
+# %% ../nbs/30_sweep.ipynb #202b6a2c
+def sweep_on_slurm(runs, # list of Run
+                   wishes=Wishes(), # what to ask for, for each
+                  ): # -> number of failed runs
+    "Hand every run that has no record to Slurm, and say how each ends."
+    todo, failed = waiting(runs), 0
+    jobs = submit(todo, wishes) if todo else {}
+    first = next(iter(jobs), "")
+    print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} handed to Slurm" + (f" as job {first.split('_')[0]}" if jobs else ""), flush=True)
+    for n, (run, error) in enumerate(follow(jobs), 1):
+        failed += bool(error)
+        record = None if error else read_record(run.record)
+        print(f"[{n}/{len(todo)}] {told(run, record, error, record['seconds'] if record else None)}", flush=True)
+    return failed
+
 # %% ../nbs/30_sweep.ipynb #0005597c
 def status_text(runs): # list of Run -> text
     "Count how runs stand, and name those that are not simply done or waiting."
@@ -180,6 +196,8 @@ def chosen(runs, # list of Run
 
 def check_engine(name): # key of ENGINES
     "Refuse the local engine where papermill is not installed."
+    if name == "slurm":
+        check_slurm()
     if name == "local" and importlib.util.find_spec("papermill") is None:
         raise ValueError("papermill is not installed: install pag_companion[run], or run with --engine inline")
 
@@ -193,8 +211,14 @@ def read_arguments(words=None): # list of text; None: those of the command line;
         command.add_argument("grid", nargs="+", help="TOML file, such as grids/smoke.toml")
         command.add_argument("--only", metavar="TEXT", help="only runs with this in their name, such as AT-0.1")
     for command in (run, retry):
-        command.add_argument("--engine", choices=ENGINES, default="local", help="local: a papermill process a run; inline: in this process")
+        command.add_argument("--engine", choices=(*ENGINES, "slurm"), default="local",
+                             help="local: a papermill process a run; inline: in this process; slurm: a job a run")
         command.add_argument("--jobs", type=int, help="runs at once (one a GPU, or 2 where there are cores for it)")
+        usual = Wishes()
+        for name, kind, text in (("partition", str, "of the cluster"), ("minutes", int, f"a run may take before it is queued again ({usual.minutes})"),
+                                 ("gpus", int, f"for each run ({usual.gpus})"), ("cpus", int, f"for each run ({usual.cpus})"), ("account", str, "that pays"),
+                                 ("at-once", int, f"runs at the same time ({usual.at_once})")):
+            command.add_argument(f"--{name}", type=kind, help=f"slurm: {text}")
     run.add_argument("--dry-run", action="store_true", help="list what would run, and how long it may take")
     status.add_argument("--watch", type=float, nargs="?", const=5, default=0, metavar="SECONDS", help="tell it again until nothing runs")
     return parser.parse_args(words)
@@ -213,15 +237,24 @@ def main(words=None, # list of text; None: those of the command line
         elif asked.dry_run:
             return dry_run(runs)
         check_engine(asked.engine)
-        start = time.monotonic()
+        wishes, start = wished(asked), time.monotonic()
         prepare(waiting(runs))
-        failed = sweep(runs, asked.engine, asked.jobs)
+        failed = sweep_on_slurm(runs, wishes) if asked.engine == "slurm" else sweep(runs, asked.engine, asked.jobs)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; what is done stays done, the same command goes on from here")
     print(f"{len(runs) - failed} of {len(runs)} runs have a record; {duration(time.monotonic() - start)}")
     return int(failed > 0)
+
+def wished(asked): # namespace -> Wishes
+    "Collect what Slurm is asked for; refuse it where there is no Slurm."
+    told = {name: value for name in Wishes.__dataclass_fields__ if (value := getattr(asked, name)) is not None}
+    if told and asked.engine != "slurm":
+        raise ValueError(f"--{next(iter(told)).replace('_', '-')} is for --engine slurm")
+    if asked.jobs and asked.engine == "slurm":
+        raise ValueError("--jobs is for a machine of your own; on Slurm say --at-once")
+    return Wishes(**told)
 
 def dry_run(runs): # list of Run -> 0
     "List what a sweep would do, and do nothing."

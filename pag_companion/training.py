@@ -13,7 +13,7 @@ __all__ = ['CHOICES', 'SHIFT', 'KEEP', 'AUGMENT', 'HEAD', 'COLLAPSE', 'TRAINING_
            'promoted_runs']
 
 # %% ../nbs/06_training.ipynb #72b5353b
-import hashlib, io, json, math, re, time, warnings
+import hashlib, io, json, math, os, re, time, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from .records import SCHEMA, atomic_write, by_setup, check_settings, environment, fingerprint, parse_eps, progress, read_record, read_records, repo_root
-from .records import run_key, run_lock, runs_folder, select, write_record
+from .records import number, run_key, run_lock, runs_folder, select, write_record
 from .data import load, to_float
 from .models import FirstConv, Model, build, full_precision, load_model, read_card, save_model, weight_files, weights_sha256
 from .attacks import Linf, fgsm, gaussian_noise, pgd, untouched
@@ -342,12 +342,13 @@ def train(model, # from build, or any nn.Module from images in [0,1] to logits
           device=None, # "cpu", "cuda"; None: a GPU if there is one
           precision="auto", # "auto", "bf16" or "float32"
           checkpoint=None, # file to resume from and to write; None: none
-          save_every=30, # seconds between checkpoints, about
+          save_every=None, # seconds between checkpoints, about; None: what PAG_SAVE_EVERY says, or 30
           watch=None, # held-out Images to watch adversarial training on; None: do not
           progress=True, # show it
          ): # -> History; the model is trained in place and left in eval mode
     "Train a model by a recipe (section 2); ValueError before, FloatingPointError or OSError on the way, naming the last good state."
     check_training(model, images, steps, batch_size)
+    save_every = number(os.environ.get("PAG_SAVE_EVERY", 30), "PAG_SAVE_EVERY") if save_every is None else save_every
     device, precision = pick_device(device), _precision_for(model, precision, device)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer, threads = make_optimizer(model, recipe), torch.get_num_threads()

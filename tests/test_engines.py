@@ -119,7 +119,7 @@ def test_states():
         with run_lock(run.key):
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(state_of, run).result() == State("running", "starting")
-        beat = {"label": "AT-1", "step": 300, "total": 1200, "left": 41.2, "at": time.time(), "pid": 1}
+        beat = {"label": "AT-1", "step": 300, "total": 1200, "first": 0, "left": 41.2, "at": time.time(), "pid": 1}
         pulse_path(run.key).parent.mkdir()
         pulse_path(run.key).write_text(json.dumps(beat))
         assert state_of(run) == State("running", "AT-1: 300 of 1,200, 41 s left")
@@ -131,3 +131,23 @@ def test_states():
         run.record.parent.mkdir()
         assert make(run, lambda run, slot: run.record.write_text(json.dumps(made)))[1] == "" and state_of(run) == State("done")
         assert not failure_path(run.key).exists() and not pulse_path(run.key).exists()
+
+
+def test_jobs_are_followed():
+    runs = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(3)]
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, SLURM_CPUS_PER_TASK="3"):
+        looks = [{"7_0", "7_1", "7_2"}, {"7_1", "7_2"}, {"7_1"}, set()]
+        def look():
+            if len(looks) == 2:
+                runs[1].record.parent.mkdir()
+                runs[1].record.write_text("{}")
+            return looks.pop(0)
+        with patch.dict(follow.__globals__, queued=look):
+            ended = list(follow({f"7_{k}": run for k, run in enumerate(runs)}, every=0))
+        assert [(run.label[-1], bool(error)) for run, error in ended] == [("0", True), ("1", False), ("2", True)] and "job 7_0 is gone" in ended[0][1]
+        def engine(run, slot):
+            raise ValueError(f"no room for {slot.threads} threads")
+        with patch.dict(SlurmJob.__call__.__globals__, run_notebook=engine):
+            assert SlurmJob(runs[0])()[0] == "no room for 3 threads" and state_of(runs[0]).name == "failed"
+    with patch("shutil.which", return_value=None), pytest.raises(ValueError, match="no sbatch here"):
+        check_slurm()

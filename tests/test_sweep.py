@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 import pytest
 from pag_companion.records import repo_root
-from pag_companion.engines import EXPERIMENTS, Slot, plan
+from pag_companion.engines import EXPERIMENTS, Slot, Wishes, plan
 
 record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
                                         "weights", "seconds", "stand_in"))}
@@ -116,4 +116,8 @@ def test_the_command_line_picks_runs():
             main(["run", *words])
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
         assert main(["status", smoke]) == 1 and main(["retry", smoke]) == 0
+    for words, said_ in ((["--partition", "gpu"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "say --at-once|no sbatch here")):
+        with pytest.raises(SystemExit, match=said_):
+            main(["run", smoke, *words])
+    assert wished(read_arguments(["run", smoke, "--engine", "slurm", "--minutes", "30", "--at-once", "3"])) == Wishes(minutes=30, at_once=3)
     assert "14 runs: 14 waiting" in said.getvalue() and "0 of 0 runs" in said.getvalue()
