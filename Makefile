@@ -2,7 +2,7 @@
 #
 #   PYTHON   which Python makes the environment      make env PYTHON=python3.12
 #   VENV     where the environment is                make test VENV=$CONDA_PREFIX    (an environment you have is used as it is)
-#   SCALE    smoke (embedded data), small (real) or imagenet (pictures of your own)   make paper SCALE=small
+#   SCALE    smoke (embedded data), small (real), imagenet (pictures of your own) or paper (its own size)   make paper SCALE=small
 #   PAG_DATA where the data sets are or will go      make paper SCALE=small PAG_DATA=~/data
 
 VENV ?= .venv
@@ -47,7 +47,7 @@ $(READY): pyproject.toml settings.ini
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1)
 	@touch $@
 
-paper: $(READY) ## run the paper's experiments and write runs/report/index.html (SCALE=smoke|small)
+paper: $(READY) ## run the paper's experiments and write runs/report/index.html (SCALE=smoke|small|imagenet|paper)
 	@test -f grids/$(SCALE).toml || \
 		{ echo "There is no grids/$(SCALE).toml; SCALE is one of: $(basename $(notdir $(wildcard grids/*.toml)))" >&2; exit 1; }
 	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \

@@ -142,12 +142,12 @@ def test_jobs_are_followed():
                 runs[1].record.parent.mkdir()
                 runs[1].record.write_text("{}")
             return looks.pop(0)
-        with patch.dict(follow.__globals__, queued=look):
+        with patch(f"{follow.__module__}.queued", look):
             ended = list(follow({f"7_{k}": run for k, run in enumerate(runs)}, every=0))
         assert [(run.label[-1], bool(error)) for run, error in ended] == [("0", True), ("1", False), ("2", True)] and "job 7_0 is gone" in ended[0][1]
         def engine(run, slot):
             raise ValueError(f"no room for {slot.threads} threads")
-        with patch.dict(SlurmJob.__call__.__globals__, run_notebook=engine):
+        with patch(f"{follow.__module__}.run_notebook", engine):
             assert SlurmJob(runs[0])()[0] == "no room for 3 threads" and state_of(runs[0]).name == "failed"
     with patch("shutil.which", return_value=None), pytest.raises(ValueError, match="no sbatch here"):
         check_slurm()

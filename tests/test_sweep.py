@@ -25,8 +25,8 @@ def test_grids_multiply_and_count():
     runs = read_grid(grid_file("\n".join(lines)))
     assert len(runs) == 8 and len({run.key for run in runs}) == 8, "0.1 is asked for twice and run once"
     assert {run.row for run in runs} == {"AT-0.1", "AT-0.2"} and dict(runs[3].asked)["seed"] == 7
-    shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml") for name in ("imagenet", "smoke", "small")}
-    assert {name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "smoke": 14, "small": 192}
+    shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml") for name in ("imagenet", "paper", "smoke", "small")}
+    assert {name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "paper": 275, "smoke": 14, "small": 192}
     assert all("smoke" in run.key for run in shipped["smoke"]) and not any("smoke" in run.key for run in shipped["small"])
 
 

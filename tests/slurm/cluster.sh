@@ -73,6 +73,8 @@ start() {
 
 stop() {
     local folder=$1
+    SLURM_CONF=$folder/slurm.conf scancel --user "$(id -un)" 2>/dev/null || true
+    sleep 1
     for daemon in slurmd slurmctld; do
         [ -e "$folder/$daemon.pid" ] && kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
     done

@@ -13,6 +13,7 @@ import pytest
 from pag_companion.records import repo_root
 from pag_companion.sweep import read_grid
 
+pytest.importorskip("submitit")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("slurmctld") or os.geteuid(), reason="needs root and Slurm: tests/slurm/cluster.sh install")]
 GRID = """experiment = "wsol"
 dataset = "boxed_imagenet"
