@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['spread', 'check_entry', 'read_entries', 'read_grid', 'waiting', 'estimate', 'duration', 'told', 'prepare', 'sweep',
-           'sweep_on_slurm', 'status_text', 'watch', 'chosen', 'check_engine', 'read_arguments', 'main', 'wished',
-           'dry_run']
+           'sweep_on_slurm', 'status_text', 'watch', 'chosen', 'check_engine', 'read_arguments', 'main', 'alone',
+           'wished', 'dry_run']
 
 # %% ../nbs/30_sweep.ipynb #9c27e257
 import argparse, difflib, importlib.util, itertools, queue, re, signal, sys, time, tomllib
 from collections import Counter
+from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -239,13 +240,26 @@ def main(words=None, # list of text; None: those of the command line
         check_engine(asked.engine)
         wishes, start = wished(asked), time.monotonic()
         prepare(waiting(runs))
-        failed = sweep_on_slurm(runs, wishes) if asked.engine == "slurm" else sweep(runs, asked.engine, asked.jobs)
+        with alone():
+            failed = sweep_on_slurm(runs, wishes) if asked.engine == "slurm" else sweep(runs, asked.engine, asked.jobs)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; what is done stays done, the same command goes on from here")
     print(f"{len(runs) - failed} of {len(runs)} runs have a record; {duration(time.monotonic() - start)}")
     return int(failed > 0)
+
+@contextmanager
+def alone():
+    "Refuse a second sweep in the same folder of runs: two would wait for each other's runs."
+    from filelock import FileLock, Timeout
+    path = runs_folder() / "locks" / "sweep.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"another sweep is at work in {runs_folder()}: wait for it (sweep status tells how far it is), or name another folder in PAG_RUNS") from None
 
 def wished(asked): # namespace -> Wishes
     "Collect what Slurm is asked for; refuse it where there is no Slurm."

@@ -129,6 +129,19 @@ def test_promoting():
         with pytest.raises(ValueError, match="other scores"):
             promote([made_up("AT-0.1", 0, 801)], folder)
         assert len(read_records(folder)) == 1
+        promote([made_up("AT-0.1", 1, 790)], folder)
+        first, second = sorted(Path(folder).glob("*.json"))
+        kept = first.read_text()
+        first.write_text(kept.replace("800", "900"))
+        with pytest.raises(ValueError, match=f"{first.name} was changed .1 such"):
+            read_records(folder)
+        first.unlink()
+        with pytest.raises(ValueError, match=f"{first.name} is missing"):
+            promote([made_up("AT-0.1", 2, 790)], folder)
+        first.write_text(kept)
+        Path(folder, "z.json").write_text(kept)
+        with pytest.raises(ValueError, match="z.json was not promoted"):
+            read_records(folder)
 
 
 def test_locks_show():

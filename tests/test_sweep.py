@@ -119,5 +119,8 @@ def test_the_command_line_picks_runs():
     for words, said_ in ((["--partition", "gpu"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "say --at-once|no sbatch here")):
         with pytest.raises(SystemExit, match=said_):
             main(["run", smoke, *words])
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(), pytest.raises(ValueError, match="another sweep is at work"):
+        with alone():
+            pass
     assert wished(read_arguments(["run", smoke, "--engine", "slurm", "--minutes", "30", "--at-once", "3"])) == Wishes(minutes=30, at_once=3)
     assert "14 runs: 14 waiting" in said.getvalue() and "0 of 0 runs" in said.getvalue()
