@@ -372,3 +372,11 @@ def test_ci_runs_make_test_and_nothing_else():
     commands = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
     assert commands == ["exec make test </dev/null"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run is not executable"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S))
+def test_readme_examples_run(block, tmp_path, monkeypatch):
+    if 'pretrained("svhn' in block or "zero_shot import run" in block:
+        pytest.skip("needs real data, or minutes")
+    monkeypatch.setenv("PAG_RUNS", str(tmp_path))
+    exec(compile(block, "README.md", "exec"), {})
