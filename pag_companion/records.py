@@ -323,10 +323,12 @@ def cell(records, row, score): # -> text
     return mean_cell(list(by_seed(records, row, score).values()))
 
 # %% ../nbs/02_records.ipynb #d404f679
-def by_setup(records): # -> dict: setup -> its records, the largest first
+def by_setup(records): # -> dict: setup -> its records of the newest code version, the largest first
     "Part records so that only like stand beside like."
-    setups = sorted({r["setup"] for r in records})
-    parted = {setup: [r for r in records if r["setup"] == setup] for setup in setups}
+    newest = {}
+    for r in records:
+        newest[r["setup"]] = max(newest.get(r["setup"], 0), r["code_version"])
+    parted = {setup: [r for r in records if (r["setup"], r["code_version"]) == (setup, newest[setup])] for setup in sorted(newest)}
     return dict(sorted(parted.items(), key=lambda item: -len(item[1])))
 
 # %% ../nbs/02_records.ipynb #4e338465

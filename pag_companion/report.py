@@ -102,6 +102,7 @@ def opening(group): # Group -> HTML
     "Head a section; warn of stand-in data, loudly."
     words = f"{WARNING}. Small embedded sets stand in for the paper's; nothing here speaks for or against it."
     warning = f'<p class="warn">{html.escape(words)}</p>' if group.stand_in else ""
+    warning += f'<p class="warn">Stale: {html.escape(group.stale)}. The same grid, run again, makes fresh records beside these.</p>' if group.stale else ""
     title = title_of(group).removeprefix(f"{WARNING}. ")
     return f'<section class="{"stand-in" if group.stand_in else "real"}"><h2>{html.escape(title)}</h2>{warning}'
 
@@ -146,7 +147,7 @@ def machines(groups): # list of Group -> Sheet
 # %% ../nbs/31_report.ipynb #8180dacb
 def tiles(groups): # list of Group -> HTML
     "Count runs and verdicts at the head of the page; stand-ins have no verdicts."
-    verdicts = [v for g in groups if g.whole and not g.stand_in for v in verdicts_of(g).values()]
+    verdicts = [v for g in groups if g.whole and not g.stand_in and not g.stale for v in verdicts_of(g).values()]
     counts = Counter(v.outcome for v in verdicts)
     shown = {"runs": sum(len(g.records) for g in groups), "claims judged": len(judged(verdicts)),
              **{name: counts[name] for name in (HELD, DID_NOT_HOLD, TOO_CLOSE, TOO_FEW) if counts[name]}}
@@ -213,7 +214,7 @@ def write_figures(groups, # list of promoted Groups
                  ): # -> list of Path
     "Draw the figure of each group; the largest group of a data set has the plain name."
     taken, folder, paths = set(), Path(folder or results_folder() / "figures"), []
-    for group in (g for g in groups if g.whole):
+    for group in (g for g in groups if g.whole and g.usual and not g.stale):
         name = f"{VIEWS[group.experiment].stem}-{group.dataset}"
         name += f"-{fingerprint(group.setup)[:4]}" if name in taken else ""
         taken.add(name)
@@ -361,12 +362,14 @@ def short_sheet(groups): # list of promoted, whole Groups -> Sheet
 def blocks(groups, # list of promoted Groups
            here="", # how to get from the file to the project's folder, such as "../"
           ): # -> dict: name -> Markdown
-    "Write the blocks that README and tour have room for."
-    groups = sorted((g for g in groups if g.whole), key=place_of)
+    "Write the blocks that README and tour have room for; other settings than a scale's own are for the chapters and the report."
+    whole = sorted((g for g in groups if g.whole), key=place_of)
+    groups = [g for g in whole if g.usual and not g.stale]
+    left_out = sum(len(g.records) for g in whole if g not in groups)
     run, others = claims_status(groups)
     rest = f"<details><summary>{len(others.rows)} claims have not been run yet</summary>\n\n{markdown(others)}\n\n</details>"
     made = {"claims": f"{markdown(run)}\n\n{rest}" if groups else NOTHING, "verdicts": markdown(short_sheet(groups)) if groups else NOTHING,
-            "setup": "  \n".join(f"{g.setup}: {len(g.records)} runs" for g in groups) or NOTHING}
+            "setup": "  \n".join([f"{g.setup}: {len(g.records)} runs" for g in groups] + [f"with other settings: {left_out} runs"] * (left_out > 0)) or NOTHING}
     for number in TABLES:
         own = [g for g in groups if g.table and g.table.number == number]
         made[f"table{number}"] = "\n\n".join(table_block(g) for g in own) or NOTHING

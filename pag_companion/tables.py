@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'NAMES', 'ROW', 'WARNING', 'LONG', 'TEX', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'made_up', 'made_up_table',
-           'View', 'place_of', 'Group', 'shared', 'parted', 'check_weights', 'gather', 'rows_of', 'minutes', 'beside',
-           'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'claim_name', 'leading', 'asked', 'ledger_sheet',
-           'not_run', 'scores_csv', 'tex', 'latex', 'read_side', 'kind', 'pairs_of', 'welch', 'compared', 'values_of',
-           'compare_line', 'compare_sheet', 'verdicts_compared', 'compare']
+           'View', 'place_of', 'staleness', 'Group', 'shared', 'parted', 'check_weights', 'gather', 'rows_of',
+           'minutes', 'beside', 'title_of', 'notes_on', 'others_sheet', 'verdicts_of', 'claim_name', 'leading', 'asked',
+           'ledger_sheet', 'not_run', 'scores_csv', 'tex', 'latex', 'read_side', 'kind', 'pairs_of', 'welch',
+           'compared', 'values_of', 'compare_line', 'compare_sheet', 'verdicts_compared', 'compare']
 
 # %% ../nbs/30b_tables.ipynb #0718a518
 import csv, io, math, statistics
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .paper import CLAIMS, NOT_RUN, TABLES, Sheet, holm, judged, odds, region_text
 from .records import by_seed, fingerprint, mean_cell, read_records, results_folder, runs_folder
+from .training import model_key
 from .engines import EXPERIMENTS
 
 # %% ../nbs/30b_tables.ipynb #364f5178
@@ -24,12 +25,13 @@ def made_up(row, seed, target, setup="made-up numbers · 938 steps", scale="smal
     "Make up a record of Table 3, to try tables on."
     eps = float(row.split("-")[1].split()[0]) if "-" in row else 0.
     settings = {"dataset": "mnist", "method": {"A": "at", "N": "noise"}[row[0]] if eps else "natural", "eps": eps, "seed": seed,
-                "scale": scale, "attack": "pgd" if "PGD" in row else "fgsm", "source": "mnist", "target": "usps"}
+                "scale": scale, "attack": "pgd" if "PGD" in row else "fgsm" if row[0] == "A" else "none", "source": "mnist", "target": "usps"}
     scores = {"source": source, "target": target, "target/pad": target + 15}
     scores = {name: {"correct": round(100 * value), "total": 10000} for name, value in scores.items()}
     machine = {"device": "a made-up machine", "python": "3.11", "commit": "unknown"}
     key = f"zero_shot-{row}-{scale}-s{seed}-{setup}".replace(" ", "_")
-    return {"schema": 1, "experiment": "zero_shot", "key": key, "code_version": 1, "row": row, "setup": setup, "settings": settings,
+    version = EXPERIMENTS["zero_shot"].load().CODE_VERSION
+    return {"schema": 1, "experiment": "zero_shot", "key": key, "code_version": version, "row": row, "setup": setup, "settings": settings,
             "scores": scores, "environment": machine, "data": {"mnist": "made up"}, "weights": key, "seconds": 90., "stand_in": stand_in}
 
 def made_up_table(seeds=5, **more):
@@ -71,8 +73,17 @@ NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST", "restricted_im
          "cub": "CUB"}
 
 def place_of(group): # -> sorting key
-    "Order groups: real data first, then as the chapters stand."
-    return group.stand_in, list(VIEWS).index(group.experiment), group.table.number if group.table else math.inf
+    "Order groups: real data first, fresh before stale, then as the chapters stand."
+    return group.stand_in, bool(group.stale), list(VIEWS).index(group.experiment), group.table.number if group.table else math.inf
+
+# %% ../nbs/30b_tables.ipynb #be1b8d3d
+def staleness(record): # -> text, "" for a fresh one
+    "Say which older code made a record."
+    now = EXPERIMENTS[record["experiment"]].load().CODE_VERSION
+    if record["code_version"] != now:
+        return f"made by code version {record['code_version']} of {record['experiment']}, now {now}"
+    older = "model" in record and record["model"] != model_key(record["settings"])
+    return "its model was made by another version of training" if older else ""
 
 # %% ../nbs/30b_tables.ipynb #3a863ca4
 @dataclass(frozen=True)
@@ -107,13 +118,23 @@ class Group:
     def module(self): # of the experiment
         return EXPERIMENTS[self.experiment].load()
 
+    @property
+    def usual(self): # were only the settings changed that a notebook offers?
+        settings, offered = self.records[0]["settings"], self.module.ASKED
+        told = self.module.resolve({name: value for name, value in settings.items() if name in offered})
+        return all(settings[name] == value for name, value in told.items() if name in settings and name != "precision")
+
+    @property
+    def stale(self): # -> text, "" where it is fresh
+        return staleness(self.records[0])
+
 # %% ../nbs/30b_tables.ipynb #56e94185
 ROW = ("method", "attack", "attack_steps", "eps", "seed")
 
 def shared(record): # -> text
     "Fingerprint what a record must have in common with the others of its table."
     settings = {name: value for name, value in record["settings"].items() if name not in ROW}
-    return fingerprint(record["experiment"], record["setup"], record["code_version"], settings, record["data"], record["stand_in"])
+    return fingerprint(record["experiment"], record["setup"], record["code_version"], settings, record["data"], record["stand_in"], staleness(record))
 
 def parted(records, # list of records
            origin, # "promoted" or "runs"
@@ -189,12 +210,13 @@ def beside(group, # Group
 
 # %% ../nbs/30b_tables.ipynb #00ce869b
 def title_of(group): # Group -> text
-    "Name a table, and say at once if its data only stand in."
+    "Name a table, and say at once if its data only stand in, or if older code made it."
+    stale = f"STALE, {group.stale}. " if group.stale else ""
     if not group.stand_in:
-        return f"{group.name}. {group.table.title}, in %" if group.table else group.name
+        return stale + (f"{group.name}. {group.table.title}, in %" if group.table else group.name)
     settings = group.records[0]["settings"]
     sets = " → ".join(settings[name] for name in ("source", "target") if name in settings)
-    return f"{WARNING}. The runs of {group.name[0].lower() + group.name[1:] if not group.table else group.name} on {sets}"
+    return f"{WARNING}. {stale}The runs of {group.name[0].lower() + group.name[1:] if not group.table else group.name} on {sets}"
 
 def notes_on(group): # Group -> tuple of text
     "Say what was run, on what, and how to read a cell."
@@ -256,7 +278,7 @@ def ledger_sheet(group, # Group
 # %% ../nbs/30b_tables.ipynb #5ae9abb7
 def not_run(groups): # list of Group -> Sheet
     "List tables, rows and claims of the paper without a run on real data."
-    real, lines = [g for g in groups if not g.stand_in], []
+    real, lines = [g for g in groups if not g.stand_in and not g.stale], []
     for number, table in TABLES.items():
         own = {r["row"] for g in real if g.table == table for r in g.records}
         rows = [row for row in table.rows if row not in own]

@@ -94,6 +94,11 @@ def test_records():
         check_record({k: v for k, v in made_up("AT-0.1", 0, 800).items() if k != "seconds"})
 
 
+def test_records_of_two_code_versions_never_mix():
+    old, new = [made_up("Natural", s, 790) for s in range(2)], [dict(made_up("Natural", 2, 790), code_version=2)]
+    assert [r["code_version"] for r in by_setup(old + new)[old[0]["setup"]]] == [2]
+
+
 def test_differences():
     from pag_companion.paper import compare
     records = [made_up("AT-0.1", s, 800 + s) for s in range(2)] + [made_up("Natural", s, 790) for s in (1, 2)]

@@ -113,6 +113,9 @@ def test_filling_replaces_the_block_and_nothing_else():
         with pytest.raises(ValueError, match=said):
             fill_text(wrong, made, "README.md")
     assert len(blocks(parted(made_up_table() + made_up_table(setup="b"), "promoted"))["table3"].split("| model |")) == 3
+    longer = [{**r, "settings": {**r["settings"], "steps": 4690}} for r in made_up_table(setup="4690 steps", seeds=2)]
+    beside_it = blocks(parted(made_up_table() + longer, "promoted"))
+    assert beside_it["table3"] == made["table3"] and "with other settings: 8 runs" in beside_it["setup"]
 
 
 def test_readme_and_tour_are_filled():

@@ -12,6 +12,13 @@ from pag_companion.paper import CLAIMS, Sheet, judged
 from pag_companion.records import mean_cell, promote, read_records
 
 
+def test_committed_records_are_fresh():
+    assert {staleness(record) for record in read_records()} == {""}
+    committed = read_records()[0]
+    older, trained_before = {**committed, "code_version": 0}, {**committed, "model": "model-of-old"}
+    assert "code version 0" in staleness(older) and "training" in staleness(trained_before)
+
+
 def test_setups_never_share_a_table():
     first, second = made_up_table(), made_up_table(setup="another setup", seeds=2)
     other_data = [{**r, "data": {"mnist": "her own copy"}} for r in made_up_table(seeds=1)]
