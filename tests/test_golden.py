@@ -1,0 +1,104 @@
+"""Small runs whose numbers are kept: they fail when arithmetic changes and the version of its code was not raised.
+
+After a change that is meant, raise TRAINING_VERSION (chapter 06) or CODE_VERSION (the experiment's chapter), then write the new numbers:
+
+    python tests/test_golden.py
+"""
+import json
+import os
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from pag_companion.data import load
+from pag_companion.engines import EXPERIMENTS
+from pag_companion.models import build
+from pag_companion.training import TRAINING_VERSION, Recipe, train
+
+KEPT = Path(__file__).with_name("golden.json")
+RECIPES = [Recipe(), Recipe("at", .2), Recipe("at", .2, attack="pgd", attack_steps=3), Recipe("noise", .2),
+           Recipe("at", 8 / 255, unit=1 / 255, optimizer="sgd", lr=.05, weight_decay=5e-4, augment="flip+shift")]
+SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at")
+MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20), "gradients": dict(pictures=50), "large_eps": dict(pictures=50), "wsol": dict(steps=8, batch_size=32)}
+LOSS, COUNT, MEAN = 2e-4, 3, .01    # what another processor may change: share of a loss, pictures, a mean over pictures
+
+
+def losses(recipe):
+    "Train a network for six steps; give the loss of each."
+    images = load("glyphs" if recipe.unit == 1 else "street_glyphs", "train", limit=96)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build("madry_cnn", in_channels=images.shape[0], image_size=images.shape[-1])
+    return train(model, images, recipe, steps=6, batch_size=32, device="cpu", precision="float32", progress=False).losses
+
+
+def training_numbers():
+    "Train by every recipe."
+    return {f"{recipe.label} {recipe.attack if recipe.method == 'at' else ''} {recipe.optimizer}": losses(recipe) for recipe in RECIPES}
+
+
+def scores(name):
+    "Run an experiment in small; give its counts and its means."
+    record = EXPERIMENTS[name].load().run({**SHORT, **MORE.get(name, {})})
+    counts = {key: [score["correct"], score["total"]] for key, score in record["scores"].items()}
+    return {"counts": counts, "means": {key: value["mean"] for key, value in record.get("alignment", {}).items() if isinstance(value, dict)}}
+
+
+def versions():
+    "Name what numbers are kept of, with its version."
+    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.load().CODE_VERSION}, training {TRAINING_VERSION}"
+                                                           for name, experiment in EXPERIMENTS.items()}}
+
+
+def numbers_of(name):
+    "Compute the numbers of one name on one thread."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return training_numbers() if name == "training" else scores(name)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def kept(name):
+    "Read the numbers kept for a name in its present version."
+    found = json.loads(KEPT.read_text())
+    assert versions()[name] in found, f"no numbers are kept for {versions()[name]!r}: python tests/test_golden.py writes them"
+    return found[versions()[name]]
+
+
+def apart(found, wanted):
+    "List the losses that differ by more than another processor would change."
+    return [(name, step) for name, values in wanted.items() for step, (a, b) in enumerate(zip(found[name], values)) if abs(a - b) > LOSS * b]
+
+
+def test_training_computes_what_it_did():
+    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in chapter 06"
+
+
+@pytest.mark.parametrize("changed, value", [("pag_companion.training.learning_rate", lambda step, steps, recipe: recipe.lr),
+                                            ("pag_companion.attacks.Linf.random_start", lambda self, like, generator=None: torch.zeros_like(like)),
+                                            ("pag_companion.training.SHIFT", 1)])
+def test_a_small_change_is_noticed(changed, value):
+    with patch(changed, value):
+        assert apart(training_numbers(), kept("training"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_computes_what_it_did(name, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PAG_RUNS", str(tmp_path_factory.getbasetemp() / "golden"))
+    found, wanted = numbers_of(name), kept(name)
+    assert found["counts"].keys() == wanted["counts"].keys()
+    far = [key for key, (correct, total) in wanted["counts"].items() if abs(found["counts"][key][0] - correct) > COUNT or found["counts"][key][1] != total]
+    far += [key for key, mean in wanted["means"].items() if abs(found["means"][key] - mean) > MEAN]
+    assert far == [], f"{name} computes other numbers: if that is meant, raise CODE_VERSION in {EXPERIMENTS[name].notebook}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PAG_RUNS"] = folder
+        KEPT.write_text(json.dumps({version: numbers_of(name) for name, version in versions().items()}, indent=1, sort_keys=True) + "\n")
+    print(f"written: {KEPT.name}")
