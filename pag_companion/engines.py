@@ -272,7 +272,7 @@ def state_of(run): # Run -> State
     if run.record.exists():
         return State("done")
     pulse, failure = read_json(pulse_path(run.key)), read_json(failure_path(run.key))
-    far = f"{pulse['label']}: {pulse['step']:,} of {pulse['total']:,}" if pulse else ""
+    far = ", ".join(filter(None, (f"{pulse['label']}: {pulse['step']:,} of {pulse['total']:,}", pulse.get("said")))) if pulse else ""
     if is_held(run.key) or pulse and time.time() - pulse["at"] < FRESH and not failure:
         return State("running", far + (f", {pulse['left']:.0f} s left" if pulse else "starting"))
     if failure:

@@ -428,6 +428,7 @@ def progress(total, # number of steps
              label, # what is being done
              show=True, # False: silent
              first=0, # step to start from, when resuming
+             said=str, # function of nothing -> text to add, such as the loss
             ): # -> iterator over first ... total-1
     "Count steps aloud."
     style = os.environ.get("PAG_PROGRESS") or ("bar" if sys.stderr.isatty() or "ipykernel" in sys.modules else "lines")
@@ -437,11 +438,11 @@ def progress(total, # number of steps
         from tqdm import tqdm
         steps = tqdm(range(first, total), label, total=total, initial=first, leave=False, mininterval=.5)
     else:
-        steps = _lines(total, label, first)
+        steps = _lines(total, label, first, said)
     pulse = os.environ.get("PAG_PULSE")
-    yield from _beating(steps, Path(pulse), total, label, first) if pulse and show else steps
+    yield from _beating(steps, Path(pulse), total, label, first, said) if pulse and show else steps
 
-def _lines(total, label, first):
+def _lines(total, label, first, said):
     "Print a line when ten seconds have passed, and one at the end."
     start = last = time.monotonic()
     for step in range(first, total):
@@ -450,10 +451,10 @@ def _lines(total, label, first):
         if now - last > 10 and step + 1 < total:
             last = now
             left = (now - start) / (step + 1 - first) * (total - step - 1)
-            print(f"{label}: {step + 1} of {total}, {left:.0f} s left", flush=True)
+            print(", ".join(filter(None, (f"{label}: {step + 1} of {total}", said(), f"{left:.0f} s left"))), flush=True)
     print(f"{label}: {total} of {total}, {time.monotonic() - start:.0f} s", flush=True)
 
-def _beating(steps, path, total, label, first):
+def _beating(steps, path, total, label, first, said):
     "Leave a sign of life every other second; a full disk does not stop the work."
     start = last = time.monotonic()
     for step in steps:
@@ -462,7 +463,8 @@ def _beating(steps, path, total, label, first):
         if now - last > 2 or step + 1 == total:
             last, left = now, (now - start) / (step + 1 - first) * (total - step - 1)
             with suppress(OSError):
-                atomic_write(path, json.dumps({"label": label, "step": step + 1, "total": total, "first": first, "left": left, "at": time.time(), "pid": os.getpid()}))
+                atomic_write(path, json.dumps({"label": label, "step": step + 1, "total": total, "first": first, "said": said(), "left": left,
+                                               "at": time.time(), "pid": os.getpid()}))
 
 # %% ../nbs/02_records.ipynb #212e635e
 def show(fig, # matplotlib figure

@@ -119,12 +119,12 @@ def test_states():
         with run_lock(run.key):
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(state_of, run).result() == State("running", "starting")
-        beat = {"label": "AT-1", "step": 300, "total": 1200, "first": 0, "left": 41.2, "at": time.time(), "pid": 1}
+        beat = {"label": "AT-1", "step": 300, "total": 1200, "first": 0, "said": "loss 0.41", "left": 41.2, "at": time.time(), "pid": 1}
         pulse_path(run.key).parent.mkdir()
         pulse_path(run.key).write_text(json.dumps(beat))
-        assert state_of(run) == State("running", "AT-1: 300 of 1,200, 41 s left")
+        assert state_of(run) == State("running", "AT-1: 300 of 1,200, loss 0.41, 41 s left")
         pulse_path(run.key).write_text(json.dumps({**beat, "at": time.time() - 2 * FRESH}))
-        assert state_of(run) == State("stopped", "AT-1: 300 of 1,200")
+        assert state_of(run) == State("stopped", "AT-1: 300 of 1,200, loss 0.41")
         def engine(run, slot):
             raise ValueError("out of memory\nsee elsewhere")
         assert make(run, engine)[0] is None and state_of(run).name == "failed" and state_of(run).said.startswith("out of memory; see ")

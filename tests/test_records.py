@@ -162,8 +162,8 @@ def test_progress():
     with patch.dict(os.environ, PAG_PROGRESS="lines"):
         assert list(progress(3, "three")) == [0, 1, 2]
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_PROGRESS="none", PAG_PULSE=f"{folder}/beat.json"):
-        assert list(progress(3, "three")) == [0, 1, 2]
+        assert list(progress(3, "three", said=lambda: "loss 0.5")) == [0, 1, 2]
         beat = json.loads(Path(folder, "beat.json").read_text())
-        assert (beat["label"], beat["step"], beat["total"], beat["first"], beat["left"]) == ("three", 3, 3, 0, 0)
+        assert (beat["label"], beat["step"], beat["total"], beat["first"], beat["said"], beat["left"]) == ("three", 3, 3, 0, "loss 0.5", 0)
         os.environ["PAG_PULSE"] = f"{folder}/beat.json/below"                  # cannot be written
         assert list(progress(3, "three")) == [0, 1, 2]
