@@ -23,7 +23,7 @@ method = "natural"
 method = "at"
 eps = 0.1
 """
-KINDS = {"kernel": "ipykernel_launcher", "papermill": "papermill", "sweep": "pag_companion.sweep"}
+KINDS = {"kernel": "ipykernel_launcher", "papermill": "papermill", "sweep": "pag_companion.sweep", "Ctrl-C": "pag_companion.sweep"}
 
 
 def start(folder):
@@ -48,10 +48,10 @@ def alive(folder):
 
 
 def strike(folder, kind):
-    "Kill one process of a kind, if there is one."
+    "Kill one process of a kind, if there is one; Ctrl-C asks the sweep to stop."
     victims = [pid for pid, command in alive(folder).items() if KINDS[kind] in command]
     if victims:
-        os.kill(random.choice(victims), signal.SIGKILL)
+        os.kill(random.choice(victims), signal.SIGINT if kind == "Ctrl-C" else signal.SIGKILL)
     return bool(victims)
 
 
@@ -95,10 +95,10 @@ def undisturbed(tmp_path_factory):
     return outcome(folder), time.monotonic() - began
 
 
-def test_killed_three_times(tmp_path, undisturbed):
+def test_killed_four_times(tmp_path, undisturbed):
     random.seed(0)
     expected, seconds = undisturbed
-    kills = run_under_fire(tmp_path, ["sweep", "kernel", "papermill"], .4 * seconds)
+    kills = run_under_fire(tmp_path, ["sweep", "kernel", "papermill", "Ctrl-C"], .4 * seconds)
     assert outcome(tmp_path) == expected and len(expected) == 2 and kills
 
 
@@ -118,3 +118,20 @@ def test_killed_two_hundred_times(tmp_path, undisturbed):
         if log:
             with open(log, "a") as file:
                 file.write(f"round {rounds}: {new} of {len(kinds)} kills met ({', '.join(kinds)}); {kills} so far; records as without, nothing left running\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid(), reason="needs root, to mount a small disk")
+def test_a_full_disk(tmp_path, undisturbed):
+    "Checkpoints do not fit: the run says so and fails; with more room the same command finishes, with the same records."
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30M", "tmpfs", runs], check=True)
+    try:
+        assert start(tmp_path).wait(300) == 1 and outcome(tmp_path) == {}
+        said = [json.loads(path.read_text())["error"] for path in (runs / "failed").glob("*.json")]
+        assert len(said) == 2 and all("No space left on device" in text and "make room" in text for text in said)
+        subprocess.run(["mount", "-o", "remount,size=900M", runs], check=True)
+        assert start(tmp_path).wait(300) == 0 and outcome(tmp_path) == undisturbed[0]
+    finally:
+        subprocess.run(["umount", runs], check=False)

@@ -42,18 +42,6 @@ def test_slips_in_a_grid_name_file_line_and_value():
         read_grid("grids/absent.toml")
 
 
-def test_time_is_foretold_from_runs_of_the_same_kind():
-    runs = [plan("zero_shot", {"method": "at", "eps": .1, "seed": seed}, "here") for seed in (0, 1, 2)]
-    settings = EXPERIMENTS["zero_shot"].load().resolve({"method": "at", "eps": .3})
-    made = {"schema": 1, **dict.fromkeys(("code_version", "row", "setup", "scores", "environment", "data", "weights", "stand_in")),
-            "experiment": "zero_shot", "key": "an-earlier-one", "settings": settings, "seconds": 30.}
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        (Path(folder) / "records").mkdir()
-        (Path(folder) / "records" / "an-earlier-one.json").write_text(json.dumps(made))
-        assert estimate(runs, jobs=2) == 45 and waiting(runs) == runs
-        assert estimate([plan("zero_shot", {"method": "at", "attack": "pgd", "seed": 5, "eps": .0123}, "here")]) is None
-
-
 def test_data_is_fetched_once_for_a_grid():
     module, fetched = EXPERIMENTS["zero_shot"].load(), []
     runs = [plan("zero_shot", {"scale": scale, "seed": seed}, "here") for scale in ("smoke", "small") for seed in (0, 1)]
@@ -72,7 +60,7 @@ def test_a_failing_run_does_not_stop_the_others():
         run.record.write_text(json.dumps({**record, "key": run.key}))
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
         assert sweep(runs, engine, jobs=2) == 1 and sorted(made) == sorted(run.key for run in runs)
-        with patch(f"{sweep.__module__}.estimate", return_value=None):
+        with patch(f"{sweep.__module__}.forecast", return_value="?"):
             assert sweep(runs, engine, jobs=1) == 1 and made[4:] == [runs[1].key], "the next time only the failed one is tried"
     assert said.getvalue().count("FAILED") == 2 and "4 runs, 3 done, 1 to do" in said.getvalue()
 
@@ -94,13 +82,13 @@ def test_each_gpu_has_one_run_at_a_time():
 
 def test_status_tells_how_runs_stand():
     runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(3)], {**record, "scores": {}}
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch(f"{status_text.__module__}.estimate", return_value=None):
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch(f"{status_text.__module__}.forecast", return_value="?"):
         Path(folder, "records").mkdir()
         runs[0].record.write_text(json.dumps({**made, "key": runs[0].key}))
         Path(folder, "failed").mkdir()
         Path(folder, "failed", f"{runs[2].key}.json").write_text(json.dumps({"error": "ValueError: on purpose", "at": 0}))
         text = status_text(runs)
-        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
+        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, one at a time\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
         with redirect_stdout(io.StringIO()) as said:
             assert watch(runs, every=0) == 1 and watch(runs[:1]) == 0
     assert said.getvalue().startswith(text) and said.getvalue().endswith("1 runs: 1 done\n")

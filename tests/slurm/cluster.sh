@@ -14,7 +14,7 @@ install() {
 
 configure() {
     local folder=$1 host cores
-    host=$(hostname -s) cores=$(nproc)
+    host=$(hostname -s) cores=$(getconf _NPROCESSORS_ONLN)
     mkdir -p "$folder"/{state,spool}
     for number in 0 1; do
         [ -e "$folder/gpu$number" ] || mknod "$folder/gpu$number" c 1 3

@@ -35,16 +35,20 @@ def cluster(tmp_path_factory):
 
 
 class Story:
-    "Keep what happened, with the time; it is printed, and written where PAG_SLURM_LOG says."
+    "Tell what happened, with the time; it is printed, and added to the file that PAG_SLURM_LOG names."
 
-    def __init__(self):
-        self.began, self.lines = time.monotonic(), []
+    def __init__(self, title):
+        self.began = time.monotonic()
+        self.write(f"{title} ({time.strftime('%Y-%m-%d')}, {subprocess.run(['slurmctld', '-V'], capture_output=True, text=True).stdout.strip()})")
 
     def tell(self, text):
-        self.lines.append(f"{time.monotonic() - self.began:6.1f} s  {text}")
-        print(self.lines[-1], flush=True)
+        self.write(f"{time.monotonic() - self.began:6.1f} s  {text}")
+
+    def write(self, line):
+        print(line, flush=True)
         if os.environ.get("PAG_SLURM_LOG"):
-            Path(os.environ["PAG_SLURM_LOG"]).write_text("\n".join(self.lines) + "\n")
+            with open(os.environ["PAG_SLURM_LOG"], "a") as file:
+                file.write(line + "\n")
 
 
 def command(cluster, folder, verb, *words):
@@ -86,7 +90,7 @@ def underway(folder, runs):
 
 
 def test_a_killed_job_is_retried_and_resumes(cluster, tmp_path):
-    story, folder = Story(), tmp_path
+    story, folder = Story("A killed job is retried and resumes"), tmp_path
     (folder / "grid.toml").write_text(GRID)
     runs = read_grid(folder / "grid.toml")
     story.tell(f"{len(runs)} runs on two make-believe GPUs, a core each")
@@ -112,7 +116,7 @@ def test_a_killed_job_is_retried_and_resumes(cluster, tmp_path):
 
 
 def test_a_preempted_job_is_queued_again(cluster, tmp_path):
-    story, folder = Story(), tmp_path
+    story, folder = Story("A preempted job is queued again"), tmp_path
     (folder / "grid.toml").write_text(GRID)
     runs = read_grid(folder / "grid.toml")
     sweep = command(cluster, folder, "run", "--engine", "slurm", "--cpus", "1", "--partition", "low")
