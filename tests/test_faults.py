@@ -70,16 +70,15 @@ def outcome(folder):
 
 
 def run_under_fire(folder, kinds, longest):
-    "Run the grid to its end while processes are killed; give the number of kills."
+    "Run the grid to its end while processes are killed, one after the other; give the number of kills."
     kills, kinds = 0, list(kinds)
     for _ in range(10 * len(kinds) + 2):
         sweep = start(folder)
-        if kinds:
-            kind = kinds.pop(0)
-            while sweep.poll() is None and not any(KINDS[kind] in command for command in alive(folder).values()):
-                time.sleep(.05)
-            time.sleep(random.uniform(0, longest))
-            kills += strike(folder, kind)
+        while kinds and sweep.poll() is None:
+            if any(KINDS[kinds[0]] in command for command in alive(folder).values()):
+                time.sleep(random.uniform(0, longest))
+                kills += strike(folder, kinds.pop(0))
+            time.sleep(.05)
         status = sweep.wait(300)
         assert nothing_left(folder), f"left running: {alive(folder)}"
         if status == 0:
@@ -111,8 +110,8 @@ def test_killed_two_hundred_times(tmp_path, undisturbed):
         random.seed(rounds)
         folder = tmp_path / str(rounds)
         folder.mkdir()
-        kinds = random.choices(list(KINDS), k=random.randint(1, 6))
-        new = run_under_fire(folder, kinds, .6 * seconds)
+        kinds = random.choices(list(KINDS), k=random.randint(2, 10))
+        new = run_under_fire(folder, kinds, .4 * seconds)
         kills, rounds = kills + new, rounds + 1
         assert outcome(folder) == expected
         if log:

@@ -67,6 +67,14 @@ def test_leaving_early_changes_nothing():
             assert (score.hits == plain).all() and seen < 1 + 1 + 100 * (1 + 2 * 5)
 
 
+def test_starts_are_drawn_by_the_block():
+    model, pictures = small_model(natural), load("digits", "test", limit=100)
+    told = dict(steps=4, restarts=2, success="any")
+    whole = robust_accuracy(model, pictures, Linf(.08), generator=seeded(), **told)
+    with patch(f"{robust_accuracy.__module__}.BLOCK", 7):
+        assert (robust_accuracy(model, pictures, Linf(.08), generator=seeded(), **told).hits == whole.hits).all()
+
+
 def test_counting():
     model, pictures = small_model(natural), load("digits", "test", limit=100)
     model.train().zero_grad()
