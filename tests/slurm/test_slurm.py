@@ -100,7 +100,7 @@ def test_a_killed_job_is_retried_and_resumes(cluster, tmp_path):
     story.tell(f"kernel of {victim.label} killed at step {beat['step']} of {beat['total']}")
     said = sweep.communicate(timeout=600)[0]
     for line in said.splitlines():
-        story.tell(f"  sweep: {line}")
+        story.tell(f"  sweep: {line}".replace(str(folder), "FOLDER"))
     assert sweep.returncode == 1 and said.count("FAILED") == 1
     assert [is_done(folder, run) for run in runs].count(True) == 3 and not is_done(folder, victim)
     gpus = {json.loads((folder / "runs" / "records" / f"{run.key}.json").read_text())["settings"]["seed"] for run in runs if is_done(folder, run)}
@@ -111,7 +111,7 @@ def test_a_killed_job_is_retried_and_resumes(cluster, tmp_path):
     assert 0 < second["first"] <= beat["total"]
     said = again.communicate(timeout=600)[0]
     for line in said.splitlines():
-        story.tell(f"  retry: {line}")
+        story.tell(f"  retry: {line}".replace(str(folder), "FOLDER"))
     assert again.returncode == 0 and is_done(folder, victim) and "1 handed to Slurm" in said
 
 
@@ -131,5 +131,5 @@ def test_a_preempted_job_is_queued_again(cluster, tmp_path):
     story.tell(f"{victim.label} goes on from step {resumed['first']}")
     said = sweep.communicate(timeout=900)[0]
     for line in said.splitlines():
-        story.tell(f"  sweep: {line}")
+        story.tell(f"  sweep: {line}".replace(str(folder), "FOLDER"))
     assert resumed["first"] > 0 and sweep.returncode == 0 and all(is_done(folder, run) for run in runs) and "FAILED" not in said
