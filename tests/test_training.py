@@ -68,6 +68,32 @@ def test_precision():
         pick_precision("fp16")
 
 
+FAULTS = """
+import resource, sys, torch
+from pag_companion.training import keep_memory
+agreed = sys.argv[1] == "keep" and keep_memory()
+for step in range(8):
+    if step < 3:
+        begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2 ** 24)
+print(agreed, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun)
+"""
+
+def faults(*words, **told):
+    "Count the pages that six blocks of 64 MiB, one after the other, need anew."
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    done = subprocess.run([sys.executable, "-c", FAULTS, *words], env={**ours, **told}, capture_output=True, text=True, check=True)
+    agreed, pages = done.stdout.split()
+    return agreed == "True", int(pages)
+
+
+def test_memory_is_kept():
+    if sys.platform == "linux":
+        agreed, pages = faults("keep")
+        assert not agreed or 10 * pages < faults("leave")[1]
+        assert faults("keep", MALLOC_ARENA_MAX="1")[0] is False         # her own settings stay
+
+
 def test_head_learns_faster():
     head = make_optimizer(build("resnet18", 20), Recipe(head_lr=10.)).param_groups
     assert [group["times"] for group in head] == [1, 10] and sum(p.numel() for p in head[1]["params"]) == 8_393_728 + 512 * 20 + 20
@@ -210,6 +236,19 @@ def test_training_refuses():
         train(build("madry_cnn", image_size=8), digits, Recipe(), steps=1)
     with pytest.raises(FloatingPointError, match="lower lr"):
         train(net, digits, Recipe(optimizer="sgd", lr=1e9), steps=20, device="cpu", progress=False)
+
+
+@pytest.mark.slow
+def test_compiled_is_the_same():
+    def after_ten_steps(compiled):
+        torch.manual_seed(0)
+        net = build("fast-8-16-16", in_channels=1, image_size=8)
+        recipe = Recipe("at", .1, unit=1, optimizer="sgd", lr=.05)
+        with patch.dict(os.environ, PAG_COMPILE=compiled):
+            history = train(net, digits, recipe, steps=10, batch_size=32, device="cpu", precision="float32", progress=False)
+        assert history.compiled == bool(int(compiled))
+        return torch.cat([tensor.flatten().float() for tensor in net.state_dict().values()])
+    assert (after_ten_steps("1") - after_ten_steps("0")).abs().max() < 1e-3
 
 
 def test_any_module_trains():
