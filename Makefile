@@ -25,7 +25,7 @@ TEST_RUNS := $(CURDIR)/build/test-runs
 stage = printf '\n== %s\n' '$(1)'; began=$$(date +%s); \
 	{ $(2); } || { printf '== failed: %s\n' '$(1)' >&2; exit 1; }; printf '   (%s s)\n' $$(($$(date +%s) - began))
 
-.PHONY: help env paper test test-slow sync outputs lab hooks clean
+.PHONY: help env paper bench test test-slow sync outputs lab hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -52,6 +52,11 @@ paper: $(READY) ## run the paper's experiments and write runs/report/index.html 
 		{ echo "There is no grids/$(SCALE).toml; SCALE is one of: $(basename $(notdir $(wildcard grids/*.toml)))" >&2; exit 1; }
 	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \
 		$(BIN)/python -m pag_companion.report build && exit $$swept
+
+bench: $(READY) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
+	@mkdir -p runs/benchmarks
+	@$(call stage,chapter 40 at scale small: leave the machine alone meanwhile, \
+		$(BIN)/python -m papermill --cwd nbs nbs/40_benchmarks.ipynb runs/benchmarks/40_benchmarks.ipynb -k python3 -p scale small)
 
 test: $(READY) ## everything CI checks, within ten minutes
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.export_tests --check)
