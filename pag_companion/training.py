@@ -789,7 +789,7 @@ def make_record(experiment, version, told, # as for run_once
             "environment": environment(pick_device()), "training_environment": model.card["environment"],
             "data": {**model.card["data"], **{f"{images.name}/{images.split}": images.sha256 for images in [*used[1:], *unnamed]}},
             "weights": weights_sha256(model), "model": model.card["key"], "seconds": round(sum(seconds.values()), 1), "seconds_of": seconds,
-            "notes": sorted({images.note for images in used} - {""}), **more}
+            "notes": sorted({images.note for images in used} - {""}), **{name: model.card[name] for name in ("compiled", "together") if name in model.card}, **more}
 
 def own_copies(used): # Images -> text for the setup
     "Name own copies, with the part of the official set they hold."
