@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from .records import Score, read_record, repo_root, runs_folder
+from .many import train_missing
 from .engines import ENGINES, EXPERIMENTS, Wishes, check_slurm, end_children, follow, make, parameter_names, plan, share_out, state_of, submit
 from .costs import duration, forecast
 
@@ -194,6 +195,7 @@ def read_arguments(words=None): # list of text; None: those of the command line;
         command.add_argument("--engine", choices=(*ENGINES, "slurm"), default="local",
                              help="local: a papermill process a run; inline: in this process; slurm: a job a run")
         command.add_argument("--jobs", type=int, help="runs at once (one a GPU, or 2 where there are cores for it)")
+        command.add_argument("--together", action="store_true", help="first train the models that are missing, many at once (chapter 06b); for small networks on a GPU")
         usual = Wishes()
         for name, kind, text in (("partition", str, "of the cluster"), ("minutes", int, f"a run may take before it is queued again ({usual.minutes})"),
                                  ("gpus", int, f"for each run ({usual.gpus})"), ("cpus", int, f"for each run ({usual.cpus})"), ("account", str, "that pays"),
@@ -220,6 +222,8 @@ def main(words=None, # list of text; None: those of the command line
         wishes, start = wished(asked), time.monotonic()
         prepare(waiting(runs))
         with alone():
+            if asked.together:
+                train_missing([dict(run.told) for run in waiting(runs)])
             failed = sweep_on_slurm(runs, wishes) if asked.engine == "slurm" else sweep(runs, asked.engine, asked.jobs)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
@@ -245,8 +249,9 @@ def wished(asked): # namespace -> Wishes
     told = {name: value for name in Wishes.__dataclass_fields__ if (value := getattr(asked, name)) is not None}
     if told and asked.engine != "slurm":
         raise ValueError(f"--{next(iter(told)).replace('_', '-')} is for --engine slurm")
-    if asked.jobs and asked.engine == "slurm":
-        raise ValueError("--jobs is for a machine of your own; on Slurm say --at-once")
+    for name, instead in (("jobs", "say --at-once there"), ("together", "every job trains its own model there")):
+        if getattr(asked, name) and asked.engine == "slurm":
+            raise ValueError(f"--{name} is for a machine of your own, not for Slurm: {instead}")
     return Wishes(**told)
 
 def dry_run(runs): # list of Run -> 0

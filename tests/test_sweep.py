@@ -104,11 +104,24 @@ def test_the_command_line_picks_runs():
             main(["run", *words])
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
         assert main(["status", smoke]) == 1 and main(["retry", smoke]) == 0
-    for words, said_ in ((["--partition", "gpu"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "say --at-once|no sbatch here")):
+    for words, said_ in ((["--partition", "gpu"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
         with pytest.raises(SystemExit, match=said_):
             main(["run", smoke, *words])
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(), pytest.raises(ValueError, match="another sweep is at work"):
         with alone():
             pass
+    for words in (["--jobs", "2"], ["--together"]):
+        with pytest.raises(ValueError, match="not for Slurm"):
+            wished(read_arguments(["run", smoke, "--engine", "slurm", *words]))
     assert wished(read_arguments(["run", smoke, "--engine", "slurm", "--minutes", "30", "--at-once", "3"])) == Wishes(minutes=30, at_once=3)
     assert "14 runs: 14 waiting" in said.getvalue() and "0 of 0 runs" in said.getvalue()
+
+
+def test_models_may_be_trained_together_first():
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        path = Path(folder) / "grid.toml"
+        path.write_text('experiment = "zero_shot"\n[[run]]\nmethod = "at"\neps = [0.1, 0.2]\n')
+        with patch(f"{main.__module__}.train_missing") as trained, patch(f"{main.__module__}.sweep", return_value=0) as swept, redirect_stdout(io.StringIO()):
+            assert main(["run", str(path), "--engine", "inline", "--together"]) == 0
+        asked, = trained.call_args[0]
+        assert [told["eps"] for told in asked] == [.1, .2] and swept.call_count == 1
