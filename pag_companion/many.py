@@ -38,6 +38,7 @@ class Casts(TorchFunctionMode):
             return function(x.float(), *args[1:], **told).to(x.dtype)
         return function(*args, **told)
 
+# %% ../nbs/06b_many.ipynb #6f28b262
 class Together(torch.nn.Module):
     "Stack the weights of models of one shape; each sees its own pictures."
     def __init__(self, models):
@@ -222,11 +223,12 @@ def stacks_of(missing, # dict: key -> complete settings
 
 # %% ../nbs/06b_many.ipynb #f52ae23d
 def train_missing(asked, # list of settings, each as for train_or_load
-                  at_once=32, # models in one stack, at most; fewer where memory is short
+                  at_once=None, # models in one stack, at most; None: 64 on a GPU, 1 on a CPU, where stacks cost more
                  ): # -> keys of the models that were trained
     "Train the models that are not in runs/, many at once."
-    made = []
-    for group in stacks_of(missing_models(asked), at_once):
+    made, missing = [], missing_models(asked)
+    on_gpu = any(pick_device(settings.get("device")).type == "cuda" for settings in missing.values())
+    for group in stacks_of(missing, at_once or (64 if on_gpu else 1)):
         with ExitStack() as locks:
             for key in sorted(group):
                 locks.enter_context(run_lock(key))
@@ -236,6 +238,7 @@ def train_missing(asked, # list of settings, each as for train_or_load
             made += left
     return made
 
+# %% ../nbs/06b_many.ipynb #611c8ae0
 def _train_stack(group): # dict: key -> complete settings
     "Train models of one stack and store each under its key; one alone is trained as ever."
     if len(group) < 2:
@@ -278,6 +281,7 @@ def time_together(counts=(1, 2, 4, 8), # of models
         times[count] = tuple(zip(*pairs[1:]))
     return times
 
+# %% ../nbs/06b_many.ipynb #a412e214
 def _seconds(work, device): # function, torch.device -> float
     "Time some work."
     clock, wait = (time.perf_counter, torch.cuda.synchronize) if device.type == "cuda" else (time.process_time, int)

@@ -98,7 +98,7 @@ def test_other_trainings_together():
     assert both_ways(8, [Recipe("at", .1, **several), Recipe("at", .2, **several), Recipe()], double=True)[2].max() < 1e-9
     told = dict(optimizer="sgd", lr=.05, augment="flip+shift", weight_decay=5e-4)
     assert both_ways(8, [Recipe(**told), Recipe("noise", .1, **told), Recipe("at", .3, **told)], double=True)[2].max() < 1e-9
-    both_ways(8, precision="bf16")
+    assert len(both_ways(8, precision="bf16")[0]) == 8
 
 
 def test_together_resumes_exactly():
@@ -120,9 +120,10 @@ def test_together_resumes_exactly():
 
 def test_together_is_watched():
     recipes, told = [Recipe(), Recipe("at", .3, unit=1, lr=1e-3), Recipe("at", .05, unit=1)], dict(steps=100, batch_size=64, device="cpu", precision="float32", progress=False)
-    with patch("pag_companion.training.COLLAPSE", -1), pytest.warns(UserWarning, match="AT-0.3: training has collapsed by step 100"):
+    with patch("pag_companion.training.COLLAPSE", -1), pytest.warns(UserWarning, match="training has collapsed by step 100") as said:
         both = train_many([fresh(0) for _ in recipes], digits, recipes, seeds=[0] * 3, watch=load("digits", "val", limit=64), **told)
         alone = train(fresh(0), digits, recipes[1], watch=load("digits", "val", limit=64), **told)
+    assert [str(warning.message).split(":")[0] for warning in said] == ["AT-0.3", "AT-0.05", "AT-0.3"]
     assert both[0].watch == [] and torch.allclose(torch.tensor(both[1].watch), torch.tensor(alone.watch), atol=.05) and both[1].watch != both[2].watch
 
 
@@ -131,7 +132,7 @@ def test_what_is_missing_is_trained():
     asked = [{**ask, "seed": seed, **row} for seed in (0, 1) for row in (dict(), dict(method="at", eps=.1), dict(method="noise", eps=.2))]
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         early = train_or_load(asked[1])
-        made = train_missing([*asked, asked[0], {**ask, "steps": 30}])
+        made = train_missing([*asked, asked[0], {**ask, "steps": 30}], at_once=32)
         assert set(made) == {model_key(settings) for settings in [*asked, {**ask, "steps": 30}]} - {early.card["key"]} and train_missing(asked) == []
         with patch("pag_companion.training._train_and_keep", side_effect=AssertionError("trained again")):
             found = [train_or_load(settings, exact=True) for settings in asked]
