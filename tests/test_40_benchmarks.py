@@ -2,6 +2,8 @@
 
 
 import time
+from itertools import count
+from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,13 +17,14 @@ from pag_companion.training import Recipe, make_optimizer, train_step
 
 
 def interleaved(contenders, # dict: name -> function without arguments
-                rounds, # that count
+                rounds, # that count, or more
                 warm_up=True, # let one more come first
+                lasting=0, # seconds; more rounds until so much time has passed
                ): # -> dict: name -> seconds of each round
     "Let contenders take turns, each round in another order."
-    names, seconds = list(contenders), {name: [] for name in contenders}
-    for turn in range(rounds + warm_up):
-        first = turn % len(names)
+    names, seconds, turn, start = list(contenders), {name: [] for name in contenders}, 0, time.perf_counter()
+    while turn < rounds + warm_up or time.perf_counter() - start < lasting:
+        first, turn = turn % len(names), turn + 1
         for name in names[first:] + names[:first]:
             began = time.perf_counter()
             contenders[name]()
@@ -51,6 +54,8 @@ def test_turns_and_ratios():
     row = timed("nothing", {"ours": [1., 2, 6], "floor": [1., 1, 2]}, batch=3)
     assert (row["ours_s"], row["floor_s"], row["rounds"], row["batch"]) == (2, 1, 3, 3)
     assert row["over"]["floor"] == [1.5, 2, 2.5] and row["spread"]["ours"] == [1.5, 4]
+    with patch.object(time, "perf_counter", count().__next__):                  # a clock that a look at it moves on by a second
+        assert len(interleaved({"ours": lambda: None}, 1, lasting=20)["ours"]) == 6
 
 
 aten = torch.ops.aten
@@ -106,10 +111,10 @@ def test_an_attack_never_waits():
 
 def test_an_evaluation_makes_no_pass_too_many():
     net, pictures = one_convolution()
-    for batch, count in ((30, 1), (10, 3)):
+    for batch, parts in ((30, 1), (10, 3)):
         with Asked() as asked:
             robust_accuracy(net, pictures, Linf(.1), steps=4, batch_size=batch)
-        assert (asked.forward, asked.to_input, asked.full) == (1 + 5 * count, 4 * count, 0)
+        assert (asked.forward, asked.to_input, asked.full) == (1 + 5 * parts, 4 * parts, 0)
     with Asked() as asked:
         robust_accuracy(net, pictures, Linf(.3), steps=50, restarts=3, success="any")      # hardly a picture outlives the first looks
     assert asked.forward < 50 and asked.to_input < 50 and asked.full == 0
