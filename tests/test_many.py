@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 from pag_companion.data import load
 from pag_companion.models import build, weights_sha256
-from pag_companion.training import Recipe, model_key, read_checkpoint, train, train_or_load
+from pag_companion.training import Recipe, make_optimizer, model_key, read_checkpoint, train, train_or_load
 digits = load("digits", "train")
 
 
@@ -72,7 +72,7 @@ def weights_of(model):
 
 def both_ways(steps, rows=ROWS, double=False, precision="float32"):
     "Train rows with two seeds, together and one by one; give the models, and how far apart they are."
-    recipes, seeds, told = rows * 2, [3] * len(rows) + [5] * len(rows), dict(steps=steps, batch_size=32, device="cpu", precision=precision, progress=False)
+    recipes, seeds, told = rows * 2, [3] * len(rows) + [5] * len(rows), dict(steps=steps, batch_size=16, device="cpu", precision=precision, progress=False)
     together, alone = ([fresh(seed, double) for seed in seeds] for _ in range(2))
     histories = train_many(together, digits, recipes, seeds=seeds, **told)
     losses = [train(model, digits, recipe, seed=seed, **told).losses for model, recipe, seed in zip(alone, recipes, seeds)]
@@ -84,9 +84,9 @@ def test_together_is_one_by_one():
     def agreement(together, alone):
         return torch.stack([(a(x).argmax(1) == b(x).argmax(1)).double().mean() for a, b in zip(together, alone)])
     x = load("digits", "test").x
-    together, alone, largest = both_ways(24, double=True)
+    together, alone, largest = both_ways(20, double=True)
     assert largest.max() < 1e-9 and agreement(together, alone).min() == 1
-    together, alone, _ = both_ways(24)
+    together, alone, _ = both_ways(20)
     way = torch.stack([(weights_of(b) - weights_of(fresh(seed))).norm() for b, seed in zip(alone, [3] * 4 + [5] * 4)])
     apart = torch.stack([(weights_of(a) - weights_of(b)).norm() for a, b in zip(together, alone)])
     assert (apart / way).median() < 1e-3 and (weights_of(alone[1]) - weights_of(alone[3])).norm() > .5 * way[1]
@@ -95,10 +95,10 @@ def test_together_is_one_by_one():
 
 def test_other_trainings_together():
     several = dict(attack="pgd", attack_steps=3)
-    assert both_ways(8, [Recipe("at", .1, **several), Recipe("at", .2, **several), Recipe()], double=True)[2].max() < 1e-9
+    assert both_ways(5, [Recipe("at", .1, **several), Recipe("at", .2, **several), Recipe()], double=True)[2].max() < 1e-9
     told = dict(optimizer="sgd", lr=.05, augment="flip+shift", weight_decay=5e-4)
-    assert both_ways(8, [Recipe(**told), Recipe("noise", .1, **told), Recipe("at", .3, **told)], double=True)[2].max() < 1e-9
-    assert len(both_ways(8, precision="bf16")[0]) == 8
+    assert both_ways(5, [Recipe(**told), Recipe("noise", .1, **told), Recipe("at", .3, **told)], double=True)[2].max() < 1e-9
+    assert len(both_ways(5, precision="bf16")[0]) == 8
 
 
 def test_together_resumes_exactly():
@@ -119,10 +119,10 @@ def test_together_resumes_exactly():
 
 
 def test_together_is_watched():
-    recipes, told = [Recipe(), Recipe("at", .3, unit=1, lr=1e-3), Recipe("at", .05, unit=1)], dict(steps=100, batch_size=64, device="cpu", precision="float32", progress=False)
-    with patch("pag_companion.training.COLLAPSE", -1), pytest.warns(UserWarning, match="training has collapsed by step 100") as said:
-        both = train_many([fresh(0) for _ in recipes], digits, recipes, seeds=[0] * 3, watch=load("digits", "val", limit=64), **told)
-        alone = train(fresh(0), digits, recipes[1], watch=load("digits", "val", limit=64), **told)
+    recipes, told = [Recipe(), Recipe("at", .3, unit=1, lr=1e-3), Recipe("at", .05, unit=1)], dict(steps=10, batch_size=16, device="cpu", precision="float32", progress=False)
+    with patch("pag_companion.training.COLLAPSE", -1), pytest.warns(UserWarning, match="training has collapsed by step 10") as said:
+        both = train_many([fresh(0) for _ in recipes], digits, recipes, seeds=[0] * 3, watch=load("digits", "val", limit=40), **told)
+        alone = train(fresh(0), digits, recipes[1], watch=load("digits", "val", limit=40), **told)
     assert [str(warning.message).split(":")[0] for warning in said] == ["AT-0.3", "AT-0.05", "AT-0.3"]
     assert both[0].watch == [] and torch.allclose(torch.tensor(both[1].watch), torch.tensor(alone.watch), atol=.05) and both[1].watch != both[2].watch
 
