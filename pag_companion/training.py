@@ -9,9 +9,9 @@ __all__ = ['CHOICES', 'SHIFT', 'KEEP', 'AUGMENT', 'BLOCK', 'SPARE', 'GROWTH', 'H
            'pick_device', 'pick_precision', 'keep_memory', 'train_step', 'make_optimizer', 'Compiled', 'History',
            'check_training', 'withstood', 'watch_training', 'note_watched', 'save_checkpoint', 'last_good',
            'check_finite', 'read_checkpoint', 'random_states', 'resume', 'only_writer', 'train', 'next_batch',
-           'run_steps', 'as_before', 'model_key', 'model_settings', 'recipe_of', 'new_model', 'channel_statistics',
-           'train_or_load', 'same_data', 'check_data', 'held_out_of', 'keep_trained', 'at_hand', 'Home', 'complete',
-           'row_of', 'setup_name', 'run_once', 'make_record', 'own_copies', 'promoted_runs']
+           'run_steps', 'last_loss', 'as_before', 'model_key', 'model_settings', 'recipe_of', 'new_model',
+           'channel_statistics', 'train_or_load', 'same_data', 'check_data', 'held_out_of', 'keep_trained', 'at_hand',
+           'Home', 'complete', 'row_of', 'setup_name', 'run_once', 'make_record', 'own_copies', 'promoted_runs']
 
 # %% ../nbs/06_training.ipynb #72b5353b
 import ctypes, hashlib, io, json, math, os, re, sys, time, warnings
@@ -473,7 +473,7 @@ def _loop(model, optimizer, recipe, told, take, look, first, history, checkpoint
     "Run the steps from first on, writing checkpoints."
     steps, start, earlier, losses = told["steps"], time.monotonic(), history.seconds, []
     saved, pause = start, save_every
-    for step in progress(steps, label or "", bool(label), first):
+    for step in progress(steps, label or "", bool(label), first, lambda: last_loss(history)):
         for group in optimizer.param_groups:
             group["lr"] = group["times"] * learning_rate(step, steps, recipe)
         losses.append(take(step))
@@ -491,6 +491,10 @@ def _loop(model, optimizer, recipe, told, take, look, first, history, checkpoint
             saved = time.monotonic()
             pause = save_every and max(save_every, 20 * (saved - began))
     check_finite(model, steps, checkpoint)
+
+def last_loss(history): # History -> text, "" before the hundredth step
+    "Say the loss as it was last looked at; of many models, their mean."
+    return f"loss {torch.tensor(history.losses[-1]).mean():.3f}" if history.losses else ""
 
 def _finite(losses, step, checkpoint): # losses of the last steps -> list
     "Turn losses into numbers; stop if one is none."
