@@ -210,6 +210,7 @@ def checkpoint_ages(folder):
     return {p.stat().st_mtime_ns for p in Path(folder).glob("checkpoints/*.pt")}
 
 
+@pytest.mark.slow
 def test_sigkill_changes_nothing():
     settings = dict(source="digits", arch="madry_cnn", method="at", attack="fgsm", eps=.1, unit=1, steps=300, batch_size=16, precision="float32",
                     device="cpu", save_every=0.)
