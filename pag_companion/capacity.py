@@ -6,8 +6,9 @@
 __all__ = ['ROWS', 'USUAL', 'KEPT', 'by_size', 'weights', 'percent', 'sizes_sheet', 'sizes_figure']
 
 # %% ../nbs/07b_capacity.ipynb #5438d630
+from functools import lru_cache
 from .paper import Sheet
-from .records import Score, read_records, show
+from .records import Score
 from .models import build, count_parameters
 from .training import HOMES
 from .robustness import COLOURS
@@ -27,6 +28,7 @@ def by_size(records, # any
                 found.setdefault((told["arch"], told["steps"]), {})[r["row"]] = r
     return dict(sorted(found.items(), key=lambda item: (weights(item[0][0]), item[0][1])))
 
+@lru_cache
 def weights(arch): # as for build -> millions
     "Count the weights of a network."
     return count_parameters(build(arch)) / 1e6

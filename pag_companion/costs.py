@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'KIND', 'forward_operations', 'passes', 'shape_of', 'training_operations', 'kind', 'device_here',
-           'measured_speed', 'speed_of', 'passes_of_tests', 'Forecast', 'duration', 'to_train', 'known_or_counted',
+           'measured_speed', 'timed', 'speed_of', 'passes_of_tests', 'Forecast', 'duration', 'known_time',
            'time_of_training', 'time_of_tests', 'forecast']
 
 # %% ../nbs/29b_costs.ipynb #9f06de58
@@ -14,8 +14,9 @@ from functools import lru_cache
 from statistics import mean, median
 
 from .records import environment, read_records, results_folder, runs_folder
-from .models import build, weight_files
-from .training import model_key, pick_device
+from .models import build
+from .training import pick_device
+from .many import missing_models
 
 # %% ../nbs/29b_costs.ipynb #9504d876
 SHAPES = {"glyphs": (1, 28, 28), "mnist": (1, 28, 28), **dict.fromkeys(("street_glyphs", "svhn", "cifar10"), (3, 32, 32)),
@@ -71,17 +72,20 @@ def measured_speed(device, # as in a record
             return sum(row["flops"] for row in steps) / sum(row["ours_s"] for row in steps)
     return None
 
-def speed_of(records): # made on one device -> operations a second, or None
+def timed(records): # any -> those of runs that trained their model themselves
+    "Pick the records that tell how long training took."
+    return [r for r in records if r.get("seconds_of", {}).get("training")]
+
+def speed_of(records): # timed, made on one device -> operations a second, or None
     "Work out the training speed that earlier runs had."
-    speeds = [training_operations(r["settings"]) / r["seconds_of"]["training"] for r in records if r.get("seconds_of", {}).get("training")]
+    speeds = [training_operations(r["settings"]) / r["seconds_of"]["training"] for r in records]
     return median(speeds) if speeds else None
 
 # %% ../nbs/29b_costs.ipynb #198a60c4
-def passes_of_tests(records, # of one experiment
-               ): # -> passes over a picture, or None
+def passes_of_tests(records, # timed, of one experiment
+                   ): # -> passes over a picture, or None
     "Work out how many forward passes of a picture the tests of an experiment are worth."
-    known = [r for r in records if r.get("seconds_of", {}).get("training")]
-    worth = [r["seconds_of"]["testing"] / r["seconds_of"]["training"] * passes(r["settings"]) * r["settings"]["steps"] * r["settings"]["batch_size"] for r in known]
+    worth = [r["seconds_of"]["testing"] / r["seconds_of"]["training"] * passes(r["settings"]) * r["settings"]["steps"] * r["settings"]["batch_size"] for r in records]
     return median(worth) if worth else None
 
 # %% ../nbs/29b_costs.ipynb #589a3af1
@@ -105,47 +109,48 @@ def duration(seconds): # number or None -> text
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"
 
 # %% ../nbs/29b_costs.ipynb #e4cf15c8
-def to_train(runs): # list of Run -> list of settings, one a model
-    "List the models that runs need and that are not there yet."
-    needed = {model_key(dict(run.told)): dict(run.told) for run in runs}
-    return [told for key, told in needed.items() if not weight_files(runs_folder() / "models" / key)[0].exists()]
-
-def known_or_counted(known, # seconds of runs of the same kind
-                     operations, # or None
-                     speed, # operations a second, or None
-                    ): # -> (seconds or None, whether they were counted)
-    "Take the mean of what is known, or else divide work by speed."
-    if known:
-        return mean(known), False
-    return (operations / speed if operations and speed else None), True
+def known_time(part, # "training" or "testing"
+               told, # complete settings
+               records, # timed, made on one device
+              ): # -> seconds, or None
+    "Take the mean of what runs of the same kind took."
+    known = [r["seconds_of"][part] for r in records if kind(r["settings"]) == kind(told)]
+    return mean(known) if known else None
 
 def time_of_training(told, # complete settings
-                  own, # records made on one device
-                  speed): # of it
-    "Foretell one training."
-    known = [r["seconds_of"]["training"] for r in own if "seconds_of" in r and kind(r["settings"]) == kind(told)]
-    return known_or_counted(known, training_operations(told), speed)
+                     own, # timed records made on one device
+                     speed): # of it, operations a second, or None
+    "Foretell one training: seconds, or None; and whether they were counted."
+    known = known_time("training", told, own)
+    if known is None and speed:
+        return training_operations(told) / speed, True
+    return known, False
 
-def time_of_tests(run, # Run
-                 own, # records made on one device
-                 speed, # of it
-                 everywhere): # records of all devices
-    "Foretell the tests of one run."
-    told, alike = dict(run.told), [r for r in everywhere if r["experiment"] == run.experiment]
-    known = [r["seconds_of"]["testing"] for r in own if r in alike and "seconds_of" in r and r["settings"]["scale"] == told["scale"] and kind(r["settings"]) == kind(told)]
-    worth = passes_of_tests([r for r in alike if r["settings"]["scale"] == told["scale"]]) or passes_of_tests(alike)
-    return known_or_counted(known, worth and worth * forward_operations(told["arch"], shape_of(told)), speed)
+def time_of_tests(told, # complete settings
+                  device, # as in a record
+                  speed, # of it, operations a second, or None
+                  alike): # timed records of the experiment, of all devices
+    "Foretell the tests of one run: seconds, or None; and whether they were counted."
+    as_large = [r for r in alike if r["settings"]["scale"] == told["scale"]]
+    known = known_time("testing", told, [r for r in as_large if r["environment"]["device"] == device])
+    worth = passes_of_tests(as_large) or passes_of_tests(alike)
+    if known is None and speed and worth:
+        return worth * forward_operations(told["arch"], shape_of(told)) / speed, True
+    return known, False
 
 # %% ../nbs/29b_costs.ipynb #a239baca
 def forecast(runs, # list of Run, to be made
              jobs=1, # at once
             ): # -> Forecast
     "Foretell how long runs will take."
-    here, everywhere = device_here(), [*read_records(runs_folder() / "records"), *read_records(results_folder() / "records")]
-    for device in dict.fromkeys((here, *(r["environment"]["device"] for r in reversed(everywhere)))):
-        own = [r for r in everywhere if r["environment"]["device"] == device]
+    here, missing = device_here(), missing_models([dict(run.told) for run in runs]).values()
+    records = timed([*read_records(runs_folder() / "records"), *read_records(results_folder() / "records")])
+    alike = {run.experiment: [r for r in records if r["experiment"] == run.experiment] for run in runs}
+    for device in dict.fromkeys((here, *(r["environment"]["device"] for r in reversed(records)))):
+        own = [r for r in records if r["environment"]["device"] == device]
         speed = measured_speed(device) or speed_of(own)
-        times = [time_of_training(told, own, speed) for told in to_train(runs)] + [time_of_tests(run, own, speed, everywhere) for run in runs]
+        times = [time_of_training(told, own, speed) for told in missing]
+        times += [time_of_tests(dict(run.told), device, speed, alike[run.experiment]) for run in runs]
         if all(seconds is not None for seconds, _ in times):
             how = "by the operations they take" if any(counted for _, counted in times) else "as earlier runs of this kind took"
             where = "" if device == here else f", on {device}; `make bench` measures this machine"

@@ -327,8 +327,8 @@ def by_setup(records): # -> dict: setup -> its records of the newest code versio
     "Part records so that only like stand beside like."
     newest = {}
     for r in records:
-        newest[r["setup"]] = max(newest.get(r["setup"], 0), r.get("code_version", 0))
-    parted = {setup: [r for r in records if (r["setup"], r.get("code_version", 0)) == (setup, newest[setup])] for setup in sorted(newest)}
+        newest[r["setup"]] = max(newest.get(r["setup"], 0), r["code_version"])
+    parted = {setup: [r for r in records if (r["setup"], r["code_version"]) == (setup, newest[setup])] for setup in sorted(newest)}
     return dict(sorted(parted.items(), key=lambda item: -len(item[1])))
 
 # %% ../nbs/02_records.ipynb #4e338465

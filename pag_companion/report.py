@@ -214,7 +214,7 @@ def write_figures(groups, # list of promoted Groups
                  ): # -> list of Path
     "Draw the figure of each group; the largest group of a data set has the plain name."
     taken, folder, paths = set(), Path(folder or results_folder() / "figures"), []
-    for group in (g for g in groups if g.whole and g.usual and not g.stale):
+    for group in (g for g in groups if g.main):
         name = f"{VIEWS[group.experiment].stem}-{group.dataset}"
         name += f"-{fingerprint(group.setup)[:4]}" if name in taken else ""
         taken.add(name)
@@ -364,7 +364,7 @@ def blocks(groups, # list of promoted Groups
           ): # -> dict: name -> Markdown
     "Write the blocks that README and tour have room for; other settings than a scale's own are for the chapters and the report."
     whole = sorted((g for g in groups if g.whole), key=place_of)
-    groups = [g for g in whole if g.usual and not g.stale]
+    groups = [g for g in whole if g.main]
     left_out = sum(len(g.records) for g in whole if g not in groups)
     run, others = claims_status(groups)
     rest = f"<details><summary>{len(others.rows)} claims have not been run yet</summary>\n\n{markdown(others)}\n\n</details>"

@@ -128,6 +128,10 @@ class Group:
     def stale(self): # -> text, "" where it is fresh
         return staleness(self.records[0])
 
+    @property
+    def main(self): # is it what README, tour and figures show?
+        return self.whole and self.usual and not self.stale
+
 # %% ../nbs/30b_tables.ipynb #56e94185
 ROW = ("method", "attack", "attack_steps", "eps", "seed")
 

@@ -173,7 +173,7 @@ def test_one_command():
 
 def made_up(row, seed, alignment, robust, setup="toy", stand_in=False):
     "A record with made-up numbers, and its twin of chapter 07."
-    common = {"row": row, "setup": setup, "settings": {"seed": seed}, "stand_in": stand_in, "model": f"{row} {seed}"}
+    common = {"row": row, "setup": setup, "code_version": 1, "settings": {"seed": seed}, "stand_in": stand_in, "model": f"{row} {seed}"}
     measures = {name: {"mean": alignment, "low": alignment - .01, "high": alignment + .01, "n": 1000} for name in HOW}
     score = {"correct": round(10 * robust), "total": 1000}
     return ({**common, "alignment": {**measures, "zero_gradients": 2}, "scores": {"clean": {"correct": 900, "total": 1000}}, "histogram": [0] * 20 + [1000] + [0] * 19},
