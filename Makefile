@@ -62,7 +62,8 @@ test: $(READY) ## everything CI checks, within ten minutes
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.export_tests --check)
 	@rm -rf $(TEST_RUNS)
 	@$(call stage,chapters run from top to bottom (nbdev_test),PAG_RUNS=$(TEST_RUNS) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
-	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow and not gpu"
+	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
+		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## what takes longer than that, and what needs a GPU
 	@rm -rf $(TEST_RUNS)
