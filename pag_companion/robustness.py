@@ -98,12 +98,14 @@ def _withstood(model, images, ball, start, waiting, steps, size, leave, batch_si
         logits = model(x_adv.requires_grad_())
         loss, held = F.cross_entropy(logits.float(), y, reduction="none"), _highest(logits) == y
         over = (taken == steps) | (leave & ~held)
-        right[index[over].cpu()], ends[index[over].cpu()] = held[over].cpu(), loss[over].detach().cpu()
         moved = x_adv.detach() if over.all() else _moved(loss, x, x_adv, ball, size)
-        staying = [part[~over] for part in (index, x, y, moved, taken + 1)]
-        free = batch_size - len(staying[0])
-        pool = [torch.cat(parts) for parts in zip(staying, _enter(images, start, waiting[:free], device))]
-        waiting = waiting[free:]
+        pool = index, x, y, moved, taken + 1
+        if over.any():
+            right[index[over].cpu()], ends[index[over].cpu()] = held[over].cpu(), loss[over].detach().cpu()
+            staying = [part[~over] for part in pool]
+            free = batch_size - len(staying[0])
+            pool = [torch.cat(parts) for parts in zip(staying, _enter(images, start, waiting[:free], device))]
+            waiting = waiting[free:]
     return right, ends
 
 # %% ../nbs/07_robustness.ipynb #c666be5b
@@ -112,8 +114,8 @@ BLOCK = 1000 # pictures
 def _starts(images, ball, generator, waiting): # -> iterator over the first perturbations of the waiting pictures, in their order
     "Draw random starts by the block, so that few are held at once; a picture's start depends on its place alone."
     for first in range(0, len(images), BLOCK):
-        drawn = ball.random_start(torch.empty(min(BLOCK, len(images) - first), *images.shape), generator)
-        yield from drawn[waiting[(waiting >= first) & (waiting < first + BLOCK)] - first]
+        wanted = waiting[(waiting >= first) & (waiting < first + BLOCK)] - first
+        yield from ball.random_start(torch.empty(min(BLOCK, len(images) - first), *images.shape), generator)[wanted]
 
 def _enter(images, start, chosen, device): # -> number, x, y, first point and steps taken of each picture
     "Make pictures ready for the pool."
