@@ -53,7 +53,7 @@ paper: $(READY) ## run the paper's experiments and write runs/report/index.html 
 	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \
 		$(BIN)/python -m pag_companion.report build && exit $$swept
 
-bench: $(READY) ## measure speed on this machine, about 12 minutes on 2 cores (results/benchmarks, runs/benchmarks)
+bench: $(READY) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
 	@mkdir -p runs/benchmarks
 	@$(call stage,chapter 40 at scale small: leave the machine alone meanwhile, \
 		$(BIN)/python -m papermill --cwd nbs nbs/40_benchmarks.ipynb runs/benchmarks/40_benchmarks.ipynb -k python3 -p scale small)
