@@ -9,7 +9,7 @@ __all__ = ['ALIKE', 'OWN', 'Casts', 'Together', 'OwnLinf', 'stack', 'shown_toget
 
 # %% ../nbs/06b_many.ipynb #a714b1ba
 import copy, statistics, time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -104,8 +104,7 @@ def shown_together(together, x, y, recipes, generators): # x k,N,C,H,W; y k,N; t
 
 def step_together(together, optimizer, x, y, recipes, generators, precision): # as above -> losses, k
     "Take one step of training with every model."
-    short = torch.autocast(x.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-    with short:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
         seen = shown_together(together, x, y, recipes, generators)
         logits = together(seen)
     losses = F.cross_entropy(logits.float(), y.flatten(), reduction="none").view(y.shape).mean(1)

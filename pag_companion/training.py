@@ -15,7 +15,7 @@ __all__ = ['CHOICES', 'SHIFT', 'KEEP', 'AUGMENT', 'BLOCK', 'SPARE', 'GROWTH', 'H
 
 # %% ../nbs/06_training.ipynb #72b5353b
 import ctypes, hashlib, io, json, math, os, re, sys, time, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -206,8 +206,7 @@ def keep_memory(): # -> True if the C library agreed
 # %% ../nbs/06_training.ipynb #3bd7b082
 def train_step(model, optimizer, x, y, recipe, generator, precision): # -> loss, a tensor of one number
     "Take one step of training."
-    short = torch.autocast(x.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-    with short:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
         seen = shown(model, x, y, recipe, generator)
         logits = model(seen)
     loss = F.cross_entropy(logits.float(), y)
