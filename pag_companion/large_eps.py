@@ -625,7 +625,7 @@ def judged_figure(records, # of one setup
                  ): # -> matplotlib figure
     "Draw the share of pictures in which judges see what the attacked model sees, row by row."
     from matplotlib import pyplot
-    fig, axes = pyplot.subplots(figsize=(6.4, 3.6))
+    fig, axes = pyplot.subplots(figsize=(6.8, 3.6), layout="constrained")
     rows = [row for row in table_rows(records, dataset) if by_seed(records, row, "judged")]
     for shift, (score, (colour, marker, label)) in zip((-.12, -.04, .04, .12), DRAWN.items()):
         values = {k: list(by_seed(records, row, score).values()) for k, row in enumerate(rows)}
@@ -634,11 +634,10 @@ def judged_figure(records, # of one setup
             axes.plot([k + shift] * len(some), some, marker, color=colour, ms=4, alpha=.6, mew=1 if marker == "x" else 0)
         if values:
             axes.plot([k + shift for k in values], [statistics.mean(some) for some in values.values()], f"{marker}-", color=colour, ms=4, lw=1, label=label)
-    axes.axhline(50, color="#000000", lw=.6, ls="--")
+    axes.axhline(50, color="#000000", lw=.6, ls="--", zorder=0, label="half of them: \"often\"")
     axes.set(xticks=range(len(rows)), xticklabels=rows, ylim=(-3, 103), ylabel="judged as the attacked model sees, %", title=dataset)
     if rows:
-        axes.legend(frameon=False, fontsize=8)
-    fig.tight_layout()
+        fig.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return fig
 
 # %% ../nbs/09_large_eps.ipynb #62dbf6b5

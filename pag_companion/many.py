@@ -202,6 +202,8 @@ OWN = ("method", "eps", "seed", "attack", "attack_steps", "attack_reach") # what
 
 def missing_models(asked): # list of settings, each as for train_or_load -> dict: key -> complete settings
     "List the models that are not in runs/, each once."
+    if isinstance(asked, dict):
+        raise ValueError("these are the settings of one model: give a list of such")
     told = {model_key(settings): {**settings, **model_settings(settings)} for settings in asked}
     return {key: settings for key, settings in told.items() if not _is_made(key)}
 
@@ -225,6 +227,8 @@ def train_missing(asked, # list of settings, each as for train_or_load
                   at_once=None, # models in one stack, at most; None: 64 on a GPU, 1 on a CPU, where stacks cost more
                  ): # -> keys of the models that were trained
     "Train the models that are not in runs/, many at once."
+    if at_once is not None and (not isinstance(at_once, int) or at_once < 1):
+        raise ValueError(f"at_once = {at_once!r} should be a whole number, 1 or more")
     made, missing = [], missing_models(asked)
     on_gpu = any(pick_device(settings.get("device")).type == "cuda" for settings in missing.values())
     for group in stacks_of(missing, at_once or (64 if on_gpu else 1)):

@@ -108,7 +108,7 @@ def sweep(runs, # list of Run
          ): # -> number of failed runs
     "Make every run that has no record; one that fails does not stop the others."
     slots, todo, failed, free = share_out(1 if engine == "inline" else jobs), waiting(runs), 0, queue.SimpleQueue()
-    print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to do" + (f": {forecast(todo, len(slots))}" if todo else ""), flush=True)
+    print(f"{len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to do" + (f": {forecast(todo, slots)}" if todo else ""), flush=True)
     for slot in slots:
         free.put(slot)
     def take_turns(run):
@@ -151,7 +151,8 @@ def status_text(runs): # list of Run -> text
     shown = [f"{state.name:8}{run.label}" + (f": {state.said}" if state.said else "") for run, state in states if state.name not in ("done", "waiting")]
     left = [run for run, state in states if state.name != "done"]
     head = f"{len(runs)} runs: " + ", ".join(f"{counts[name]} {name}" for name in ("done", "running", "failed", "stopped", "waiting") if counts[name])
-    return "\n".join([head + (f"; what is left takes {forecast(left)}, one at a time" if left else ""), *shown])
+    slots = share_out()
+    return "\n".join([head + (f"; what is left takes {forecast(left, slots)}, {len(slots)} at once" if left else ""), *shown])
 
 def watch(runs, # list of Run
           every=5, # seconds; 0: say it once
@@ -217,7 +218,7 @@ def main(words=None, # list of text; None: those of the command line
         if asked.command == "retry":
             runs = [run for run in runs if state_of(run).name == "failed"]
         elif asked.dry_run:
-            return dry_run(runs)
+            return dry_run(runs, share_out(1 if asked.engine == "inline" else asked.jobs))
         check_engine(asked.engine)
         wishes, start = wished(asked), time.monotonic()
         prepare(waiting(runs))
@@ -254,11 +255,11 @@ def wished(asked): # namespace -> Wishes
             raise ValueError(f"--{name} is for a machine of your own, not for Slurm: {instead}")
     return Wishes(**told)
 
-def dry_run(runs): # list of Run -> 0
+def dry_run(runs, slots): # list of Run, list of Slot -> 0
     "List what a sweep would do, and do nothing."
     for run in runs:
         print(f"{'done ' if run.record.exists() else 'to do'}  {run.label}")
-    print(f"{len(waiting(runs))} of {len(runs)} runs to do, one at a time: {forecast(waiting(runs))}")
+    print(f"{len(waiting(runs))} of {len(runs)} runs to do, {len(slots)} at once: {forecast(waiting(runs), slots)}")
     return 0
 
 # %% ../nbs/30_sweep.ipynb #1410379d

@@ -415,7 +415,7 @@ def compare(first, second): # folders of results -> list of Sheet
     "Set two folders of results side by side: tables, verdicts, and what only one of them has."
     pairs, alone = pairs_of(read_side(first), read_side(second))
     if not pairs:
-        raise ValueError(f"{first} and {second} have no table in common: nothing to compare")
+        raise ValueError(f"{first} and {second} have no table in common. Compared are runs of the same settings on the same data; a smoke run never is like one on real data")
     sheets = [sheet for a, b in pairs for sheet in (compare_sheet(a, b), verdicts_compared(a, b)) if sheet.rows]
     rest = tuple((g.origin, g.name, g.setup, str(len(g.records))) for g in alone)
     return sheets + ([Sheet(("folder", "what", "setup", "runs"), rest, "In one of the folders only")] if rest else [])

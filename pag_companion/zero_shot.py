@@ -282,27 +282,31 @@ def correlations(records, # of one setup
 # %% ../nbs/10_zero_shot.ipynb #574c943c
 def alignment_figure(tables, # dict: dataset -> records of one setup
                     ): # -> matplotlib figure
-    "Draw target accuracy against alignment: every model a dot, every row's mean by name."
+    "Draw target accuracy against alignment: every model a dot, a name at every row's mean; the rows of noise as small as ε share one."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, len(tables), figsize=(5.4 * len(tables), 4.2), squeeze=False)
     for axes, (dataset, records) in zip(panels[0], tables.items()):
-        for row in sorted({r["row"] for r in records}):
-            _draw_row_aligned(axes, records, row)
+        rows = sorted({r["row"] for r in records})
+        small = [row for row in rows if kind_of(row) == "N"]
+        for row in rows:
+            _draw_row_aligned(axes, records, row, "N" if row in small[:1] else "" if row in small else row)
         rho = correlations(records)
-        said = f"rank correlation {statistics.mean(rho):+.2f} ({len(rho)} seeds, {len(ranked(records)[0])} rows)" if rho else "too few rows"
+        said = f"rank correlation {statistics.mean(rho):+.2f} ({len(rho)} seeds, {len(ranked(records)[0])} of {len(rows)} rows)" if rho else "too few rows"
         sets = f"{TASKS[dataset].source.upper()} → {TASKS[dataset].target.upper()}"
         axes.set(title=f"{sets}: {said}", xlabel="alignment of input gradients, source test pictures", ylabel="accuracy on the target, %")
         axes.title.set_fontsize(10)
+        axes.margins(x=.18)
     fig.tight_layout()
     return fig
 
-def _draw_row_aligned(axes, records, row):
-    "Draw the models of a row, and its name at their mean."
+def _draw_row_aligned(axes, records, row, name):
+    "Draw the models of a row, and a name at their mean."
     x, y, colour = aligned(records, row), by_seed(records, row, "target"), COLOURS[kind_of(row)]
     seeds = sorted(set(x) & set(y))
     axes.plot([x[s] for s in seeds], [y[s] for s in seeds], MARKERS[kind_of(row)], color=colour, ms=4, alpha=.5, mew=0)
     centre = statistics.mean(x[s] for s in seeds), statistics.mean(y[s] for s in seeds)
-    axes.annotate(row, centre, (4, 4), textcoords="offset points", color=colour, fontsize=8)
+    place, side = {"Natural": ((-6, 4), "right"), "N": ((4, -11), "left")}.get(name, ((4, 4), "left"))
+    axes.annotate(name, centre, place, textcoords="offset points", ha=side, color=colour, fontsize=8)
 
 # %% ../nbs/10_zero_shot.ipynb #3a15433e
 def claims_of(records, # of one setup

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from pag_companion.data import load
-from pag_companion.engines import plan
+from pag_companion.engines import Slot, plan
 
 
 def test_operations_are_counted():
@@ -21,22 +21,30 @@ def test_operations_are_counted():
 
 
 def test_runs_of_the_same_kind_foretell():
-    def made(run, training, testing, device="here"):
+    def made(run, training, testing, device="here, 2 cores", threads=1):
         "Make up a record of a run."
         told = dict(run.told)
-        return {"experiment": run.experiment, "settings": told, "environment": {"device": device}, "seconds_of": {"training": training, "testing": testing}}
+        return {"experiment": run.experiment, "settings": told, "environment": {"device": device, "threads": threads}, "seconds_of": {"training": training, "testing": testing}}
+
+    def foretold(found, runs, slots=[Slot(1)]):
+        "Foretell with made-up earlier runs."
+        with patch(f"{forecast.__module__}.read_records", side_effect=[found, []]):
+            return forecast(runs, slots)
 
     runs = [plan(name, {"method": "at", "eps": "2/255", "seed": seed}, "here") for name in ("robustness", "gradients") for seed in (1, 2)]
     earlier = [plan(name, {"method": "at", "eps": "1/255"}, "here") for name in ("robustness", "gradients")]
     found = [made(earlier[0], 30., 6.), made(earlier[1], 30., 2.)]
-    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_RUNS=folder), patch(f"{forecast.__module__}.device_here", return_value="here"):
-        with patch(f"{forecast.__module__}.read_records", side_effect=[found, []]):
-            both = forecast(runs)
+    steps = dict(runs[0].told)["steps"]
+    longer = [plan("robustness", {"method": "at", "eps": "2/255", "steps": 2 * steps}, "here")]
+    wider = [plan("robustness", {"method": "at", "eps": "2/255", "arch": "fast-32-64-128"}, "here")]
+    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_RUNS=folder), patch(f"{forecast.__module__}.device_here", return_value="here, 2 cores"):
+        both = foretold(found, runs)
         assert (both.seconds, both.basis) == (2 * 30 + 2 * 6 + 2 * 2, "as earlier runs of this kind took")     # two models, each trained once
-        longer = [plan("robustness", {"method": "at", "eps": "2/255", "steps": 200}, "here")]
-        with patch(f"{forecast.__module__}.read_records", side_effect=[found, []]):
-            assert str(forecast(longer)) == "about 66 s, by the operations they take"
-        with patch(f"{forecast.__module__}.read_records", side_effect=[[], [made(earlier[0], 30., 6., "elsewhere")]]):
-            assert "on elsewhere; `make bench`" in str(forecast(runs[:1]))
-        with patch(f"{forecast.__module__}.read_records", return_value=[]):
-            assert str(forecast(runs)) == "unknown time"
+        assert foretold(found, runs, [Slot(1)] * 2).seconds == foretold(found, runs, [Slot(2)]).seconds == 76 / 2
+        assert foretold(found, runs[:1], [Slot(1)] * 2).seconds == 30                                          # one run cannot be shared out
+        assert foretold(found, longer).seconds == 2 * 30 + 6
+        assert foretold([made(earlier[0], 15., 3., threads=2)], runs[:1]).seconds == 36
+        assert foretold(found, wider).basis == "by the operations they take" and foretold(found, wider).seconds > 36
+        assert "on elsewhere, 4 cores; `make bench`" in str(foretold([made(earlier[0], 30., 6., "elsewhere, 4 cores")], runs[:1]))
+        assert str(foretold([], runs)) == "unknown time" and foretold([], []).seconds == 0
+    assert wall_time([60., 30.], [Slot(8, "0")], "A GPU") == 90     # a GPU's time does not hang on threads

@@ -49,7 +49,9 @@ def test_a_child_is_told_and_ended():
             while not CHILDREN:
                 time.sleep(.01)
             end_children()
-            assert waiting.result(10) != 0 and not CHILDREN
+            with pytest.raises(Stopped):
+                waiting.result(10)
+        assert not CHILDREN and not TOLD_TO_END
 
 
 def test_no_orphans():
@@ -107,6 +109,10 @@ def test_a_run_without_its_record_is_an_error():
         made = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
                                               "weights", "seconds", "stand_in")), "key": run.key}
         run.record.parent.mkdir()
+        def interrupted(run, slot):
+            raise Stopped("on purpose")
+        failure_path(run.key).unlink()
+        assert make(run, interrupted)[1] == "on purpose" and not failure_path(run.key).exists()      # stopped is not failed
         assert make(run, lambda run, slot: run.record.write_text(json.dumps(made)))[:2] == (made, "")
 
 

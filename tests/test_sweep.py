@@ -88,7 +88,8 @@ def test_status_tells_how_runs_stand():
         Path(folder, "failed").mkdir()
         Path(folder, "failed", f"{runs[2].key}.json").write_text(json.dumps({"error": "ValueError: on purpose", "at": 0}))
         text = status_text(runs)
-        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, one at a time\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
+        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, ")
+        assert " at once\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see " in text
         with redirect_stdout(io.StringIO()) as said:
             assert watch(runs, every=0) == 1 and watch(runs[:1]) == 0
     assert said.getvalue().startswith(text) and said.getvalue().endswith("1 runs: 1 done\n")
