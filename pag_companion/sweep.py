@@ -215,12 +215,13 @@ def main(words=None, # list of text; None: those of the command line
         runs = chosen(list({run.key: run for grid in asked.grid for run in read_grid(grid)}.values()), asked.only)
         if asked.command == "status":
             return watch(runs, asked.watch)
+        wishes = wished(asked)
         if asked.command == "retry":
             runs = [run for run in runs if state_of(run).name == "failed"]
         elif asked.dry_run:
             return dry_run(runs, share_out(1 if asked.engine == "inline" else asked.jobs))
         check_engine(asked.engine)
-        wishes, start = wished(asked), time.monotonic()
+        start = time.monotonic()
         prepare(waiting(runs))
         with alone():
             if asked.together:

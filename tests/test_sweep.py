@@ -26,7 +26,7 @@ def test_grids_multiply_and_count():
     assert len(runs) == 8 and len({run.key for run in runs}) == 8, "0.1 is asked for twice and run once"
     assert {run.row for run in runs} == {"AT-0.1", "AT-0.2"} and dict(runs[3].asked)["seed"] == 7
     shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml") for name in ("imagenet", "paper", "smoke", "small")}
-    assert {name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "paper": 275, "smoke": 14, "small": 192}
+    assert {name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "paper": 275, "smoke": 14, "small": 204}
     assert all("smoke" in run.key for run in shipped["smoke"]) and not any("smoke" in run.key for run in shipped["small"])
 
 
@@ -105,7 +105,7 @@ def test_the_command_line_picks_runs():
             main(["run", *words])
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
         assert main(["status", smoke]) == 1 and main(["retry", smoke]) == 0
-    for words, said_ in ((["--partition", "gpu"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
+    for words, said_ in ((["--partition", "gpu", "--dry-run"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
         with pytest.raises(SystemExit, match=said_):
             main(["run", smoke, *words])
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(), pytest.raises(ValueError, match="another sweep is at work"):
