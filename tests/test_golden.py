@@ -87,7 +87,7 @@ def test_a_small_change_is_noticed(changed, value):
         assert apart(training_numbers(), kept("training"))
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "wsol")) for name in EXPERIMENTS])      # wsol: 20 s
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_computes_what_it_did(name, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PAG_RUNS", str(tmp_path_factory.getbasetemp() / "golden"))
     found, wanted = numbers_of(name), kept(name)

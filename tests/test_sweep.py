@@ -82,14 +82,15 @@ def test_each_gpu_has_one_run_at_a_time():
 
 def test_status_tells_how_runs_stand():
     runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(3)], {**record, "scores": {}}
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch(f"{status_text.__module__}.forecast", return_value="?"):
+    module = status_text.__module__
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch(f"{module}.forecast", return_value="?"),
+          patch(f"{module}.share_out", return_value=[Slot()] * 2)):
         Path(folder, "records").mkdir()
         runs[0].record.write_text(json.dumps({**made, "key": runs[0].key}))
         Path(folder, "failed").mkdir()
         Path(folder, "failed", f"{runs[2].key}.json").write_text(json.dumps({"error": "ValueError: on purpose", "at": 0}))
         text = status_text(runs)
-        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, ")
-        assert " at once\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see " in text
+        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, 2 at once\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
         with redirect_stdout(io.StringIO()) as said:
             assert watch(runs, every=0) == 1 and watch(runs[:1]) == 0
     assert said.getvalue().startswith(text) and said.getvalue().endswith("1 runs: 1 done\n")
