@@ -15,10 +15,16 @@ SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c '$(SUITS)' 2>/dev/null && echo $$python && break; done)
 
+# make cannot name a file whose path has spaces; the project's own folder may have them, the environment's may not
+ifneq ($(words $(VENV)),1)
+$(error VENV = "$(VENV)" has spaces, or none at all: name a folder without spaces, such as VENV=.venv)
+endif
+
 BIN := $(VENV)/bin
 READY := $(VENV)/.pag_companion-installed
-# Tests leave their runs here, so that a report never mixes them with yours
-TEST_RUNS := $(CURDIR)/build/test-runs
+# Tests leave their runs here, so that a report never mixes them with yours: below the project's folder, which is where
+# every line of a rule starts; the shell puts the folder's name in front, whatever characters it has
+TEST_RUNS := build/test-runs
 
 , := ,
 # $(call stage,TITLE,COMMAND): say what runs, run it, say how long it took; a failure stops make
@@ -60,14 +66,14 @@ bench: $(READY) ## measure speed on this machine, about 10 minutes on 2 cores (r
 
 test: $(READY) ## everything CI checks, within ten minutes
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.export_tests --check)
-	@rm -rf $(TEST_RUNS)
-	@$(call stage,chapters run from top to bottom (nbdev_test),PAG_RUNS=$(TEST_RUNS) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
+	@rm -rf ./$(TEST_RUNS)
+	@$(call stage,chapters run from top to bottom (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
 	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
 		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## what takes longer than that, and what needs a GPU
-	@rm -rf $(TEST_RUNS)
-	@$(call stage,slow cells of the chapters (nbdev_test),PAG_RUNS=$(TEST_RUNS) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
+	@rm -rf ./$(TEST_RUNS)
+	@$(call stage,slow cells of the chapters (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
 	@printf '\n== slow tests (pytest)\n'; $(BIN)/python -m pytest -m "slow or gpu"
 
 sync: $(READY) ## after editing a chapter: clean notebooks, write badges, library and test files

@@ -1,0 +1,49 @@
+"""The Makefile's own lines, run in a folder whose path has a space: nothing outside the project is touched."""
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STUB = '#!/bin/sh\n[ -z "$PAG_RUNS" ] || printf "%s\\n" "$PAG_RUNS" >> runs-named\nexit 0\n'
+
+
+@pytest.fixture
+def project(tmp_path):
+    "A copy of the Makefile beside a folder that bears the first half of its name, with tools that do nothing."
+    root = tmp_path / "my work" / "pag"
+    (root / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", "nbdev_test"):
+        (root / ".venv" / "bin" / name).write_text(STUB)
+        (root / ".venv" / "bin" / name).chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "settings.ini"):
+        shutil.copy(ROOT / name, root)
+    (root / ".venv" / ".pag_companion-installed").touch()      # newer than what it stands for
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "thesis.txt").write_text("years of work")
+    (root / "build" / "test-runs").mkdir(parents=True)
+    return root
+
+
+def make(project, *words):
+    "Run make as a person would, knowing nothing of the tests around it."
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PAG_", "MAKE"))}
+    return subprocess.run(["make", *words], cwd=project, env=own, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("goal", ["test", "test-slow"])
+def test_a_space_in_the_path_costs_nobody_a_folder(project, goal):
+    done = make(project, goal)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project.parent.parent / "my" / "thesis.txt").read_text() == "years of work"
+    assert not (project / "build" / "test-runs").exists()
+    named = set((project / "runs-named").read_text().splitlines())
+    assert named == {str(project / "build" / "test-runs")}
+
+
+def test_an_environment_with_a_space_is_refused(project):
+    done = make(project, "test", "VENV=my env")
+    assert done.returncode and "without spaces" in done.stderr
+    assert (project / "build" / "test-runs").exists()
