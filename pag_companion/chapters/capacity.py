@@ -10,7 +10,7 @@ from functools import lru_cache
 from .paper import Sheet
 from ..core.scores import Score
 from ..models import build, count_parameters
-from ..training import HOMES
+from ..lab.store import HOMES
 from .robustness import COLOURS
 
 # %% ../../nbs/21_capacity.ipynb #04594108

@@ -23,7 +23,7 @@ from ..lab.records import by_seed, by_setup, cell, mean_cell, new_names, read_re
 from ..data import load, to_float
 from ..models import full_precision
 from ..attacks import check_images, untouched
-from ..training import HOMES, at_hand, complete, make_record, promoted_runs, row_of, run_once, train_or_load
+from ..lab.store import HOMES, at_hand, complete, make_record, promoted_runs, row_of, run_once, train_or_load
 from ..robustness import accuracy, batch_size, batches, device_of
 
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")

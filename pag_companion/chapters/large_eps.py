@@ -30,8 +30,8 @@ from ..lab.records import read_records, select
 from ..core.files import results_folder
 from ..data import Images, data_root, load
 from ..attacks import L2, Linf, pgd
-from ..training import HOMES, REHEARSAL, at_hand, complete, make_record, promoted_runs, row_of, run_once
-from ..training import train_or_load
+from ..lab.store import HOMES, REHEARSAL, at_hand, complete, make_record, promoted_runs, row_of, run_once
+from ..lab.store import train_or_load
 from ..robustness import batch_size, batches, device_of, evaluating, predict
 
 # %% ../../nbs/40_large_eps.ipynb #631c0f6f

@@ -25,7 +25,8 @@ from ..core.files import runs_folder
 from ..data import load
 from ..models import full_precision, weight_files
 from ..attacks import L2, Linf, _check_ball, _check_labels, _check_logits, _count, _positive, pgd, random_noise, untouched
-from ..training import HOMES, complete, make_record, model_key, pick_device, promoted_runs, row_of, run_once, setup_name, train_or_load
+from ..training import pick_device
+from ..lab.store import HOMES, complete, make_record, model_key, promoted_runs, row_of, run_once, setup_name, train_or_load
 
 # %% ../../nbs/20_robustness.ipynb #631c0f6f
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")

@@ -19,7 +19,8 @@ from ..core.scores import Score
 from ..lab.records import by_seed, cell, differences, hit_pairs, mean_cell, new_names, read_records, select
 from ..data import MATCH_OPTIONS, load, match_domain
 from ..attacks import Linf
-from ..training import HOMES, complete, make_record, pick_device, promoted_runs, row_of, run_once, setup_name, train_or_load
+from ..training import pick_device
+from ..lab.store import HOMES, complete, make_record, promoted_runs, row_of, run_once, setup_name, train_or_load
 from ..robustness import accuracy, batch_size, robust_accuracy
 from ..gradients import MEASURES, class_means, measure_alignment, stored_measures
 from .gradients import aligned

@@ -18,7 +18,7 @@ from .records import environment, read_records
 from ..core.files import results_folder, runs_folder
 from ..models import build
 from ..training import pick_device
-from ..many import missing_models
+from .many import missing_models
 from .engines import share_out
 
 # %% ../../nbs/lab/95b_costs.ipynb #9504d876

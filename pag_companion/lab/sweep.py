@@ -16,7 +16,7 @@ from pathlib import Path
 from ..core.scores import Score
 from .records import read_record
 from ..core.files import repo_root, runs_folder
-from ..many import train_missing
+from .many import train_missing
 from .engines import ENGINES, EXPERIMENTS, Wishes, check_slurm, end_children, follow, make, parameter_names, plan, share_out, state_of, submit
 from .costs import duration, forecast
 

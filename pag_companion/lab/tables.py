@@ -18,7 +18,7 @@ from pathlib import Path
 from ..chapters.paper import CLAIMS, NOT_RUN, TABLES, Sheet, holm, judged, odds, region_text
 from .records import by_seed, fingerprint, mean_cell, read_records
 from ..core.files import results_folder, runs_folder
-from ..training import model_key
+from .store import model_key
 from .engines import EXPERIMENTS
 
 # %% ../../nbs/lab/97_tables.ipynb #364f5178
