@@ -9,17 +9,19 @@ __all__ = ['Linf', 'L2', 'check_images', 'untouched', 'fgsm', 'pgd', 'random_noi
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 
-from .core.numbers import number, parse_eps
+from .core.numbers import UserError, number, parse_eps
 
 # %% ../nbs/library/14_attacks.ipynb #1114491f
-def _empty(like, generator):
+def _empty(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     "Make room for random numbers on the generator's device, or on that of `like`."
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise ValueError(f"generator = {generator!r}: give torch.Generator().manual_seed(0), or None")
+        raise UserError(f"generator = {generator!r}: "
+                        "give torch.Generator().manual_seed(0), or None")
     return torch.empty_like(like, device=like.device if generator is None else generator.device)
 
 @dataclass(frozen=True)
@@ -28,27 +30,29 @@ class Linf:
     eps: float # radius in image units, 0 <= eps < 1; a number or text such as "8/255"
 
     def __post_init__(self):
-        object.__setattr__(self, "eps", parse_eps(self.eps, colour=False))
+        object.__setattr__(self, "eps", parse_eps(self.eps, False))
 
-    def project(self, delta):
+    def project(self, delta: torch.Tensor) -> torch.Tensor:
         "Cut every pixel of a perturbation to [-eps, eps]."
         return delta.clamp(-self.eps, self.eps)
 
-    def step(self, delta, grad, size):
+    def step(self, delta: torch.Tensor, grad: torch.Tensor, size: float) -> torch.Tensor:
         "Move every pixel by size in the direction of its gradient's sign."
         return delta + size * grad.sign()
 
-    def random_start(self, like, generator=None):
+    def random_start(self, like: torch.Tensor,
+                     generator: torch.Generator | None = None) -> torch.Tensor:
         "Draw every pixel uniformly from [-eps, eps]."
-        return _empty(like, generator).uniform_(-self.eps, self.eps, generator=generator).to(like.device)
+        start = _empty(like, generator).uniform_(-self.eps, self.eps, generator=generator)
+        return start.to(like.device)
 
 # %% ../nbs/library/14_attacks.ipynb #d3580037
-def _norm(delta):
+def _norm(delta: torch.Tensor) -> torch.Tensor:
     "Measure each image's Euclidean length, N,1,1,1; the smallest positive number in place of 0."
     length = torch.linalg.vector_norm(delta, dim=tuple(range(1, delta.ndim)), keepdim=True)
     return length.clamp_min(torch.finfo(delta.dtype).tiny)
 
-def _unit(grad):
+def _unit(grad: torch.Tensor) -> torch.Tensor:
     "Scale each image's gradient to length 1; a gradient of exactly 0 stays 0."
     largest = grad.abs().amax(dim=tuple(range(1, grad.ndim)), keepdim=True)
     grad = grad / largest.clamp_min(torch.finfo(grad.dtype).tiny)
@@ -61,103 +65,110 @@ class L2:
     eps: float # radius in image units, 0 or more; a number or text such as "128/255"
 
     def __post_init__(self):
-        object.__setattr__(self, "eps", parse_eps(self.eps, colour=False, norm="l2"))
+        object.__setattr__(self, "eps", parse_eps(self.eps, False, "l2"))
 
-    def project(self, delta):
+    def project(self, delta: torch.Tensor) -> torch.Tensor:
         "Shorten each image's perturbation to length eps where it is longer."
         return delta * (self.eps / _norm(delta)).clamp_max(1)
 
-    def step(self, delta, grad, size):
+    def step(self, delta: torch.Tensor, grad: torch.Tensor, size: float) -> torch.Tensor:
         "Move each image by a length of size along its gradient."
         return delta + size * _unit(grad)
 
-    def random_start(self, like, generator=None):
+    def random_start(self, like: torch.Tensor,
+                     generator: torch.Generator | None = None) -> torch.Tensor:
         "Draw a uniform direction and a uniform length up to eps for each image."
         direction = _unit(_empty(like, generator).normal_(generator=generator))
         length = torch.empty_like(_norm(direction)).uniform_(0, self.eps, generator=generator)
         return (length * direction).to(like.device)
 
 # %% ../nbs/library/14_attacks.ipynb #8e51456e
-def check_images(x, # images N,C,H,W
-                 y=None, # labels N, or None
-                 num_classes=None, # number of classes, or None
-                ): # -> None
+def check_images(x: torch.Tensor, # images N,C,H,W
+                 y: torch.Tensor | None = None, # labels N
+                 num_classes: int | None = None, # number of classes, where it is known
+                ) -> None:
     "Refuse images and labels that a model would silently misread."
     _check_pixels(x)
     if y is not None:
         _check_labels(y, len(x), num_classes)
 
-def _check_pixels(x):
+def _check_pixels(x: torch.Tensor) -> None:
     "Refuse what is not a batch of float32 or float64 images in [0,1]."
     if not isinstance(x, torch.Tensor):
-        raise ValueError(f"x is a {type(x).__name__}: images are a torch tensor N,C,H,W")
+        raise UserError(f"x is a {type(x).__name__}: images are a torch tensor N,C,H,W")
     if x.dtype not in (torch.float32, torch.float64):
-        why = "too coarse for a small eps" if x.is_floating_point() else "not pixels in [0, 1]; divide by 255"
-        raise ValueError(f"x is {x.dtype}, {why}: images are float32 or float64")
+        coarse, bytes_ = "too coarse for a small eps", "not pixels in [0, 1]; divide by 255"
+        why = coarse if x.is_floating_point() else bytes_
+        raise UserError(f"x is {x.dtype}, {why}: images are float32 or float64")
     if x.ndim != 4:
-        raise ValueError(f"x has shape {tuple(x.shape)}: images are N,C,H,W")
+        raise UserError(f"x has shape {tuple(x.shape)}: images are N,C,H,W")
     low, high = torch.stack(x.aminmax()).tolist() if x.numel() else (0, 1)
     if not (low >= 0 and high <= 1):
-        hint = "divide by 255" if high > 8 else "normalisation belongs inside the model"
-        raise ValueError(f"x runs from {low:.4g} to {high:.4g}: images lie in [0, 1]; {hint}")
+        hint = "divide by 255" if high > 8 else "normalization belongs inside the model"
+        raise UserError(f"x runs from {low:.4g} to {high:.4g}: images lie in [0, 1]; {hint}")
 
 # %% ../nbs/library/14_attacks.ipynb #853e74af
-def _check_labels(y, count, num_classes=None):
+def _check_labels(y: torch.Tensor, count: int, num_classes: int | None = None) -> None:
     "Refuse what is not one int64 label in [0, num_classes) for each image."
     if not isinstance(y, torch.Tensor) or y.dtype != torch.int64:
         kind = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
-        raise ValueError(f"y is {kind}: labels are a torch tensor of int64")
+        raise UserError(f"y is {kind}: labels are a torch tensor of int64")
     if y.shape != (count,):
-        raise ValueError(f"y has shape {tuple(y.shape)}: {count} images need {count} labels")
+        raise UserError(f"y has shape {tuple(y.shape)}: {count} images need {count} labels")
     low, high = torch.stack(y.aminmax()).tolist() if count else (0, 0)
     if low < 0 or high >= (num_classes or high + 1):
         known = f"0 to {num_classes - 1}" if num_classes else "0 or more"
-        raise ValueError(f"y holds the label {low if low < 0 else high}: labels are {known}")
+        raise UserError(f"y holds the label {low if low < 0 else high}: labels are {known}")
 
 # %% ../nbs/library/14_attacks.ipynb #7ec3db98
 @contextmanager
-def untouched(model, # any nn.Module
-              mode="eval", # "eval", or "train": run in the modes the modules are in
-             ): # -> context with the model to use
+def untouched(model: torch.nn.Module, # any
+              mode: str = "eval", # "eval", or "train": run in the modes the modules are in
+             ) -> Iterator[torch.nn.Module]: # context with the model to use
     "Lend a model out and get every module's mode, and what BatchNorm keeps, back as they were."
-    found = [(module, module.training, dict(module.named_buffers(recurse=False))) for module in model.modules()]
+    before = [(module, module.training, dict(module.named_buffers(recurse=False)))
+              for module in model.modules()]
     try:
         if mode == "eval":
             model.eval()
         else:
-            for module, _, buffers in found:
+            for module, _, buffers in before:
                 _set_buffers(module, {name: buffer.clone() for name, buffer in buffers.items()})
         yield model
     finally:
-        for module, training, buffers in found:
+        for module, training, buffers in before:
             module.training = training
             _set_buffers(module, buffers)
 
-def _set_buffers(module, buffers):
+def _set_buffers(module: torch.nn.Module, buffers: dict) -> None:
     "Let a module use these buffers."
     for name, buffer in buffers.items():
         setattr(module, name, buffer)
 
 # %% ../nbs/library/14_attacks.ipynb #e86f4762
-def _loss(model, x, y, check=False):
+def _loss(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor,
+          check: bool = False) -> torch.Tensor:
     "Compute each image's cross-entropy, in float32 also where the model gives bfloat16."
     logits = model(x)
     if check:
         _check_logits(logits, y)
-    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), y, reduction="none")
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(logits, y, reduction="none")
 
-def _check_logits(logits, y):
-    "Refuse an output that is not a number for each image and class, and labels beyond the last class."
+def _check_logits(logits: torch.Tensor, y: torch.Tensor) -> None:
+    "Refuse outputs that are not logits N,classes, and labels beyond the last class."
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(y):
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
-        raise ValueError(f"the model gave {shape} for {len(y)} images: an attack needs logits N,classes")
+        raise UserError(f"the model gave {shape} for {len(y)} images: "
+                        "an attack needs logits N,classes")
     _check_labels(y, len(y), logits.shape[1])
     if logits.isnan().any():
-        raise ValueError("the model gave NaN for images in [0, 1]: check its weights")
+        raise UserError("the model gave NaN for images in [0, 1]: check its weights")
 
 # %% ../nbs/library/14_attacks.ipynb #89f713a3
-def _walk(model, x, y, ball, start, steps, size, check):
-    "Take steps along the gradient of the loss, inside the ball and the image box; size < 0 goes downhill."
+def _walk(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, ball, *,
+          start: torch.Tensor | None, steps: int, size: float, check: bool) -> torch.Tensor:
+    "Take steps along the gradient of the loss, in ball and image box; size < 0 goes downhill."
     x_adv = x.clone() if start is None else (x + start).clamp(0, 1)
     for step in range(steps):
         loss = _loss(model, x_adv.requires_grad_(), y, check and step == 0)
@@ -165,12 +176,14 @@ def _walk(model, x, y, ball, start, steps, size, check):
         moved = ball.step(x_adv.detach(), grad, size)
         x_adv = (x + ball.project(moved - x)).clamp(0, 1)
     if check and not x_adv.isfinite().all():
-        raise ValueError("the gradient of the model is not finite: it gives no direction to step in")
+        raise UserError("the gradient of the model is not finite, so that it gives no direction: "
+                        "check the model's weights")
     return x_adv
 
 # %% ../nbs/library/14_attacks.ipynb #8fba1c05
-def _strongest(model, ends, y, sign):
-    "Keep for each image the end with the highest loss, or with sign -1 the lowest."
+def _strongest(model: torch.nn.Module, ends: Iterable[torch.Tensor], y: torch.Tensor,
+               sign: int) -> torch.Tensor:
+    "Keep for each image the final iterate of highest loss, or with sign -1 of lowest."
     best = None
     for x_adv in ends:
         with torch.no_grad():
@@ -183,10 +196,12 @@ def _strongest(model, ends, y, sign):
     return best
 
 # %% ../nbs/library/14_attacks.ipynb #370c29e3
-def _attack(model, x, y, ball, steps, size, random_start, restarts, targeted, generator, mode, check):
-    "Walk from each start, with the model as it was found at the end."
+def _attack(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, ball, *, steps: int,
+            size: float, random_start: bool, restarts: int, targeted: bool,
+            generator: torch.Generator | None, mode: str, check: bool) -> torch.Tensor:
+    "Walk from each start, and leave the model as it was."
     if mode not in ("eval", "train"):
-        raise ValueError(f"mode = {mode!r} is not known: choose 'eval' or 'train'")
+        raise UserError(f"mode = {mode!r} is not known: choose 'eval' or 'train'")
     if check:
         check_images(x, y)
     if ball.eps == 0 or len(x) == 0:
@@ -194,86 +209,92 @@ def _attack(model, x, y, ball, steps, size, random_start, restarts, targeted, ge
     sign = -1 if targeted else 1
     with torch.inference_mode(False), torch.enable_grad(), untouched(model, mode):
         x, y = x.detach().clone(), y.clone()
-        starts = (ball.random_start(x, generator) if random_start else None for _ in range(restarts))
-        ends = (_walk(model, x, y, ball, start, steps, sign * size, check) for start in starts)
+        starts = (ball.random_start(x, generator) if random_start else None
+                  for _ in range(restarts))
+        ends = (_walk(model, x, y, ball, start=start, steps=steps, size=sign * size, check=check)
+                for start in starts)
         return next(ends) if restarts == 1 else _strongest(model, ends, y, sign)
 
 # %% ../nbs/library/14_attacks.ipynb #eaeae533
-def _positive(value, name):
+def _positive(value: float | str, name: str) -> float:
     "Read a step size, which must be above 0."
     size = number(value, name)
     if size <= 0:
-        raise ValueError(f"{name} = {value!r} does not move: give a number above 0")
+        raise UserError(f"{name} = {value!r} does not move: give a number above 0")
     return size
 
-def _count(value, name):
+def _count(value: int, name: str) -> int:
     "Read a number of steps or restarts, which must be 1 or more."
     if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} = {value!r} should be a whole number, 1 or more")
+        raise UserError(f"{name} = {value!r} should be a whole number, 1 or more")
     return int(value)
 
-def _check_ball(ball):
+def _check_ball(ball) -> None:
     "Refuse a bare number where a threat model is wanted."
     if isinstance(ball, type) or not hasattr(ball, "project"):
-        example = f"{ball.__name__}(8/255)" if isinstance(ball, type) else f"Linf({ball!r}) or L2({ball!r})"
-        raise ValueError(f"ball = {ball!r} is not a threat model: give {example}")
+        kind = ball.__name__ if isinstance(ball, type) else ""
+        example = f"{kind}(8/255)" if kind else f"Linf({ball!r}) or L2({ball!r})"
+        raise UserError(f"ball = {ball!r} is not a threat model: give {example}")
 
 # %% ../nbs/library/14_attacks.ipynb #f9235fc0
-def fgsm(model, # takes images in [0,1], gives logits N,classes
-         x, # images N,C,H,W, float32 in [0,1]
-         y, # labels N, int64; targeted: the labels to reach
-         ball, # threat model: Linf(eps) or L2(eps)
+def fgsm(model: torch.nn.Module, # takes images in [0,1], gives logits N,classes
+         x: torch.Tensor, # images N,C,H,W, float32 in [0,1]
+         y: torch.Tensor, # labels N, int64; targeted: the labels to reach
+         ball: "Linf | L2", # threat model
          *,
-         alpha=None, # step size, image units; None: eps, or 1.25 eps with a random start
-         random_start=False, # start at a random point of the ball
-         targeted=False, # step towards y instead of away from it
-         generator=None, # torch.Generator of the random start
-         mode="eval", # "eval", or "train": the modes in which the modules are found
-         check=True, # False: trust model, x and y (a training loop, after its first batch)
-        ): # -> x_adv N,C,H,W, as x
+         alpha: float | str | None = None, # step size; None: eps, or 1.25 eps from a random start
+         random_start: bool = False, # start at a random point of the ball
+         targeted: bool = False, # step towards y instead of away from it
+         generator: torch.Generator | None = None, # of the random start
+         mode: str = "eval", # "eval", or "train": the modes in which the modules are
+         check: bool = True, # False: trust model, x and y (a training loop, after its first batch)
+        ) -> torch.Tensor: # x_adv N,C,H,W
     "Attack with one step along the gradient of the loss (section 2)."
     _check_ball(ball)
     size = (1.25 if random_start else 1) * ball.eps if alpha is None else _positive(alpha, "alpha")
-    return _attack(model, x, y, ball, 1, size, random_start, 1, targeted, generator, mode, check)
+    return _attack(model, x, y, ball, steps=1, size=size, random_start=random_start, restarts=1,
+                   targeted=targeted, generator=generator, mode=mode, check=check)
 
 # %% ../nbs/library/14_attacks.ipynb #dece6e8e
-def pgd(model, # takes images in [0,1], gives logits N,classes
-        x, # images N,C,H,W, float32 in [0,1]
-        y, # labels N, int64; targeted: the labels to reach
-        ball, # threat model: Linf(eps) or L2(eps)
+def pgd(model: torch.nn.Module, # takes images in [0,1], gives logits N,classes
+        x: torch.Tensor, # images N,C,H,W, float32 in [0,1]
+        y: torch.Tensor, # labels N, int64; targeted: the labels to reach
+        ball: "Linf | L2", # threat model
         *,
-        steps=10, # number of steps, k
-        step_size=None, # image units; None: 2.5 eps / steps
-        random_start=True, # start at a random point of the ball
-        restarts=1, # number of starts; the end with the highest loss is kept, image by image
-        targeted=False, # walk towards y instead of away from it, and keep the lowest loss
-        generator=None, # torch.Generator of the random starts
-        mode="eval", # "eval", or "train": the modes in which the modules are found
-        check=True, # False: trust model, x and y (a training loop, after its first batch)
-       ): # -> x_adv N,C,H,W, as x
+        steps: int = 10, # number of steps, k
+        step_size: float | str | None = None, # image units; None: 2.5 eps / steps
+        random_start: bool = True, # start at a random point of the ball
+        restarts: int = 1, # the final iterate of highest loss is kept, image by image
+        targeted: bool = False, # walk towards y instead of away, and keep the lowest loss
+        generator: torch.Generator | None = None, # of the random starts
+        mode: str = "eval", # "eval", or "train": the modes in which the modules are
+        check: bool = True, # False: trust model, x and y (a training loop, after its first batch)
+       ) -> torch.Tensor: # x_adv N,C,H,W
     "Attack with k projected steps along the gradient of the loss (section 2)."
     _check_ball(ball)
     steps, restarts = _count(steps, "steps"), _count(restarts, "restarts")
     if restarts > 1 and not random_start:
-        raise ValueError(f"restarts = {restarts} would repeat one attack: set random_start=True")
+        raise UserError(f"restarts = {restarts} would repeat one attack: set random_start=True")
     size = 2.5 * ball.eps / steps if step_size is None else _positive(step_size, "step_size")
-    return _attack(model, x, y, ball, steps, size, random_start, restarts, targeted, generator, mode, check)
+    return _attack(model, x, y, ball, steps=steps, size=size, random_start=random_start,
+                   restarts=restarts, targeted=targeted, generator=generator, mode=mode,
+                   check=check)
 
 # %% ../nbs/library/14_attacks.ipynb #674181c6
-def random_noise(x, # images N,C,H,W, float32 in [0,1]
-                 ball, # threat model: Linf(eps) or L2(eps)
-                 generator=None, # torch.Generator
-                ): # -> x_noisy N,C,H,W in [0,1]
+def random_noise(x: torch.Tensor, # images N,C,H,W, float32 in [0,1]
+                 ball: "Linf | L2", # threat model
+                 generator: torch.Generator | None = None,
+                ) -> torch.Tensor: # N,C,H,W in [0,1]
     "Move images to a random point of the ball: what an attack is compared with."
     _check_ball(ball)
     check_images(x)
     return (x + ball.random_start(x, generator)).clamp(0, 1)
 
-def gaussian_noise(x, # images N,C,H,W, float32 in [0,1]
-                   sigma, # standard deviation in image units, 0 or more; a number or text
-                   generator=None, # torch.Generator
-                   check=True, # False: trust x (a training loop, after its first batch)
-                  ): # -> x_noisy N,C,H,W in [0,1]
+def gaussian_noise(x: torch.Tensor, # images N,C,H,W, float32 in [0,1]
+                   sigma: float | str, # standard deviation in image units, 0 or more
+                   generator: torch.Generator | None = None,
+                   check: bool = True, # False: trust x (a training loop, after its first batch)
+                  ) -> torch.Tensor: # N,C,H,W in [0,1]
     "Add Gaussian noise and clip to the image box: what N models train on (section 2)."
     sigma = parse_eps(sigma, norm="l2", name="sigma")
     if check:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pag_companion.data import load
-from pag_companion.engines import EXPERIMENTS
+from pag_companion.lab.engines import EXPERIMENTS
 from pag_companion.models import build
 from pag_companion.training import TRAINING_VERSION, Recipe, train
 
