@@ -106,7 +106,7 @@ class Noise(Objective):
         "Add noise, and clip to the image box."
         return gaussian_noise(x, self.eps, generator=generator, check=False)
 
-# %% ../nbs/library/15_training.ipynb #6f7be07c
+# %% ../nbs/library/15_training.ipynb #89269b6a
 ATTACKS = ("fgsm", "pgd")
 
 @register_objective
@@ -131,7 +131,7 @@ class AT(Objective):
 
     def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None, ball=None) -> Tensor:
         "Attack in training mode; ball: another threat model than Linf(eps)."
-        ball = ball or Linf(self.eps)
+        ball = Linf(self.eps) if ball is None else ball
         kwargs = dict(generator=generator, mode="train", check=False)
         if self.attack == "fgsm":
             return fgsm(model, x, y, ball, random_start=True, **kwargs)
