@@ -1,6 +1,6 @@
 """Small runs whose numbers are kept: they fail when arithmetic changes and the version of its code was not raised.
 
-After a change that is meant, raise TRAINING_VERSION (chapter 06) or CODE_VERSION (the experiment's chapter), then write the new numbers:
+After a change that is meant, raise TRAINING_VERSION (training) or CODE_VERSION (the experiment's chapter), then write the new numbers:
 
     python tests/test_golden.py
 """
@@ -47,10 +47,10 @@ def scores(name):
     return {"counts": counts, "means": {key: value["mean"] for key, value in record.get("alignment", {}).items() if isinstance(value, dict)}}
 
 
-def versions():
-    "Name what numbers are kept of, with its version."
-    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.load().CODE_VERSION}, training {TRAINING_VERSION}"
-                                                           for name, experiment in EXPERIMENTS.items()}}
+def version(name):
+    "Say what numbers are kept of, with its version."
+    code = "" if name == "training" else f"{name} {EXPERIMENTS[name].load().CODE_VERSION}, "
+    return f"{code}training {TRAINING_VERSION}"
 
 
 def numbers_of(name):
@@ -66,8 +66,8 @@ def numbers_of(name):
 def kept(name):
     "Read the numbers kept for a name in its present version."
     found = json.loads(KEPT.read_text())
-    assert versions()[name] in found, f"no numbers are kept for {versions()[name]!r}: python tests/test_golden.py writes them"
-    return found[versions()[name]]
+    assert version(name) in found, f"no numbers are kept for {version(name)!r}: python tests/test_golden.py writes them"
+    return found[version(name)]
 
 
 def apart(found, wanted):
@@ -76,12 +76,12 @@ def apart(found, wanted):
 
 
 def test_training_computes_what_it_did():
-    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in chapter 06"
+    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in the notebook training"
 
 
 @pytest.mark.parametrize("changed, value", [("pag_companion.training.learning_rate", lambda step, steps, recipe: recipe.lr),
                                             ("pag_companion.attacks.Linf.random_start", lambda self, like, generator=None: torch.zeros_like(like)),
-                                            ("pag_companion.training.SHIFT", 1)])
+                                            ("pag_companion.augment.SHIFT", 1)])
 def test_a_small_change_is_noticed(changed, value):
     with patch(changed, value):
         assert apart(training_numbers(), kept("training"))
@@ -100,5 +100,5 @@ def test_an_experiment_computes_what_it_did(name, tmp_path_factory, monkeypatch)
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PAG_RUNS"] = folder
-        KEPT.write_text(json.dumps({version: numbers_of(name) for name, version in versions().items()}, indent=1, sort_keys=True) + "\n")
+        KEPT.write_text(json.dumps({version(name): numbers_of(name) for name in ("training", *EXPERIMENTS)}, indent=1, sort_keys=True) + "\n")
     print(f"written: {KEPT.name}")
