@@ -28,7 +28,8 @@ from ..core.files import atomic_write
 from ..lab.records import by_seed, cell, differences, hit_pairs, mean_cell, new_names
 from ..core.progress import progress, show
 from ..data import SPLITS, Images, data_root, load, scenes
-from ..training import KEEP, Recipe, pick_device, train
+from ..augment import KEEP
+from ..training import Recipe, pick_device, train
 from ..lab.store import HOMES, at_hand, complete, make_record, new_model, promoted_runs, row_of, run_once
 from ..lab.store import train_or_load
 from ..robustness import batch_size, batches, device_of, evaluating, predict

@@ -269,7 +269,7 @@ def check_loss(record, # with the scores of the exact weights
 # %% ../../nbs/lab/97b_report.ipynb #7d0f6f37
 def exact_model(record): # of a run whose model is in runs/models; -> model, with .card
     "Load the very weights that a record was made from."
-    from pag_companion.models import load_model, weights_sha256
+    from pag_companion.weights import load_model, weights_sha256
     source = runs_folder() / "models" / f"{record['model']}.safetensors"
     model = load_model(source)
     if weights_sha256(model) != record["weights"]:
@@ -287,7 +287,7 @@ def keep_weights(record, # of a run whose model is in runs/models
                  room=ROOM, # bytes for the whole folder
                 ): # -> Path
     "Store a run's model in few bits, with its card."
-    from pag_companion.models import kept_models, load_model, save_model, weight_files
+    from pag_companion.weights import kept_models, load_model, save_model, weight_files
     folder, model, name = Path(folder or repo_root() / "weights"), exact_model(record), model_name(record)
     paths = weight_files(folder / record["model"])
     twin = kept_models(folder).get(name, paths)[0]
@@ -433,7 +433,7 @@ def fill_file(path, # README.md or a notebook
 def weights_sheet(folder=None, # None: weights/
                  ): # -> Sheet
     "List the kept models with their scores, in %, exact and as stored."
-    from pag_companion.models import kept_models
+    from pag_companion.weights import kept_models
     kept, lines = kept_models(folder), []
     for name, (path, card) in kept.items():
         home = next(name for name in ("source", *OWN) if name in card["scores"])

@@ -26,9 +26,12 @@ from ..core.numbers import number
 from .records import run_key, select, write_record
 from ..core.files import run_lock, runs_folder
 from ..data import load, to_float
-from ..models import FirstConv, Model, build, full_precision, load_model, read_card, save_model, weight_files, weights_sha256
+from ..models import FirstConv, Model, build, full_precision
+from ..weights import load_model, read_card, save_model, weight_files, weights_sha256
 from ..attacks import Linf, fgsm, gaussian_noise, pgd, untouched
-from ..training import Recipe, train, random_for, pick_device, pick_precision, only_writer, _sweep, TRAINING_VERSION, CHOICES
+from ..training import Recipe, train, random_for, TRAINING_VERSION, CHOICES
+from ..device import pick_device, pick_precision
+from ..checkpoints import only_writer, remove_parts as _sweep
 
 # %% ../../nbs/lab/91_store.ipynb #0bd22be2
 MODEL_SETTINGS = ("source", "arch", "method", "attack", "attack_steps", "eps", "unit", "seed", "steps", "batch_size", "optimizer",
@@ -61,7 +64,7 @@ def model_settings(settings, # dict: source, arch, steps, and what else differs 
 
 def recipe_of(settings): # dict with MODEL_SETTINGS; -> Recipe
     "Read the recipe out of settings."
-    return Recipe(**{f.name: {**LATER, **settings}[f.name] for f in fields(Recipe)})
+    return Recipe(**{f.name: {**LATER, **settings}[f.name] for f in fields(Recipe) if f.name != "objective"})
 
 # %% ../../nbs/lab/91_store.ipynb #12cb07d4
 def new_model(settings, # dict with MODEL_SETTINGS
