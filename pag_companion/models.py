@@ -237,10 +237,12 @@ def register_arch(pattern: str, # regular expression for the whole name
                   pretrained: bool = False, # can it begin with ImageNet's weights?
                  ) -> None:
     "Make an architecture known to build; more: image_size, and pretrained where there are weights."
-    taken = ARCHITECTURES.get(pattern)
-    if taken and (taken.builder.__module__, taken.builder.__qualname__) != (
-            builder.__module__, builder.__qualname__):     # the same again: a cell was run twice
-        raise UserError(f"arch {pattern!r} is there already ({taken.builder}): choose another name")
+    for known, taken in ARCHITECTURES.items():
+        ours = taken.builder.__module__ == __name__ != builder.__module__
+        twice = known == pattern and taken.builder.__qualname__ == builder.__qualname__
+        if (known == pattern or re.fullmatch(known, pattern)) and (ours or not twice):
+            raise UserError(f"arch {pattern!r} is there already ({taken.described}): "
+                            "choose another name")
     ARCHITECTURES[pattern] = Architecture(builder, described or pattern, pretrained)
 
 # %% ../nbs/library/13_models.ipynb #94161915

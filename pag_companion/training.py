@@ -77,15 +77,17 @@ class Objective:
         known = OBJECTIVES[settings["method"]]
         return known(**{f.name: settings[f.name] for f in fields(known) if f.name in settings})
 
-# %% ../nbs/library/15_training.ipynb #7964a690
+# %% ../nbs/library/15_training.ipynb #c23cac5c
 OBJECTIVES: dict[str, type[Objective]] = {} # name -> class
 
 def register_objective(cls: type[Objective], # a frozen dataclass with a name of its own
                       ) -> type[Objective]:
     "Make an objective known by its name; a decorator."
-    taken = OBJECTIVES.setdefault(cls.name, cls)
-    if str(taken) != str(cls):     # the same class again: a cell was run twice
-        raise UserError(f"objective {cls.name!r} is there already, {taken}: take another name")
+    taken = OBJECTIVES.get(cls.name, cls)
+    ours = taken.__module__ == __name__ != cls.__module__
+    if ours or taken.__qualname__ != cls.__qualname__:     # the same: a cell was run twice
+        raise UserError(f"objective {cls.name!r} is there already ({taken.__module__}."
+                        f"{taken.__qualname__}): take another name")
     OBJECTIVES[cls.name] = cls
     return cls
 
@@ -181,7 +183,8 @@ CHOICES = {"attack": (*ATTACKS, "none"), "optimizer": ("adam", "sgd"),
 def check_recipe(recipe: Recipe) -> None:
     "Refuse unknown choices, numbers that fit no training, and an objective said twice."
     for name, allowed in CHOICES.items():
-        if getattr(recipe, name) not in allowed:
+        own = name == "attack" and recipe.objective     # which has checked it
+        if not own and getattr(recipe, name) not in allowed:
             raise UserError(f"{name} = {getattr(recipe, name)!r} is not known: "
                             f"choose one of {', '.join(allowed)}")
     for name, fits, want in (("lr", recipe.lr > 0, "above 0"),
