@@ -342,7 +342,7 @@ def ball_of(told): # settings with norm and radius -> Linf or L2
     "Read the threat model out of settings."
     if told["norm"] not in ("linf", "l2"):
         raise ValueError(f"norm = {told['norm']!r} is not known: choose linf or l2")
-    ball = {"linf": Linf, "l2": L2}[told["norm"]](parse_eps(told["radius"], colour=False, norm=told["norm"], name="radius"))
+    ball = {"linf": Linf, "l2": L2}[told["norm"]](parse_eps(told["radius"], color=False, norm=told["norm"], name="radius"))
     if ball.eps == 0:
         raise ValueError(f"radius = {told['radius']!r} moves nothing: give one above 0")
     return ball

@@ -18,7 +18,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .records import fingerprint
+from ..core.numbers import fingerprint
 from ..core.files import run_lock, runs_folder
 from ..data import load
 from ..models import build, weight_files

@@ -19,7 +19,8 @@ from pathlib import Path
 from ..chapters.paper import CLAIMS, DID_NOT_HOLD, HELD, NOT_RUN, SHOWN, STAND_IN, TABLES, TOO_CLOSE, TOO_FEW, WHO
 from ..chapters.paper import Sheet, holm, judged, odds, region_text, verdict_sheet
 from ..core.files import atomic_write, repo_root, results_folder, runs_folder
-from .records import by_seed, fingerprint, promote, read_records
+from ..core.numbers import fingerprint
+from .records import by_seed, promote, read_records
 from .engines import EXPERIMENTS
 from .tables import NAMES, VIEWS, WARNING, beside, check_weights, claim_name, compare, gather, latex, leading, ledger_sheet, not_run, notes_on
 from .tables import others_sheet, parted, place_of, rows_of, scores_csv, title_of, verdicts_of

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..chapters.paper import CLAIMS, NOT_RUN, TABLES, Sheet, holm, judged, odds, region_text
-from .records import by_seed, fingerprint, mean_cell, read_records
+from ..core.numbers import fingerprint
+from .records import by_seed, mean_cell, read_records
 from ..core.files import results_folder, runs_folder
 from .store import model_key
 from .engines import EXPERIMENTS
