@@ -15,14 +15,11 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from .chapters.paper import CLAIMS, TABLES, Sheet, part, verdict, verdicts_sheet
 from .core.scores import Score
 from .core.files import atomic_write, runs_folder
-from .lab.records import by_seed, by_setup, cell, mean_cell, new_names, read_records
 from .data import load, to_float
 from .models import full_precision
 from .attacks import check_images, untouched
-from .lab.store import HOMES, at_hand, complete, make_record, promoted_runs, row_of, run_once, train_or_load
 from .robustness import accuracy, batch_size, batches, device_of
 
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")

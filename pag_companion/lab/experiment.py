@@ -32,7 +32,7 @@ class Measured:
     images: tuple = () # Images measured on: their checksums go into the record
     fields: Mapping = field(default_factory=dict) # what else the record shall hold
 
-# %% ../../nbs/lab/93_experiment.ipynb #19238434
+# %% ../../nbs/lab/93_experiment.ipynb #c9888de3
 @dataclass(frozen=True)
 class Experiment:
     "State what is measured on a model, and how it is shown."
@@ -43,9 +43,10 @@ class Experiment:
     columns: Mapping # score -> heading, of the table and of a run's own sheet
     title: str = "" # of its table, "{dataset}" is filled in
     claims: tuple = () # Claims that join the one claims table
-    quantities: Mapping = field(default_factory=dict) # name -> function(results, comparison) -> {seed: number}
-    figures: Mapping = field(default_factory=dict) # stem -> function(results) -> matplotlib figure
-    tables: Mapping = field(default_factory=dict) # title -> function(results) -> DataFrame, beside the main one
+    quantities: Mapping = field(default_factory=dict) # name -> function(results, comparison, scale) -> {seed: number}
+    figures: Mapping = field(default_factory=dict) # stem -> function(results, dataset) -> matplotlib figure
+    tables: Mapping = field(default_factory=dict) # title -> function(results, dataset) -> DataFrame, beside the main one
+    images: Mapping = field(default_factory=dict) # stem -> function(dataset, scale, seed) -> (figure, words), from models
     needs: Callable = lambda settings: {} # settings -> {name: ModelSettings} of further models
     paper: Mapping = field(default_factory=dict) # data set -> Table of the paper
     caption: str = "" # what to see in the figure

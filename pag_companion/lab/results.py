@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REHEARSAL', 'usual_settings', 'staleness', 'is_usual', 'variant_of', 'lines_of', 'Results', 'check_weights', 'cell',
-           'table', 'order_labels', 'made_up']
+           'table', 'order_labels', 'run_table', 'with_caption', 'made_up']
 
 # %% ../../nbs/lab/94_results.ipynb #647ec33a
 from collections.abc import Iterable
@@ -200,6 +200,29 @@ def order_labels(labels: list, paper=None) -> list:
     rows = set(paper.rows) if paper is not None else set()
     kept = [label for label in first if label in labels or label in rows]
     return kept + [label for label in labels if label not in kept]
+
+# %% ../../nbs/lab/94_results.ipynb #bf65b609
+def run_table(record: dict) -> pd.DataFrame:
+    "Lay out what one run has measured, with 95 % intervals over images."
+    columns = experiments()[record["experiment"]].columns
+    lines = []
+    for name, stored in sorted(record["scores"].items(), key=lambda item: (item[0] not in columns, item[0])):
+        score = Score.from_dict(stored)
+        low, high = score.interval()
+        lines.append((columns.get(name, name), f"{score.correct:,} of {score.total:,}", f"{100 * score.value:.2f}",
+                      f"{100 * low:.1f} to {100 * high:.1f}"))
+    for name, m in record.get("alignment", {}).items():
+        if isinstance(m, dict):
+            lines.append((columns.get(name, name), f"{m['n']:,} images", f"{100 * m['mean']:.2f}",
+                          f"{100 * m['low']:.1f} to {100 * m['high']:.1f}"))
+    table_ = pd.DataFrame(lines, columns=["score", "hits", "%", "95 %"]).set_index("score")
+    return with_caption(table_, f"{record['row']}, seed {record['settings']['seed']}: {record['setup']}"
+                        + ("; synthetic data" if record["stand_in"] else ""))
+
+def with_caption(frame: pd.DataFrame, caption: str) -> pd.DataFrame:
+    "Give a table its caption."
+    frame.attrs["caption"] = caption
+    return frame
 
 # %% ../../nbs/lab/94_results.ipynb #af7b96d9
 def made_up(label: str, seed: int, scores: dict, # score -> percent
