@@ -6,7 +6,7 @@
 __all__ = ['BINS', 'WIDEST', 'ROBUST', 'LEAD', 'EXPERIMENT', 'run', 'draw_gradients', 'Settings', 'measure', 'robustness_of',
            'shares', 'lead', 'before_robustness_figure', 'distribution_figure']
 
-# %% ../../nbs/30_gradients.ipynb #11f50b7c
+# %% ../../nbs/30_gradients.ipynb #ab619c51
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +19,6 @@ from .paper import TABLES
 from ..gradients import HOW, averaged, class_means, first_of_each_class, gradients_figure, measure_each
 from ..gradients import stored_measures
 from ..lab.experiment import Experiment, Measured
-from ..lab.records import new_names
 from ..lab.results import Results
 from ..lab.settings import PRESETS, RunSettings, preset
 from ..lab.store import at_hand

@@ -6,7 +6,7 @@
 __all__ = ['CURVE_EPS', 'LADDER', 'SHOWN', 'PAPER', 'EXPERIMENT', 'run', 'Settings', 'table_scores', 'needs', 'measure',
            'robustness_figure', 'curves_figure', 'checks_table']
 
-# %% ../../nbs/20_robustness.ipynb #ffe003b1
+# %% ../../nbs/20_robustness.ipynb #42c7c939
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,6 @@ from .paper import TABLES
 from ..core.progress import dots_and_means, model_colors
 from ..data import load
 from ..lab.experiment import Experiment, Measured
-from ..lab.records import new_names
 from ..lab.results import Results, order_labels
 from ..lab.settings import RunSettings, preset, with_objective
 from ..robustness import accuracy, batch_size, masking_battery, robust_accuracy

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'KINDS', 'LOOKS', 'FITS', 'PAPER', 'EXPERIMENT', 'run', 'Task', 'target_of', 'Settings', 'target_scores',
-           'overfitting_scores', 'measure', 'ranked', 'rank_correlation', 'alignment_predicts_transfer', 'labels_of',
-           'transfer_figure', 'fits_table', 'overfitting_table', 'alignment_table', 'alignment_figure']
+           'overfitting_scores', 'measure', 'ranked', 'alignment_predicts_transfer', 'labels_of', 'transfer_figure',
+           'fits_table', 'overfitting_table', 'alignment_table', 'alignment_figure']
 
-# %% ../../nbs/50_zero_shot.ipynb #a0625352
+# %% ../../nbs/50_zero_shot.ipynb #e012e5a9
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 
 from ..attacks import Linf
 from .paper import TABLES
@@ -21,10 +20,9 @@ from ..core.progress import NOISE_COLOR, PAPER_COLOR, dots_and_means, model_colo
 from ..core.scores import Score
 from ..data import MATCH_OPTIONS, load, match_domain
 from ..gradients import MEASURES, class_means, measure_alignment, stored_measures
-from ..lab.claims import SEEDS_FOR_VERDICT
+from ..lab.claims import SEEDS_FOR_VERDICT, rank_correlation
 from ..lab.experiment import Experiment, Measured
-from ..lab.records import new_names
-from ..lab.results import Results, cell, order_labels, table
+from ..lab.results import Results, order_labels, table
 from ..lab.settings import PRESETS, RunSettings, preset
 from ..robustness import accuracy, batch_size, robust_accuracy
 from ..training import pick_device
@@ -101,7 +99,7 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     aligned = measure_alignment(model, like[:1000], means, batch_size=batch_size())
     return Measured(scores, (like, *targets.values(), held_out), {"alignment": stored_measures(aligned)})
 
-# %% ../../nbs/50_zero_shot.ipynb #226c8e5d
+# %% ../../nbs/50_zero_shot.ipynb #b06542fc
 def ranked(results: Results, begins: str = "") -> tuple: # beginning of the labels -> (labels, seeds)
     "Choose models and seeds so that every seed ranks the same models."
     both = {label: set(results.values("alignment", label)) & set(results.values("target", label))
@@ -109,11 +107,6 @@ def ranked(results: Results, begins: str = "") -> tuple: # beginning of the labe
     full = {label: seeds for label, seeds in both.items() if len(seeds) >= SEEDS_FOR_VERDICT}
     chosen = full if len(full) >= 3 else both
     return list(chosen), sorted(set.intersection(*chosen.values())) if len(chosen) >= 3 else []
-
-def rank_correlation(first: list, second: list) -> float:
-    "Correlate two rankings; 0 where one of them does not tell its models apart."
-    flat = len(set(first)) == 1 or len(set(second)) == 1
-    return 0. if flat else float(spearmanr(first, second).statistic)
 
 def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
     "Ask whether better aligned models transfer better (claim H1)."

@@ -6,12 +6,11 @@
 __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE', 'TOO_FEW', 'NOT_RUN', 'SHOWN', 'SYNTHETIC',
            'SEEDS_FOR_INTERVAL', 'SEEDS_FOR_VERDICT', 'LEVEL', 'within', 'at_most', 'region_text', 'Table',
            'Comparison', 'values_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval', 'p_values',
-           'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree', 'Verdict', 'verdict', 'check_values',
-           'claims', 'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices', 'claims_table', 'claim_line',
-           'headline']
+           'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree', 'Verdict',
+           'verdict', 'check_values', 'claims', 'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices',
+           'claims_table', 'claim_line', 'headline']
 
-# %% ../../nbs/lab/95_claims.ipynb #d337c712
-import difflib
+# %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -198,6 +197,12 @@ def p_values(values, # one number a seed, at least 2
     inside = [p(end, side) for end, side in zip(region, ("greater", "less")) if math.isfinite(end)]
     outside = [p(end, side) for end, side in zip(region, ("less", "greater")) if math.isfinite(end)]
     return max(inside), min(1., len(outside) * min(outside))
+
+# %% ../../nbs/lab/95_claims.ipynb #4fa68674
+def rank_correlation(first, second) -> float: # one number a model, in the same order
+    "Correlate two rankings (Spearman); 0 where one of them does not tell its models apart."
+    flat = len(set(first)) == 1 or len(set(second)) == 1
+    return 0. if flat else float(stats.spearmanr(first, second).statistic)
 
 # %% ../../nbs/lab/95_claims.ipynb #73d13261
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 __all__ = ['VARIED', 'Measured', 'Experiment', 'still_true', 'make_record', 'describe', 'changed', 'chapter_modules',
            'experiments', 'find_experiment', 'notebook_of']
 
-# %% ../../nbs/lab/93_experiment.ipynb #0f9f450c
+# %% ../../nbs/lab/93_experiment.ipynb #843bfb1d
 import importlib
 import pkgutil
 import time
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pag_companion
 from ..core.files import repo_root, run_lock, runs_folder
 from ..core.numbers import UserError
 from ..data import load

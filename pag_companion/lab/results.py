@@ -6,18 +6,17 @@
 __all__ = ['REHEARSAL', 'usual_settings', 'staleness', 'is_usual', 'variant_of', 'lines_of', 'Results', 'check_weights', 'cell',
            'table', 'order_labels', 'run_table', 'with_caption', 'made_up']
 
-# %% ../../nbs/lab/94_results.ipynb #647ec33a
+# %% ../../nbs/lab/94_results.ipynb #3107aa27
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
 
 from ..core.files import results_folder
 from ..core.numbers import UserError
 from ..core.scores import Score
-from .experiment import VARIED, experiments
+from .experiment import describe, experiments
 from .records import fingerprint, read_records
 from .settings import LATE
 
