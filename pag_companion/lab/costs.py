@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SHAPES', 'KIND', 'forward_operations', 'passes', 'shape_of', 'training_operations', 'threads_of', 'device_here',
            'measured_speed', 'timed', 'thread_seconds', 'speed_of', 'passes_of_tests', 'kind', 'alike',
-           'time_of_training', 'time_of_tests', 'hindsight', 'Forecast', 'duration', 'wall_time', 'forecast']
+           'time_of_training', 'time_of_tests', 'hindsight', 'Forecast', 'duration', 'wall_time', 'models_of',
+           'forecast']
 
 # %% ../../nbs/lab/96b_costs.ipynb #9f06de58
 import json
@@ -18,7 +19,8 @@ from .records import environment, read_records
 from ..core.files import results_folder, runs_folder
 from ..models import build
 from ..training import pick_device
-from .many import missing_models
+from .store import missing_models
+from .experiment import find_experiment
 from .engines import share_out
 
 # %% ../../nbs/lab/96b_costs.ipynb #9504d876
@@ -39,7 +41,7 @@ def forward_operations(arch, # as for build
     return counter.get_total_flops()
 
 # %% ../../nbs/lab/96b_costs.ipynb #a37055f1
-def passes(told, # complete settings: of a record, or of a Run as dict(run.told)
+def passes(told, # complete settings: of a record, or of a Run as run.settings.flat()
           ): # -> number
     "Count the passes of a training step, in forward passes (section 2)."
     return 3 + 2 * {"none": 0, "fgsm": 1}.get(told["attack"], told["attack_steps"])
@@ -176,18 +178,23 @@ def wall_time(times, # of trainings and tests, seconds on one thread
     return max(sum(times) / len(slots), max(times, default=0)) / threads
 
 # %% ../../nbs/lab/96b_costs.ipynb #a239baca
+def models_of(runs) -> list: # of Run -> of settings
+    "List the models that runs need: their own, those that lend attacks, and evaluators."
+    needs = [find_experiment(run.experiment).needs(run.settings).values() for run in runs]
+    return [*(run.settings for run in runs), *(model for some in needs for model in some)]
+
 def forecast(runs, # list of Run, to be made
              slots=None, # of share_out; None: as a sweep has them
             ): # -> Forecast
     "Foretell how long runs will take."
-    here, missing, slots = device_here(), missing_models([dict(run.told) for run in runs]).values(), slots or share_out()
+    here, missing, slots = device_here(), missing_models(models_of(runs)).values(), slots or share_out()
     records = timed([*read_records(runs_folder() / "records"), *read_records(results_folder() / "records")])
     others = {run.experiment: [r for r in records if r["experiment"] == run.experiment] for run in runs}
     for device in dict.fromkeys((here, *(r["environment"]["device"] for r in reversed(records)))):
         own = [r for r in records if r["environment"]["device"] == device]
         speed = measured_speed(device) or speed_of(own)
-        times = [time_of_training(told, own, speed) for told in missing]
-        times += [time_of_tests(dict(run.told), device, speed, others[run.experiment]) for run in runs]
+        times = [time_of_training(model.flat(), own, speed) for model in missing]
+        times += [time_of_tests(run.settings.flat(), device, speed, others[run.experiment]) for run in runs]
         if all(seconds is not None for seconds, _ in times):
             how = "by the operations they take" if any(counted for _, counted in times) else "as earlier runs of this kind took"
             where = "" if device == here else f", on {device}; `make bench` measures this machine"

@@ -121,7 +121,7 @@ def changed(settings: RunSettings, usual: Mapping) -> dict: # usual: defaults of
     moved = {name: value for name, value in flat.items() if name not in VARIED + _NAMED and value != usual[name]}
     return moved if flat["attack"] == "pgd" else {n: v for n, v in moved.items() if not n.startswith("attack_")}
 
-# %% ../../nbs/lab/93_experiment.ipynb #a08bb025
+# %% ../../nbs/lab/93_experiment.ipynb #72ccb41b
 def chapter_modules() -> list:
     "Import every chapter there is, in the order of their names."
     chapters = importlib.import_module("pag_companion.chapters")
@@ -130,7 +130,7 @@ def chapter_modules() -> list:
 
 def experiments() -> dict: # name -> Experiment
     "Find the experiments of all chapters."
-    found = {module.EXPERIMENT.name: module.EXPERIMENT for module in chapter_modules() if hasattr(module, "EXPERIMENT")}
+    found: dict = {module.EXPERIMENT.name: module.EXPERIMENT for module in chapter_modules() if hasattr(module, "EXPERIMENT")}
     return dict(sorted(found.items()))
 
 def find_experiment(name: str) -> Experiment:

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['PRESETS', 'SCALES', 'DEFAULTS', 'LATE', 'OBJECTIVE_NAMES', 'PARAMETERS', 'Preset', 'register_preset', 'ModelSettings',
            'without_late', 'check_names', 'check_choice', 'of_type', 'check_least', 'read_eps', 'read_recipe',
-           'read_model', 'model_settings', 'preset', 'RunSettings', 'with_objective']
+           'check_arch', 'read_model', 'model_settings', 'preset', 'RunSettings', 'with_objective']
 
-# %% ../../nbs/lab/91_settings.ipynb #7cccb80a
+# %% ../../nbs/lab/91_settings.ipynb #cb64646a
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -149,7 +150,7 @@ def check_least(name: str, value, least: int) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise UserError(f"{name} = {value!r} should be a whole number, {least} or more")
 
-# %% ../../nbs/lab/91_settings.ipynb #01993095
+# %% ../../nbs/lab/91_settings.ipynb #3dd93529
 def read_eps(method: str, eps, preset: Preset) -> float:
     "Read the radius; where none is given, Natural has 0 and the others the set's usual one."
     without = method == "natural"
@@ -168,11 +169,16 @@ def read_recipe(values: Mapping, # flat settings, complete
     objective = OBJECTIVES[values["method"]].from_settings(values)
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
+@lru_cache
+def check_arch(arch: str) -> None:
+    "Refuse a network that does not exist; nothing is allocated or drawn."
+    with torch.device("meta"):
+        build(arch)
+
 def read_model(values: Mapping, # flat settings, complete
               ) -> ModelSettings:
     "Build what makes a model, and check that it can be made."
-    with torch.device("meta"):      # the name is checked, nothing is allocated or drawn
-        build(values["arch"])
+    check_arch(values["arch"])
     for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1), ("seed", 0)):
         check_least(name, values[name], least)
     check_choice("pretrained", values["pretrained"], ("none", "imagenet"))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['channel_statistics', 'new_model', 'trained_on', 'same_data', 'check_data', 'train_or_load', 'find_shipped', 'at_hand',
-           'watched_images', 'keep_trained']
+           'watched_images', 'keep_trained', 'missing_models']
 
 # %% ../../nbs/lab/92_store.ipynb #f6ac7b4d
 from dataclasses import replace
@@ -128,3 +128,11 @@ def keep_trained(model, history, settings: ModelSettings, **more): # more: for t
     if history.compiled:
         card["compiled"] = True
     return save_model(model, runs_folder() / "models" / settings.key, card)
+
+# %% ../../nbs/lab/92_store.ipynb #3c2cc514
+def missing_models(asked) -> dict: # settings, each as for train_or_load -> key -> ModelSettings
+    "List the models that are not in runs/, each once."
+    if isinstance(asked, dict):
+        raise UserError("these are the settings of one model: give a list of such")
+    wanted = {settings.key: settings for settings in map(model_settings, asked)}
+    return {key: s for key, s in wanted.items() if not weight_files(runs_folder() / "models" / key)[0].exists()}

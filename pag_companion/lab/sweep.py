@@ -16,9 +16,10 @@ from pathlib import Path
 from ..core.scores import Score
 from .records import read_record
 from ..core.files import repo_root, runs_folder
-from .many import train_missing
-from .engines import ENGINES, EXPERIMENTS, Wishes, check_slurm, end_children, follow, make, parameter_names, plan, share_out, state_of, submit
+from .engines import ENGINES, Wishes, check_slurm, end_children, follow, make, parameter_names, plan, share_out, state_of, submit
 from .costs import duration, forecast
+from ..core.numbers import UserError
+from .experiment import experiments, find_experiment, notebook_of
 
 # %% ../../nbs/lab/97_sweep.ipynb #2d477a5c
 def spread(name, # of a setting
@@ -37,16 +38,16 @@ def check_entry(entry, # dict: one [[run]] with what stands above all
                ):
     "Refuse an unknown experiment or a name that its notebook does not have."
     experiment = entry.get("experiment")
-    if experiment not in EXPERIMENTS:
-        raise ValueError(f"{place}: experiment = {experiment!r} is not known: choose one of {', '.join(EXPERIMENTS)}")
-    known = ["experiment", *parameter_names(EXPERIMENTS[experiment].path)]
+    if experiment not in experiments():
+        raise UserError(f"{place}: experiment = {experiment!r} is not known: choose one of {', '.join(experiments())}")
+    known = ["experiment", *parameter_names(notebook_of(experiment))]
     for name, value in entry.items():
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         if name not in known:
-            raise ValueError(f"{place}: {EXPERIMENTS[experiment].notebook} has no parameter {name!r}: {hint}")
+            raise UserError(f"{place}: {notebook_of(experiment).name} has no parameter {name!r}: {hint}")
         if not all(isinstance(v, (str, int, float)) and not isinstance(v, bool) for v in spread(name, value)) or value == []:
-            raise ValueError(f"{place}: {name} = {value!r} should be a number, text, or a list of them")
+            raise UserError(f"{place}: {name} = {value!r} should be a number, text, or a list of them")
 
 # %% ../../nbs/lab/97_sweep.ipynb #8ad9e357
 def read_entries(path, # a TOML file
@@ -57,13 +58,13 @@ def read_entries(path, # a TOML file
         shared = tomllib.loads(text)
     except OSError:
         shipped = ", ".join(sorted(f"grids/{p.name}" for p in (repo_root() / "grids").glob("*.toml")))
-        raise ValueError(f"there is no grid {path}; the project has {shipped}") from None
+        raise UserError(f"there is no grid {path}; the project has {shipped}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+        raise UserError(f"{path} is not TOML: {error}") from None
     entries = shared.pop("run", [])
     lines = [n for n, line in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*run\s*\]\]", line)]
     if not lines or len(lines) != len(entries):
-        raise ValueError(f"{path} lists no runs: write each as a [[run]] with its settings below")
+        raise UserError(f"{path} lists no runs: write each as a [[run]] with its settings below")
     return [(f"{path}, line {line}", {**shared, **entry}) for line, entry in zip(lines, entries)]
 
 # %% ../../nbs/lab/97_sweep.ipynb #30744ff9
@@ -101,7 +102,7 @@ def prepare(runs): # list of Run
     "Fetch the data of a grid once, before any run starts."
     first = {(run.experiment, dict(run.asked).get("dataset"), dict(run.asked).get("scale")): run for run in runs}
     for run in first.values():
-        EXPERIMENTS[run.experiment].load().prepare(dict(run.asked))
+        find_experiment(run.experiment).prepare(dict(run.asked))
 
 # %% ../../nbs/lab/97_sweep.ipynb #699447c2
 def sweep(runs, # list of Run
@@ -175,7 +176,7 @@ def chosen(runs, # list of Run
     "Keep the runs whose name holds a text."
     kept = [run for run in runs if not only or only.lower() in f"{run.label} {run.key}".lower()]
     if not kept:
-        raise ValueError(f"--only {only!r} fits none of the {len(runs)} runs, such as {runs[0].label!r}")
+        raise UserError(f"--only {only!r} fits none of the {len(runs)} runs, such as {runs[0].label!r}")
     return kept
 
 def check_engine(name): # key of ENGINES
@@ -183,7 +184,7 @@ def check_engine(name): # key of ENGINES
     if name == "slurm":
         check_slurm()
     if name == "local" and importlib.util.find_spec("papermill") is None:
-        raise ValueError("papermill is not installed: install pag_companion[run], or run with --engine inline")
+        raise UserError("papermill is not installed: install pag_companion[run], or run with --engine inline")
 
 def read_arguments(words=None): # list of text; None: those of the command line; -> namespace
     "Read the command line."
@@ -227,9 +228,10 @@ def main(words=None, # list of text; None: those of the command line
         prepare(waiting(runs))
         with alone():
             if asked.together:
-                train_missing([dict(run.told) for run in waiting(runs)])
+                from pag_companion.lab.many import train_missing
+                train_missing([run.settings for run in waiting(runs)])
             failed = sweep_on_slurm(runs, wishes) if asked.engine == "slurm" else sweep(runs, asked.engine, asked.jobs)
-    except (ValueError, FileNotFoundError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; what is done stays done, the same command goes on from here")
@@ -246,16 +248,16 @@ def alone():
         with FileLock(path, timeout=0):
             yield
     except Timeout:
-        raise ValueError(f"another sweep is at work in {runs_folder()}: wait for it (sweep status tells how far it is), or name another folder in PAG_RUNS") from None
+        raise UserError(f"another sweep is at work in {runs_folder()}: wait for it (sweep status tells how far it is), or name another folder in PAG_RUNS") from None
 
 def wished(asked): # namespace -> Wishes
     "Collect what Slurm is asked for; refuse it where there is no Slurm."
     told = {name: value for name in Wishes.__dataclass_fields__ if (value := getattr(asked, name)) is not None}
     if told and asked.engine != "slurm":
-        raise ValueError(f"--{next(iter(told)).replace('_', '-')} is for --engine slurm")
+        raise UserError(f"--{next(iter(told)).replace('_', '-')} is for --engine slurm")
     for name, instead in (("jobs", "say --at-once there"), ("together", "every job trains its own model there")):
         if getattr(asked, name) and asked.engine == "slurm":
-            raise ValueError(f"--{name} is for a machine of your own, not for Slurm: {instead}")
+            raise UserError(f"--{name} is for a machine of your own, not for Slurm: {instead}")
     return Wishes(**told)
 
 def dry_run(runs, slots): # list of Run, list of Slot -> 0
