@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 
-from ..chapters.paper import Sheet
+import pandas as pd
 from .records import environment, read_records
 from ..core.files import results_folder, runs_folder
+from ..data import load
 from ..models import build
 from ..training import pick_device
 from .store import missing_models
@@ -48,7 +49,9 @@ def passes(told, # complete settings: of a record, or of a Run as run.settings.f
 
 def shape_of(told): # complete settings -> C, H, W
     "Say how large the pictures are; a network pretrained on ImageNet takes them at its own size."
-    return (3, 224, 224) if told["scale"] == "paper" and told["arch"].startswith("resnet") else SHAPES[told["source"]]
+    if told["arch"] in ("resnet50", "resnet50-s1"):
+        return 3, 224, 224
+    return SHAPES.get(told["source"]) or load(told["source"], "test", limit=1).shape
 
 def training_operations(told, # complete settings
                        ): # -> number
@@ -133,20 +136,18 @@ def time_of_tests(told, # complete settings
     return (worth * forward_operations(told["arch"], shape_of(told)) / speed if worth and speed else None), True
 
 # %% ../../nbs/lab/96b_costs.ipynb #dbef9745
-def hindsight(records, # any
-              speed, # operations a second and thread
-             ): # -> Sheet, a line a kind of training
-    "Compare what trainings took with what their operations say."
-    kinds = {}
-    for r in {r["model"]: r for r in timed(records)}.values():
-        kinds.setdefault((r["settings"]["source"], r["settings"]["arch"], r["settings"]["attack"], r["settings"]["steps"]), []).append(r)
+def hindsight(records: list, # any
+              speed: float, # operations a second and thread
+             ) -> pd.DataFrame: # a line a kind of training
+    "Compare what trainings took with what their operations say; minutes on one thread."
     lines = []
-    for (source, arch, attack, steps), found in sorted(kinds.items(), key=lambda item: [str(part) for part in item[0]]):
-        took, foretold = sorted(thread_seconds(r, "training") / 60 for r in found), training_operations(found[0]["settings"]) / speed / 60
-        lines.append((source, arch, attack, f"{steps:,}", str(len(found)), f"{median(took):.1f} ({took[0]:.1f} to {took[-1]:.1f})",
-                      f"{foretold:.1f}", f"{median(took) / foretold:.2f}"))
-    header = ("trained on", "network", "attack", "steps", "trainings", "took, minutes on one thread", "foretold", "took ÷ foretold")
-    return Sheet(header, tuple(lines), "Forecasts by operations, in hindsight", ("medians, with the quickest and the slowest in brackets",))
+    for r in {r["model"]: r for r in timed(records)}.values():
+        settings = r["settings"]
+        lines.append({"trained on": settings["source"], "network": settings["arch"], "attack": settings["attack"], "steps": settings["steps"],
+                      "took": thread_seconds(r, "training") / 60, "forecast": training_operations(settings) / speed / 60})
+    kinds = pd.DataFrame(lines).groupby(["trained on", "network", "attack", "steps"])
+    made = kinds.agg(trainings=("took", "size"), took=("took", "median"), quickest=("took", "min"), slowest=("took", "max"), forecast=("forecast", "first"))
+    return made.assign(ratio=made.took / made.forecast).round(2)
 
 # %% ../../nbs/lab/96b_costs.ipynb #589a3af1
 @dataclass(frozen=True)

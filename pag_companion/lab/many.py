@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from ..attacks import Linf
 from ..core.files import run_lock, runs_folder
 from ..core.numbers import UserError, fingerprint
-from .settings import ModelSettings, model_settings
+from .settings import ModelSettings
 from .store import keep_trained, missing_models, new_model, train_or_load, trained_on, watched_images
 from ..models import build
 from ..training import Compiled, History, Recipe, _plain, _precision_for, _told_of, check_training, make_optimizer
