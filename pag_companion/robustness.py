@@ -7,7 +7,6 @@ __all__ = ['BLOCK', 'RADII', 'HUGE', 'STEPS', 'evaluating', 'batches', 'batch_si
            'robust_accuracy', 'auto_attack_accuracy', 'Battery', 'masking_battery']
 
 # %% ../nbs/library/16_robustness.ipynb #53396b97
-import statistics, time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .core.scores import Score
-from .core.files import runs_folder
-from .data import load
-from .models import full_precision, weight_files
+from .models import full_precision
 from .attacks import L2, Linf, _check_ball, _check_labels, _check_logits, _count, _positive, pgd, random_noise, untouched
 from .training import pick_device
 

@@ -6,10 +6,7 @@
 __all__ = ['UserError', 'number', 'parse_eps', 'fingerprint']
 
 # %% ../../nbs/core/01_numbers.ipynb #41cf5ce3
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+import hashlib, json, math
 
 # %% ../../nbs/core/01_numbers.ipynb #87e24974
 class UserError(ValueError):

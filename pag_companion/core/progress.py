@@ -6,9 +6,8 @@
 __all__ = ['AT_COLORS', 'NOISE_COLOR', 'PAPER_COLOR', 'progress', 'show', 'model_colors', 'dots_and_means', 'image_grid']
 
 # %% ../../nbs/core/04_progress.ipynb #7454bed8
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+import base64, json, os, sys, time
+from contextlib import suppress
 from pathlib import Path
 
 from .files import atomic_write

@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'FIELDS', 'SUMS', 'new_names', 'run_key', 'environment', 'c
            'sums_of', 'check_sums', 'read_records', 'promote', 'adds_to']
 
 # %% ../../nbs/lab/90_records.ipynb #1dadb980
-import hashlib, importlib.util, json, os, platform, subprocess
+import hashlib, json, os, platform, subprocess
 from pathlib import Path
 
 from ..core.files import _is_checkout, atomic_write, repo_root, results_folder, runs_folder

@@ -286,7 +286,7 @@ def draw_images(names: list, # experiments; none: all
                 paths.append(atomic_write(Path(folder or runs_folder() / "figures") / f"{stem}-{dataset}.png", png(figure, words)))
     return paths
 
-# %% ../../nbs/lab/98_report.ipynb #4809e23c
+# %% ../../nbs/lab/98_report.ipynb #985cfa2a
 NOTHING = "*No results have been promoted yet.*"
 MARKER = re.compile(r"<!-- *report:([\w-]+) +(begin|end) *-->")
 
@@ -296,11 +296,12 @@ def blocks(results: Results, here: str = "") -> dict: # way from the file to the
     for part in parts_of(results):
         experiment, dataset, scale = kind_of(part)
         if part.records == results.main(experiment.name, dataset, scale).records:
-            mains[experiment, dataset, scale] = part
+            mains[experiment.name, dataset, scale] = part
     verdicts = judge(results)
     made = {"claims": claims_markdown(results, verdicts), "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
             "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs" for part in mains.values()) or NOTHING}
-    for (experiment, dataset, scale), part in mains.items():
+    for (name, dataset, scale), part in mains.items():
+        experiment = find_experiment(name)
         end = "" if scale == "small" else f"-{scale}"
         for stem in experiment.figures:
             made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part)}]({here}results/figures/{stem}-{dataset}.png)"
