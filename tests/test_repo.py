@@ -15,16 +15,16 @@ import yaml
 from packaging.requirements import Requirement
 
 from pag_companion import __version__
-from pag_companion.export_tests import (
-    GPU, chapters, check, code_cells, has_parameters, module_of, read_notebook, read_settings, rebuilt)
+from pag_companion.lab.development import (
+    GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings, rebuilt)
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = read_settings(ROOT)
-CHAPTERS = {path: read_notebook(path) for path in chapters(ROOT)}
-LIBRARY = sorted((ROOT / "pag_companion").glob("[!_]*.py"))
+CHAPTERS = {path: read_notebook(path) for path in notebooks(ROOT)}
+LIBRARY = sorted(path for path in (ROOT / "pag_companion").rglob("*.py") if not path.name.startswith("_"))
 
 # Chapters that run an experiment, whatever else may be found to run one
-RUNNING = ("10_zero_shot",)
+RUNNING = ("50_zero_shot",)
 
 MB = 2**20
 
@@ -61,14 +61,9 @@ def kept_texts():
 
 
 def running_chapters():
-    "Name the chapters that papermill must be able to set: those that export run(settings)."
-    found = set(RUNNING)
-    for path, notebook in CHAPTERS.items():
-        exported = [source for source, words in code_cells(notebook) if "export" in words]
-        functions = [node for source in exported for node in ast.parse(plain(source)).body
-                     if isinstance(node, ast.FunctionDef) and node.name == "run"]
-        if any(function.args.args and function.args.args[0].arg == "settings" for function in functions):
-            found.add(path.stem)
+    "Name the chapters that papermill must be able to set: those that register an experiment."
+    found = {path.stem for path, notebook in CHAPTERS.items() if re.search(r"^EXPERIMENT = Experiment\(", code(notebook), re.M)}
+    assert set(RUNNING) <= found
     return sorted(found)
 
 
@@ -76,7 +71,7 @@ def running_chapters():
 def cleaned(tmp_path_factory):
     "The chapters as nbdev_clean leaves them."
     folder = rebuilt(ROOT, tmp_path_factory.mktemp("project"))
-    return {path.stem: read_notebook(path) for path in chapters(folder)}
+    return {path.stem: read_notebook(path) for path in notebooks(folder)}
 
 
 def parameter_cells(notebook):
@@ -100,9 +95,9 @@ def test_a_lost_tag_would_be_noticed(tmp_path):
     cell = dict(cell_type="code", id="a", metadata=dict(tags=["parameters"]), source=["eps: float = 0.1  # radius"],
                 execution_count=None, outputs=[])
     notebook = dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3")), nbformat=4, nbformat_minor=5)
-    (tmp_path / "nbs" / "10_zero_shot.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / "nbs" / "50_zero_shot.ipynb").write_text(json.dumps(notebook))
     (tmp_path / "rebuilt").mkdir()
-    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "10_zero_shot.ipynb")
+    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "50_zero_shot.ipynb")
     assert parameter_cells(notebook) and not parameter_cells(after)
 
 
@@ -142,28 +137,79 @@ def test_chapters_are_small():
     assert sum(sizes.values()) <= 8 * MB, f"the chapters have {sum(sizes.values()) / MB:.1f} MB together; 8 at most"
 
 
+LAYERS = ("core", "", "lab", "chapters")     # from the ground up; "" is the library itself, at the top of the package
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def layer(module):
+    "Name the layer of a module: pag_companion.lab.store belongs to lab."
+    group = module.split(".")[1] if module.count(".") > 1 else ""
+    return LAYERS.index(group)
+
+
+def imports_of(path):
+    "List the modules of ours that a module imports, in its functions, too."
+    package, modules = module_name(path).split(".")[:-1], {module_name(p) for p in LIBRARY}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("pag_companion")):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *filter(None, [node.module])])
+            found = [name] if name in modules else [f"{name}.{alias.name}" for alias in node.names]
+            yield from (module for module in found if module in modules)
+
+
+IMPORTS = {module_name(path): sorted(set(imports_of(path))) for path in LIBRARY}
+
+
+def test_imports_lead_down():
+    "chapters -> lab -> library -> core; only the paper's claims are read by other chapters."
+    wrong = [f"{module} imports {other}" for module, others in IMPORTS.items() for other in others if layer(other) > layer(module)]
+    beside = [f"{module} imports {other}" for module, others in IMPORTS.items() for other in others
+              if layer(module) == layer(other) == LAYERS.index("chapters") and not other.endswith("chapters.paper")]
+    assert not wrong + beside
+
+
+def test_imports_have_no_circles():
+    def reach(module, seen):
+        for other in IMPORTS[module]:
+            assert other not in seen, f"a circle: {' -> '.join([*seen, other])}"
+            reach(other, [*seen, other])
+    for module in IMPORTS:
+        reach(module, [module])
+
+
+def test_the_lab_names_no_chapter():
+    for path in LIBRARY:
+        if layer(module_name(path)) == LAYERS.index("lab"):
+            text = path.read_text()
+            assert not re.search(r"chapters\.[a-z_]*(robustness|gradients|zero_shot|large_eps|wsol)", text), f"{path.name} knows a chapter by its name"
+
+
+def test_core_needs_no_torch():
+    modules = [name.removeprefix("pag_companion.") for name in IMPORTS if layer(name) == 0]
+    done = python(LIGHT.format(absent={"torch", "torchvision"}, modules=modules, heavy={"pandas"}))
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
+def test_numbers_of_notebooks_are_unique():
+    numbers = [path.stem.split("_")[0] for path in CHAPTERS]
+    assert sorted(numbers) == sorted(set(numbers)), "nbdev runs notebooks by their file names"
+
+
 def imports(tree):
     "List the modules of ours that some code imports, and whether by star."
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            yield from ((name[1], False) for name in names if name[0] == "pag_companion" and len(name) > 1)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("pag_companion", ""):
-            inner = (node.module or "").removeprefix("pag_companion").strip(".")
-            for alias in node.names:
-                yield (inner.split(".")[0] or alias.name), alias.name == "*"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pag_companion"):
+            yield from ((node.module, alias.name == "*") for alias in node.names)
 
 
-def test_chapters_import_only_from_lower_numbers():
-    place = {path: path.stem.split("_")[0] for path in CHAPTERS}          # "02" < "02b" < "03"
-    numbers = {module_of(notebook): place[path] for path, notebook in CHAPTERS.items()}
+def test_nothing_is_imported_by_star():
     for path, notebook in CHAPTERS.items():
-        for source, words in code_cells(notebook):
-            for module, star in imports(ast.parse(plain(source))):
-                own = module == module_of(notebook) and "export" not in words
-                assert not star, f"{path.name}: import from {module} by name, not by *"
-                assert own or numbers.get(module, "") < place[path], (
-                    f"{path.name} imports {module} of chapter {numbers[module]}; only lower numbers, please")
+        for source, _ in code_cells(notebook):
+            assert not any(star for _, star in imports(ast.parse(plain(source)))), f"{path.name}: import by name, not by *"
 
 
 def test_tour_imports_nothing():
@@ -180,7 +226,7 @@ def test_forbidden_in_chapters():
         r"\btqdm\.(notebook|auto)\b": "a progress bar made of widgets stays at 0 % in a stored notebook",
     }
     for path, notebook in CHAPTERS.items():
-        if path.stem.startswith("90"):
+        if path.stem.startswith("99"):
             continue
         source = "\n".join(source for source, _ in code_cells(notebook))
         for pattern, why in forbidden.items():
@@ -258,7 +304,10 @@ HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
 
 
 def test_library_imports_without_jupyter():
-    modules = [path.stem for path in LIBRARY]
+    modules = [name.removeprefix("pag_companion.") for name in IMPORTS]
+    done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=set()))
+    assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
+    modules = [name.removeprefix("pag_companion.") for name in IMPORTS if layer(name) < LAYERS.index("lab")]
     done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=HEAVY))
     assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
     assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"

@@ -11,6 +11,7 @@ import importlib.util
 import sys
 import warnings
 from importlib.abc import Loader, MetaPathFinder
+from collections.abc import Callable
 from types import ModuleType
 
 # %% ../../nbs/core/05_moved.ipynb #9adaf660
@@ -46,11 +47,11 @@ class OldNames(MetaPathFinder, Loader):
 # %% ../../nbs/core/05_moved.ipynb #5096fe75
 NAMES = {"robustness": "chapters.robustness", "gradients": "chapters.gradients", "training": "lab.store"}
 
-def forward(module: str) -> "callable": # of NAMES
+def forward(module: str) -> Callable: # of NAMES
     "Give the __getattr__ of a module whose names have moved."
     def __getattr__(name):
-        new = importlib.import_module(f"pag_companion.{NAMES[module]}")
-        if name.startswith("__") or not hasattr(new, name):
+        new = None if name.startswith("__") else importlib.import_module(f"pag_companion.{NAMES[module]}")
+        if not hasattr(new, name):
             raise AttributeError(f"module 'pag_companion.{module}' has no attribute {name!r}")
         warnings.warn(f"{name} is in pag_companion.{NAMES[module]} now", DeprecationWarning, stacklevel=2)
         return getattr(new, name)

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -100,7 +100,7 @@ class ModelSettings:
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
-        return without_late({**own, **self.recipe.objective.settings(),
+        return without_late({**own, **_objective(self.recipe).settings(),
                              **{name: getattr(self.recipe, name) for name in _OF_RECIPE}})
 
     @property
@@ -112,6 +112,10 @@ class ModelSettings:
     def label(self) -> str:
         "Name the configuration: Natural, AT-0.1, AT-0.1 PGD, N-0.1."
         return self.recipe.label + (" PGD" if self.flat().get("attack") == "pgd" else "")
+
+def _objective(recipe):
+    "Give a recipe's objective, which is always set."
+    return recipe.objective
 
 _OF_RECIPE = ("unit", "optimizer", "lr", "warmup", "weight_decay", "augment", "head_lr")
 
@@ -253,7 +257,7 @@ class RunSettings:
 
     @classmethod
     def read(cls, given: Mapping | None = None, # any settings by name; a record's settings do, too
-            ) -> "RunSettings":
+            ) -> Self:
         "Complete and check the settings of a run, before any work."
         if isinstance(given, cls):
             return given
@@ -293,7 +297,7 @@ class RunSettings:
 
     @classmethod
     def of_record(cls, stored: Mapping, # "settings" of a record
-                 ) -> "RunSettings":
+                 ) -> Self:
         "Read settings back; what joined after the record was made has its first default."
         return cls.read({**LATE, **stored})
 
