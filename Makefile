@@ -2,12 +2,12 @@
 #
 #   PYTHON   which Python makes the environment      make env PYTHON=python3.12
 #   VENV     where the environment is                make test VENV=$CONDA_PREFIX    (an environment you have is used as it is)
-#   SCALE    smoke (embedded data), small (real), imagenet (pictures of your own) or paper (its own size)   make paper SCALE=small
+#   SCALE    smoke (embedded data), small (real), imagenet (images of your own) or paper (its own size)   make paper SCALE=small
 #   PAG_DATA where the data sets are or will go      make paper SCALE=small PAG_DATA=~/data
 
 VENV ?= .venv
 SCALE ?= smoke
-CHAPTER ?= nbs/[0-9]*.ipynb
+CHAPTER ?= nbs/[0-9]*.ipynb nbs/*/[0-9]*.ipynb
 WORKERS ?= 2
 
 # The first Python here that the project can use
@@ -21,7 +21,9 @@ $(error VENV = "$(VENV)" has spaces, or none at all: name a folder without space
 endif
 
 BIN := $(VENV)/bin
+# Running needs less than testing: one stamp for each
 READY := $(VENV)/.pag_companion-installed
+TESTABLE := $(VENV)/.pag_companion-testable
 # Tests leave their runs here, so that a report never mixes them with yours: below the project's folder, which is where
 # every line of a rule starts; the shell puts the folder's name in front, whatever characters it has
 TEST_RUNS := build/test-runs
@@ -31,7 +33,7 @@ TEST_RUNS := build/test-runs
 stage = printf '\n== %s\n' '$(1)'; began=$$(date +%s); \
 	{ $(2); } || { printf '== failed: %s\n' '$(1)' >&2; exit 1; }; printf '   (%s s)\n' $$(($$(date +%s) - began))
 
-.PHONY: help env paper bench test test-slow sync outputs lab hooks clean
+.PHONY: help env paper bench test test-slow sync outputs layers lab hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -49,6 +51,11 @@ $(READY): pyproject.toml settings.ini
 	@$(BIN)/python -c '$(SUITS)' || \
 		{ echo "$(VENV) holds $$($(BIN)/python --version); the project needs 3.11, 3.12 or 3.13: remove $(VENV) and try again" >&2; exit 1; }
 	@$(call stage,installing into $(VENV) (PyTorch is large: the first time takes minutes), \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[run]")
+	@touch $@
+
+$(TESTABLE): $(READY)
+	@$(call stage,installing what tests need, \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1)
 	@touch $@
@@ -59,40 +66,46 @@ paper: $(READY) ## run the paper's experiments and write runs/report/index.html 
 	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \
 		$(BIN)/python -m pag_companion.report build && exit $$swept
 
-bench: $(READY) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
+bench: $(TESTABLE) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
 	@mkdir -p runs/benchmarks
-	@$(call stage,chapter 40 at scale small: leave the machine alone meanwhile, \
-		$(BIN)/python -m papermill --cwd nbs nbs/40_benchmarks.ipynb runs/benchmarks/40_benchmarks.ipynb -k python3 -p scale small)
+	@$(call stage,98c_benchmarks at scale small: leave the machine alone meanwhile, \
+		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
 
-test: $(READY) ## everything CI checks, within ten minutes
-	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.export_tests --check)
+test: $(TESTABLE) ## everything CI checks, within ten minutes
+	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)
+	@$(call stage,names and types (ruff$(,) mypy),$(BIN)/ruff check --quiet . && $(BIN)/mypy --no-error-summary)
+	@$(call stage,numbers in README and tour are those of the records,$(BIN)/python -m pag_companion.report fill --check)
 	@rm -rf ./$(TEST_RUNS)
-	@$(call stage,chapters run from top to bottom (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
+	@$(call stage,notebooks run from top to bottom (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
 	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
 		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY) ## what takes longer than that, and what needs a GPU
+test-slow: $(TESTABLE) ## what takes longer than that, and what needs a GPU
 	@rm -rf ./$(TEST_RUNS)
 	@$(call stage,slow cells of the chapters (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
 	@printf '\n== slow tests (pytest)\n'; $(BIN)/python -m pytest -m "slow or gpu"
 
-sync: $(READY) ## after editing a chapter: clean notebooks, write badges, library and test files
+sync: $(TESTABLE) ## after editing a chapter: clean notebooks, write badges, library and test files
 	@$(BIN)/nbdev_clean
-	@$(BIN)/python -m pag_companion.export_tests --badges
+	@$(BIN)/python -m pag_companion.lab.development --badges
 	@$(BIN)/nbdev_export
-	@$(BIN)/python -m pag_companion.export_tests
+	@$(BIN)/python -m pag_companion.lab.development
+	@$(BIN)/nbdev_export
 
-outputs: $(READY) ## run chapters anew and keep their pictures (CHAPTER=nbs/05_attacks.ipynb for one)
+outputs: $(TESTABLE) ## run chapters anew and keep their outputs (CHAPTER=nbs/library/14_attacks.ipynb for one)
 	@for chapter in $(CHAPTER); do echo "$$chapter"; \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$chapter || exit 1; done
 	@$(BIN)/nbdev_clean
 
+layers: $(READY) ## draw which module imports which, from the imports themselves (results/figures/layers.png)
+	@$(BIN)/python -m pag_companion.lab.layers
+
 lab: $(READY) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs
 
-hooks: $(READY) ## let git and Jupyter clean notebooks by themselves (also changes ~/.jupyter)
+hooks: $(TESTABLE) ## let git and Jupyter clean notebooks by themselves (also changes ~/.jupyter)
 	@$(BIN)/nbdev_install_hooks
 
 clean: ## remove caches and build leftovers; environment, data and runs stay
-	@rm -rf build dist .pytest_cache nbs/.ipynb_checkpoints
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache nbs/.ipynb_checkpoints
 	@find pag_companion tests nbs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,12 +15,13 @@ def project(tmp_path):
     "A copy of the Makefile beside a folder that bears the first half of its name, with tools that do nothing."
     root = tmp_path / "my work" / "pag"
     (root / ".venv" / "bin").mkdir(parents=True)
-    for name in ("python", "nbdev_test"):
+    for name in ("python", "nbdev_test", "ruff", "mypy"):
         (root / ".venv" / "bin" / name).write_text(STUB)
         (root / ".venv" / "bin" / name).chmod(0o755)
     for name in ("Makefile", "pyproject.toml", "settings.ini"):
         shutil.copy(ROOT / name, root)
-    (root / ".venv" / ".pag_companion-installed").touch()      # newer than what it stands for
+    for stamp in ("installed", "testable"):
+        (root / ".venv" / f".pag_companion-{stamp}").touch()
     (tmp_path / "my").mkdir()
     (tmp_path / "my" / "thesis.txt").write_text("years of work")
     (root / "build" / "test-runs").mkdir(parents=True)

@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from pag_companion import __version__
+from pag_companion.lab.layers import LAYERS, import_graph, layer_of, modules
 from pag_companion.lab.development import (
     GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings, rebuilt)
 
@@ -137,59 +138,18 @@ def test_chapters_are_small():
     assert sum(sizes.values()) <= 8 * MB, f"the chapters have {sum(sizes.values()) / MB:.1f} MB together; 8 at most"
 
 
-LAYERS = ("core", "", "lab", "chapters")     # from the ground up; "" is the library itself, at the top of the package
-
-
-def module_name(path):
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
-
-
-def layer(module):
-    "Name the layer of a module: pag_companion.lab.store belongs to lab."
-    group = module.split(".")[1] if module.count(".") > 1 else ""
-    return LAYERS.index(group)
-
-
-def imports_of(path):
-    "List the modules of ours that a module imports, in its functions, too."
-    package, modules = module_name(path).split(".")[:-1], {module_name(p) for p in LIBRARY}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("pag_companion")):
-            base = package[:len(package) - node.level + 1] if node.level else []
-            name = ".".join([*base, *filter(None, [node.module])])
-            found = [name] if name in modules else [f"{name}.{alias.name}" for alias in node.names]
-            yield from (module for module in found if module in modules)
-
-
-IMPORTS = {module_name(path): sorted(set(imports_of(path))) for path in LIBRARY}
-
-
-def test_imports_lead_down():
-    "chapters -> lab -> library -> core; only the paper's claims are read by other chapters."
-    wrong = [f"{module} imports {other}" for module, others in IMPORTS.items() for other in others if layer(other) > layer(module)]
-    beside = [f"{module} imports {other}" for module, others in IMPORTS.items() for other in others
-              if layer(module) == layer(other) == LAYERS.index("chapters") and not other.endswith("chapters.paper")]
-    assert not wrong + beside
-
-
-def test_imports_have_no_circles():
-    def reach(module, seen):
-        for other in IMPORTS[module]:
-            assert other not in seen, f"a circle: {' -> '.join([*seen, other])}"
-            reach(other, [*seen, other])
-    for module in IMPORTS:
-        reach(module, [module])
+GRAPH = import_graph()
 
 
 def test_the_lab_names_no_chapter():
-    for path in LIBRARY:
-        if layer(module_name(path)) == LAYERS.index("lab"):
+    for module, path in modules().items():
+        if layer_of(module) == LAYERS.index("lab"):
             text = path.read_text()
             assert not re.search(r"chapters\.[a-z_]*(robustness|gradients|zero_shot|large_eps|wsol)", text), f"{path.name} knows a chapter by its name"
 
 
 def test_core_needs_no_torch():
-    modules = [name.removeprefix("pag_companion.") for name in IMPORTS if layer(name) == 0]
+    modules = [name.removeprefix("pag_companion.") for name in GRAPH if layer_of(name) == 0]
     done = python(LIGHT.format(absent={"torch", "torchvision"}, modules=modules, heavy={"pandas"}))
     assert done.returncode == 0, done.stderr[-1000:]
 
@@ -304,10 +264,10 @@ HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
 
 
 def test_library_imports_without_jupyter():
-    modules = [name.removeprefix("pag_companion.") for name in IMPORTS]
+    modules = [name.removeprefix("pag_companion.") for name in GRAPH]
     done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=set()))
     assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
-    modules = [name.removeprefix("pag_companion.") for name in IMPORTS if layer(name) < LAYERS.index("lab")]
+    modules = [name.removeprefix("pag_companion.") for name in GRAPH if layer_of(name) < LAYERS.index("lab")]
     done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=HEAVY))
     assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
     assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"

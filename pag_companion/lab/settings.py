@@ -171,7 +171,7 @@ def read_recipe(values: Mapping, # flat settings, complete
                ) -> Recipe:
     "Build the recipe; options of another objective have no say."
     check_choice("method", values["method"], tuple(OBJECTIVES))
-    objective = OBJECTIVES[values["method"]].from_settings(values)
+    objective = OBJECTIVES[values["method"]].from_settings(dict(values))
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
 @lru_cache
@@ -313,7 +313,8 @@ class RunSettings:
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
     check_choice("method", method, tuple(OBJECTIVES))
-    return {f.name: f.default for f in fields(OBJECTIVES[method])
+    objective: Any = OBJECTIVES[method]
+    return {f.name: f.default for f in fields(objective)
             if f.name not in OBJECTIVE_NAMES and f.default is not MISSING}
 
 # %% ../../nbs/lab/91_settings.ipynb #72b4bcb4
