@@ -50,7 +50,7 @@ LATE = {"augment": "none", "attack_reach": 2.5, "head_lr": 1., "pretrained": "no
 
 # %% ../../nbs/lab/91_settings.ipynb #4e033032
 _SGD = dict(optimizer="sgd", weight_decay=5e-4)
-_SMOKE = dict(steps=100, batch_size=64, limit=2000, test_limit=1000, lr=2e-3)
+_SMOKE = dict(arch="fast-16-32-32", steps=80, batch_size=64, limit=1000, test_limit=300, lr=5e-3)
 _COLOR_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
 register_preset("mnist", Preset("glyphs", 1, (.05, .1, .2, .3), .1, {
@@ -68,7 +68,7 @@ register_preset("cifar10", Preset("street_glyphs", 1 / 255, _COLOR_EPS, 2 / 255,
 
 # %% ../../nbs/lab/91_settings.ipynb #1081cbd8
 _RESNET = dict(_SGD, arch="resnet18", steps=600, lr=.05, augment="flip+shift")
-_SCENES = dict(_SMOKE, arch="map-32-64-128", steps=120, lr=5e-3, test_limit=500)
+_SCENES = dict(_SMOKE, arch="map-16-32-64", steps=80, limit=800, test_limit=120)
 _BOXES = dict(_SGD, arch="map-32-64-128", steps=900, lr=.1, augment="flip+shift")
 _PRETRAINED = dict(arch="resnet50-s1", pretrained="imagenet", steps=2250, lr=.01, head_lr=10.,
                    attack_reach=1.75, optimizer="sgd", weight_decay=1e-4, augment="flip+crop")
