@@ -52,10 +52,14 @@ def test_layers_are_written_from_the_top():
 
 
 def test_the_picture_holds_every_module_once():
+    from matplotlib import pyplot
+
     spots, bands = places(GOOD)
     assert spots.keys() == GOOD.keys() and len(set(spots.values())) == len(GOOD)
     for module, (_, y) in spots.items():
         low, top = bands[layer_of(module)]
         assert low < y < top
-    red = [line.get_color() for line in draw(GOOD | {"data": {"lab.store"}}).axes[0].lines]
-    assert red.count("tab:red") == 1 and "but for" not in words(GOOD)
+    fig = draw(GOOD | {"data": {"lab.store"}})
+    pyplot.close(fig)
+    assert [line.get_color() for line in fig.axes[0].lines].count("tab:red") == 1
+    assert "but for" not in words(GOOD)
