@@ -6,10 +6,8 @@
 __all__ = ['Score']
 
 # %% ../../nbs/core/02_scores.ipynb #41cf5ce3
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager, suppress
+import base64, math
 from dataclasses import dataclass, field
-from pathlib import Path
 
 # %% ../../nbs/core/02_scores.ipynb #aceb25e2
 @dataclass(frozen=True)
