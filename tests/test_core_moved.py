@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 FINDER = "from pag_companion.core.moved import Finder\nimport sys\n"
-TABLE = "dict(old='new', stays='new'), {'stays'}"
-RUN = "if __name__ == '__main__': print('run', sys.argv[1:])"
+TABLE = "dict(old='new', stays='new', idle='plain'), {'stays', 'idle'}"
+RUN = "if __name__ == '__main__': sys.exit(print('run', sys.argv[1:]))"
 FILES = {"__init__": f"{FINDER}sys.meta_path.insert(0, Finder('house', {TABLE}))",
          "new": f"import os, sys\n__all__ = ['there']\nthere = lambda: 42\n{RUN}",
-         "stays": "__all__ = ['here']\nhere = 1"}
+         "stays": "__all__ = ['here']\nhere = 1", "plain": ""}
 
 
 def in_house(program, *words):
@@ -51,6 +51,7 @@ def test_commands_are_run_where_they_are_now():
     note = "python -m house.old is now python -m house.new"
     assert in_house(None, "-m", "house.old", "a") == ("run ['a']", note)
     assert in_house(None, "-m", "house.stays", "b") == ("run ['b']", "")
+    assert in_house(None, "-m", "house.idle", "c")[1].startswith("house.plain has no command")
 
 
 def test_the_table_is_true():

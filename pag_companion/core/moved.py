@@ -15,12 +15,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 # %% ../../nbs/core/05_moved.ipynb #5afc2c8c
 MOVED = {
     "records": "lab.records core.numbers core.scores core.files core.progress",
-    "drawings": "synthetic", "many": "lab.many", "engines": "lab.engines", "costs": "lab.costs",
-    "tables": "lab.tables", "sweep": "lab.sweep", "report": "lab.report",
-    "export_tests": "lab.development", "paper": "chapters.paper",
-    "large_eps": "chapters.large_eps", "zero_shot": "chapters.zero_shot",
-    "wsol": "chapters.wsol", "capacity": "chapters.capacity",
-    "robustness": "chapters.robustness", "gradients": "chapters.gradients", "training": "lab.store",
+    "training": "lab.store lab.settings", "many": "lab.many lab.store", "drawings": "synthetic",
+    "engines": "lab.engines", "costs": "lab.costs", "sweep": "lab.sweep",
+    "tables": "lab.results lab.report", "report": "lab.report lab.shelf",
+    "export_tests": "lab.development", "paper": "chapters.paper lab.claims",
+    "large_eps": "chapters.large_eps imagenet", "wsol": "chapters.wsol",
+    "zero_shot": "chapters.zero_shot", "capacity": "chapters.capacity",
+    "robustness": "chapters.robustness", "gradients": "chapters.gradients",
 }
 COMMANDS = {"sweep", "report"}   # python -m pag_companion.sweep is not old: it is called so
 
@@ -82,8 +83,10 @@ class Loader:
         place = f"{self.finder.package}.{self.finder.moved[self.old].split()[0]}"
         silent = self.old in self.finder.commands
         note = "" if silent else f"python -m {name} is now python -m {place}\n"
-        program = f"runpy.run_module({place!r}, run_name='__main__', alter_sys=True)"
-        return compile(f"import runpy, sys; sys.stderr.write({note!r}); {program}", name, "exec")
+        run = f"runpy.run_module({place!r}, run_name='__main__', alter_sys=True)"
+        ended = f"sys.exit('{place} has no command: README.md lists those there are')"
+        program = f"import runpy, sys; sys.stderr.write({note!r}); {run}; {ended}"
+        return compile(program, name, "exec")
 
     def __getattr__(self, name):
         return getattr(self.left, name)
