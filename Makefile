@@ -70,7 +70,7 @@ paper: $(RUN) ## run the paper's experiments and write runs/report/index.html (S
 bench: $(RUN) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
 	@mkdir -p runs/benchmarks
 	@$(call stage,benchmarks at scale small: leave the machine alone meanwhile, \
-		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98_benchmarks.ipynb runs/benchmarks/98_benchmarks.ipynb -k python3 -p scale small)
+		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
 
 test: $(DEV) ## everything CI checks, within ten minutes
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)

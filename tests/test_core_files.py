@@ -3,6 +3,13 @@
 from pag_companion.core.files import *
 
 
+from pathlib import Path
+import os
+import pytest
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+
 def test_files():
     with tempfile.TemporaryDirectory() as folder:
         path = atomic_write(Path(folder) / "deep" / "note.txt", "first")

@@ -3,6 +3,9 @@
 from pag_companion.core.numbers import *
 
 
+import pytest
+
+
 def test_a_mistake_is_a_value_error():
     assert issubclass(UserError, ValueError)
 

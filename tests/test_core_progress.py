@@ -3,6 +3,13 @@
 from pag_companion.core.progress import *
 
 
+from pathlib import Path
+import json
+import os
+from unittest.mock import patch
+import tempfile
+
+
 def test_progress():
     assert list(progress(5, "five", show=False, first=2)) == [2, 3, 4]
     with patch.dict(os.environ, PAG_PROGRESS="lines"):

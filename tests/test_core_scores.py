@@ -3,6 +3,11 @@
 from pag_companion.core.scores import *
 
 
+import json
+import numpy as np
+import pytest
+
+
 def test_score():
     hits = np.random.default_rng(0).random(1003) < .7
     stored = Score.of(hits).to_dict()

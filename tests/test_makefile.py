@@ -1,5 +1,6 @@
 """The Makefile's own lines, run in a folder whose path has a space: nothing outside the project is touched."""
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -81,3 +82,8 @@ def test_make_test_fails_with_every_check(project, command):
     for tool in ("python", "nbdev_test"):
         (project / ".venv" / "bin" / tool).write_text(f"{STUB}case \"$*\" in *\"{command}\"*) exit 1;; esac\n")
     assert make(project, "test").returncode, f"make test does not run {command}, or passes over its failure"
+
+
+def test_notebooks_that_it_names_exist():
+    named = re.findall(r"\bnbs/[\w/]+\.ipynb", (ROOT / "Makefile").read_text())
+    assert named and not [name for name in named if not (ROOT / name).exists()]

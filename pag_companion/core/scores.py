@@ -8,6 +8,7 @@ __all__ = ['Score']
 # %% ../../nbs/core/02_scores.ipynb #41cf5ce3
 import base64, math
 from dataclasses import dataclass, field
+from .numbers import UserError
 
 # %% ../../nbs/core/02_scores.ipynb #aceb25e2
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Score:
 
     def __post_init__(self):
         if not 0 <= self.correct <= self.total:
-            raise ValueError(f"{self.correct} of {self.total} is not a count of hits")
+            raise UserError(f"{self.correct} of {self.total} is not a count of hits")
 
     @classmethod
     def of(cls, hits):
@@ -63,7 +64,7 @@ def _from_dict(cls, stored):
     bits = np.unpackbits(np.frombuffer(base64.b64decode(stored["hits"]), np.uint8), count=stored["total"])
     score = cls.of(bits)
     if score.correct != stored["correct"]:
-        raise ValueError(f"the hits say {score.correct}, the record says {stored['correct']}: the record was damaged or edited")
+        raise UserError(f"the hits say {score.correct}, the record says {stored['correct']}: the record was damaged or edited")
     return score
 
 Score.to_dict, Score.from_dict = _to_dict, classmethod(_from_dict)

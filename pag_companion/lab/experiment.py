@@ -63,7 +63,8 @@ class Experiment:
             **more, # further settings by name
            ) -> dict:
         "Make a run unless it has a record; give the record."
-        settings = self.Settings.read({**settings, **more} if more else settings)
+        given = settings.flat() if isinstance(settings, RunSettings) else settings or {}
+        settings = self.Settings.read({**given, **more} if more else settings)
         key = self.key(settings)
         path = runs_folder() / "records" / f"{key}.json"
         with run_lock(key):

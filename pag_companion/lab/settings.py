@@ -166,6 +166,7 @@ def read_eps(method: str, eps, preset: Preset) -> float:
 def read_recipe(values: Mapping, # flat settings, complete
                ) -> Recipe:
     "Build the recipe; options of another objective have no say."
+    check_choice("method", values["method"], tuple(OBJECTIVES))
     objective = OBJECTIVES[values["method"]].from_settings(values)
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
