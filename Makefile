@@ -67,7 +67,7 @@ paper: $(RUN) ## run the paper's experiments and write runs/report/index.html (S
 	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \
 		$(BIN)/python -m pag_companion.report build && exit $$swept
 
-bench: $(RUN) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
+bench: $(DEV) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
 	@mkdir -p runs/benchmarks
 	@$(call stage,benchmarks at scale small: leave the machine alone meanwhile, \
 		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)

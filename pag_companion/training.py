@@ -59,9 +59,9 @@ class Objective:
         return cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
 
 # %% ../nbs/library/15_training.ipynb #efd6ed18
-OBJECTIVES: dict[str, type] = {}
+OBJECTIVES: dict[str, type["Objective"]] = {}
 
-def register_objective(cls: type) -> type:
+def register_objective(cls):
     "Let recipes use an objective by its name."
     if cls.name in OBJECTIVES:
         raise UserError(f"there is an objective {cls.name!r} already: give this one another name")

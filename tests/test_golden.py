@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pag_companion.data import load
-from pag_companion.engines import EXPERIMENTS
+from pag_companion.lab.experiment import experiments
 from pag_companion.models import build
 from pag_companion.training import TRAINING_VERSION, Recipe, train
 
@@ -42,15 +42,15 @@ def training_numbers():
 
 def scores(name):
     "Run an experiment in small; give its counts and its means."
-    record = EXPERIMENTS[name].load().run({**SHORT, **MORE.get(name, {})})
+    record = experiments()[name].run({**SHORT, **MORE.get(name, {})})
     counts = {key: [score["correct"], score["total"]] for key, score in record["scores"].items()}
     return {"counts": counts, "means": {key: value["mean"] for key, value in record.get("alignment", {}).items() if isinstance(value, dict)}}
 
 
 def versions():
     "Name what numbers are kept of, with its version."
-    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.load().CODE_VERSION}, training {TRAINING_VERSION}"
-                                                           for name, experiment in EXPERIMENTS.items()}}
+    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.version}, training {TRAINING_VERSION}"
+                                                           for name, experiment in experiments().items()}}
 
 
 def numbers_of(name):
@@ -76,7 +76,7 @@ def apart(found, wanted):
 
 
 def test_training_computes_what_it_did():
-    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in chapter 06"
+    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in 15_training"
 
 
 @pytest.mark.parametrize("changed, value", [("pag_companion.training.learning_rate", lambda step, steps, recipe: recipe.lr),
@@ -87,14 +87,14 @@ def test_a_small_change_is_noticed(changed, value):
         assert apart(training_numbers(), kept("training"))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_an_experiment_computes_what_it_did(name, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PAG_RUNS", str(tmp_path_factory.getbasetemp() / "golden"))
     found, wanted = numbers_of(name), kept(name)
     assert found["counts"].keys() == wanted["counts"].keys()
     far = [key for key, (correct, total) in wanted["counts"].items() if abs(found["counts"][key][0] - correct) > COUNT or found["counts"][key][1] != total]
     far += [key for key, mean in wanted["means"].items() if abs(found["means"][key] - mean) > MEAN]
-    assert far == [], f"{name} computes other numbers: if that is meant, raise CODE_VERSION in {EXPERIMENTS[name].notebook}"
+    assert far == [], f"{name} computes other numbers: if that is meant, raise the version of its Experiment"
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_what_is_missing_is_trained():
         early = train_or_load(asked[1])
         made = train_missing([*asked, asked[0], {**ask, "steps": 30}], at_once=32)
         assert set(made) == {model_settings(settings).key for settings in [*asked, {**ask, "steps": 30}]} - {early.card["key"]} and train_missing(asked) == []
-        with patch("pag_companion.training._train_and_keep", side_effect=AssertionError("trained again")):
+        with patch("pag_companion.lab.store.train_and_keep", side_effect=AssertionError("trained again")):
             found = [train_or_load(settings, exact=True) for settings in asked]
         assert found[1].card["weights"] == early.card["weights"] and "together" not in early.card
         assert all(set(model.card["together"]) == set(made[:-1]) - {model.card["key"]} for k, model in enumerate(found) if k != 1)

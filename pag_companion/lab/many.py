@@ -225,7 +225,8 @@ def train_missing(asked: list, # of settings, each as for train_or_load
     "Train the models that are not in runs/, many at once."
     if at_once is not None and (not isinstance(at_once, int) or at_once < 1):
         raise UserError(f"at_once = {at_once!r} should be a whole number, 1 or more")
-    made, missing = [], missing_models(asked)
+    made: list = []
+    missing = missing_models(asked)
     for group in stacks_of(missing, at_once or (64 if pick_device(device).type == "cuda" else 1)):
         with ExitStack() as locks:
             for key in sorted(group):

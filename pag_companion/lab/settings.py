@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -100,7 +100,7 @@ class ModelSettings:
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
-        return without_late({**own, **self.recipe.objective.settings(),
+        return without_late({**own, **_objective(self.recipe).settings(),
                              **{name: getattr(self.recipe, name) for name in _OF_RECIPE}})
 
     @property
@@ -112,6 +112,10 @@ class ModelSettings:
     def label(self) -> str:
         "Name the configuration: Natural, AT-0.1, AT-0.1 PGD, N-0.1."
         return self.recipe.label + (" PGD" if self.flat().get("attack") == "pgd" else "")
+
+def _objective(recipe):
+    "Give a recipe's objective, which is always set."
+    return recipe.objective
 
 _OF_RECIPE = ("unit", "optimizer", "lr", "warmup", "weight_decay", "augment", "head_lr")
 
@@ -167,7 +171,7 @@ def read_recipe(values: Mapping, # flat settings, complete
                ) -> Recipe:
     "Build the recipe; options of another objective have no say."
     check_choice("method", values["method"], tuple(OBJECTIVES))
-    objective = OBJECTIVES[values["method"]].from_settings(values)
+    objective = OBJECTIVES[values["method"]].from_settings(dict(values))
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
 @lru_cache
@@ -253,7 +257,7 @@ class RunSettings:
 
     @classmethod
     def read(cls, given: Mapping | None = None, # any settings by name; a record's settings do, too
-            ) -> "RunSettings":
+            ) -> Self:
         "Complete and check the settings of a run, before any work."
         if isinstance(given, cls):
             return given
@@ -293,7 +297,7 @@ class RunSettings:
 
     @classmethod
     def of_record(cls, stored: Mapping, # "settings" of a record
-                 ) -> "RunSettings":
+                 ) -> Self:
         "Read settings back; what joined after the record was made has its first default."
         return cls.read({**LATE, **stored})
 
@@ -309,7 +313,8 @@ class RunSettings:
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
     check_choice("method", method, tuple(OBJECTIVES))
-    return {f.name: f.default for f in fields(OBJECTIVES[method])
+    objective: Any = OBJECTIVES[method]
+    return {f.name: f.default for f in fields(objective)
             if f.name not in OBJECTIVE_NAMES and f.default is not MISSING}
 
 # %% ../../nbs/lab/91_settings.ipynb #72b4bcb4
