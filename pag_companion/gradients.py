@@ -214,8 +214,3 @@ def measure_alignment(model, images, means, batch_size=250): # as measure_each -
 def stored_measures(found): # from measure_alignment -> dict that a record can hold
     "Turn measures into plain numbers."
     return {name: value if name == "zero_gradients" else asdict(value) for name, value in found.items()}
-
-# %% ../nbs/library/17_gradients.ipynb #f0a17abc
-from .core.moved import forward
-
-__getattr__ = forward('gradients')     # names that have moved, for one release

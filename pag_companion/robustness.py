@@ -269,8 +269,3 @@ def _beyond(scores): # dict: name -> Score; -> dict: check -> points
             "steps": rise([percent[f"steps/{n}"] for n in STEPS]) - 2, "huge": percent["huge"] - 1,
             "noise": min(attacked, attacked - percent["noise"] + 1),
             "transfer": attacked - percent["transfer"] if "transfer" in percent else None}
-
-# %% ../nbs/library/16_robustness.ipynb #f0a16abc
-from .core.moved import forward
-
-__getattr__ = forward('robustness')

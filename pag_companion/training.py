@@ -596,8 +596,3 @@ def _finite(losses, step, checkpoint): # losses of the last steps -> list
         place = step + 2 - len(values) + int(wrong[0][0])
         raise FloatingPointError(f"the loss became {values[tuple(wrong[0])]} in step {place}: start anew with a lower lr; {last_good(checkpoint)}")
     return values.tolist()
-
-# %% ../nbs/library/15_training.ipynb #f0a15abc
-from .core.moved import forward
-
-__getattr__ = forward('training')

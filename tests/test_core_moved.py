@@ -5,30 +5,65 @@ from pag_companion.core.moved import *
 
 import subprocess
 import sys
-CODE = """
-import warnings
-warnings.simplefilter("error", DeprecationWarning)
-for old in ("records", "zero_shot"):
-    try:
-        __import__(f"pag_companion.{old}")
-    except DeprecationWarning as warning:
-        print(warning)
-warnings.simplefilter("ignore")
-from pag_companion.records import read_records
-from pag_companion.zero_shot import run
-from pag_companion.training import train_or_load
-from pag_companion import robustness, sweep
-import pag_companion.lab.records, pag_companion.chapters.zero_shot, pag_companion.lab.store, pag_companion.lab.sweep
-assert read_records is pag_companion.lab.records.read_records and sweep is pag_companion.lab.sweep
-assert run == pag_companion.chapters.zero_shot.run and train_or_load is pag_companion.lab.store.train_or_load
-print(robustness.EXPERIMENT.name, hasattr(robustness, "no_such_name"))
-"""
+import tempfile
+from pathlib import Path
+
+import pytest
+
+FINDER = "from pag_companion.core.moved import Finder\nimport sys\n"
+TABLE = "dict(old='new', stays='new', idle='plain'), {'stays', 'idle'}"
+RUN = "if __name__ == '__main__': sys.exit(print('run', sys.argv[1:]))"
+FILES = {"__init__": f"{FINDER}sys.meta_path.insert(0, Finder('house', {TABLE}))",
+         "new": f"import os, sys\n__all__ = ['there']\nthere = lambda: 42\n{RUN}",
+         "stays": "__all__ = ['here']\nhere = 1", "plain": ""}
 
 
-def test_old_names_are_the_new_ones():
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
-    assert "pag_companion.lab.records now" in done.stdout and done.stdout.strip().endswith("robustness False"), done.stderr
-    for command in ("sweep", "report"):
-        words = [sys.executable, "-W", "error::DeprecationWarning", "-m", f"pag_companion.{command}", "--help"]
-        shown = subprocess.run(words, capture_output=True, text=True)
-        assert shown.returncode == 0 and f"pag_companion.{command}" in shown.stdout, shown.stderr
+def in_house(program, *words):
+    folder = Path(tempfile.mkdtemp())
+    (folder / "house").mkdir()
+    for name, text in FILES.items():
+        (folder / "house" / f"{name}.py").write_text(text + "\n")
+    words = [sys.executable, "-W", "always::DeprecationWarning", *(words or ["-c", program])]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    return done.stdout.strip(), done.stderr.strip()
+
+
+def test_an_old_name_works_and_says_so_once():
+    moved = "house.old.there is now house.new.there"
+    printed, warned = in_house("import house.old\nfor _ in range(3): print(house.old.there())")
+    assert printed.split() == ["42"] * 3 and warned.count(moved) == 1 and "<string>:2" in warned
+    printed, warned = in_house("from house.old import *; print(there())")
+    assert printed == "42" and warned.count(moved) == 1
+    printed, warned = in_house("from house.stays import here, there; print(here, there())")
+    assert printed == "1 42" and warned.count("house.stays.there is now house.new.there") == 1
+    assert in_house("from house.stays import *; print(here)") == ("1", "")
+
+
+def test_what_was_never_there_is_not_found():
+    for program in ("import house.older", "from house.old import os", "from house.stays import thera",
+                    "import house.stays; house.stays._here"):
+        printed, error = in_house(program)
+        assert printed == "" and error.splitlines()[-1].split(":")[0] in (
+            "ModuleNotFoundError", "ImportError", "AttributeError")
+
+
+def test_commands_are_run_where_they_are_now():
+    note = "python -m house.old is now python -m house.new"
+    assert in_house(None, "-m", "house.old", "a") == ("run ['a']", note)
+    assert in_house(None, "-m", "house.stays", "b") == ("run ['b']", "")
+    assert in_house(None, "-m", "house.idle", "c")[1].startswith("house.plain has no command")
+
+
+def test_the_table_is_true():
+    import importlib
+    import warnings
+
+    for old, places in MOVED.items():
+        for place in places.split():
+            assert importlib.import_module(f"pag_companion.{place}").__all__, place
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            importlib.import_module(f"pag_companion.{old}")
+    with pytest.warns(DeprecationWarning, match="records.Score is now pag_companion.core.scores.S"):
+        Score = Finder("pag_companion", MOVED, COMMANDS).look("records", "Score")
+    assert Score.__module__ == "pag_companion.core.scores"

@@ -3,14 +3,63 @@
 from pag_companion.lab.layers import *
 
 
-def test_the_rule_of_the_house():
-    graph = import_graph()
-    assert upward(graph) == [] and circle(graph) == []
-    assert len(graph) > 30 and "pag_companion.lab.store" in graph["pag_companion.lab.experiment"]
+SOURCE = """
+import numpy, pag_companion.attacks
+from ..core.files import atomic_write
+from . import store
+def late():
+    from pag_companion.chapters import wsol
+    from pag_companion.lab import sweep
+"""
 
 
-def test_a_breach_is_noticed():
-    graph = import_graph()
-    assert upward({**graph, "pag_companion.attacks": ["pag_companion.lab.store"]}) == [("pag_companion.attacks", "pag_companion.lab.store")]
-    assert upward({**graph, "pag_companion.chapters.wsol": ["pag_companion.chapters.zero_shot"]})
-    assert circle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c", "b"] and circle({"a": ["b"], "b": []}) == []
+def test_imports_are_read():
+    known = {"attacks", "core.files", "lab.store", "lab.sweep", "chapters.wsol"}
+    assert imported(SOURCE, "lab.sweep", known) == known - {"lab.sweep"}
+    assert imported("from .core import files\nfrom .attacks import x", "cam", known) == {
+        "core.files", "attacks"}
+    assert imported("import attacks_of_others, core.filesystem", "cam", known) == set()
+
+
+GOOD = {"core.files": set(), "data": {"core.files"}, "lab.store": {"data"},
+        "chapters.paper": {"lab.store"}, "chapters.wsol": {"chapters.paper", "core.files"}}
+AROUND = GOOD | {"data": {"models"}, "models": {"images"}, "images": {"data"}}
+
+
+def test_an_import_that_runs_the_wrong_way_is_named():
+    assert wrong_imports(GOOD) == []
+    assert wrong_imports(GOOD | {"data": {"lab.store"}}) == [
+        "data imports lab.store, of a layer above it"]
+    assert wrong_imports(GOOD | {"chapters.cam": {"chapters.wsol"}}) == [
+        "chapters.cam imports chapters.wsol, another chapter"]
+    (line,) = wrong_imports(AROUND)
+    assert line.startswith("a circle: ") and line.count("imports") == 3
+    assert "models imports images" in line
+
+
+def test_a_chapter_named_in_a_string_is_found():
+    code = {"lab.sweep": 'a = "pag_companion.chapters.wsol"\nb = "pag_companion.chapters"',
+            "chapters.wsol": 'a = "chapters.paper"', "core.moved": 'a = "chapters.wsol"'}
+    assert named_chapters(code) == [
+        "lab.sweep names 'pag_companion.chapters.wsol': let it find the chapters"]
+
+
+def test_layers_are_written_from_the_top():
+    assert as_text(GOOD).split() == ["chapters", "wsol", "paper", "lab", "store",
+                                     "library", "data", "core", "files"]
+    assert steps_of(AROUND, "library") == [["data", "images", "models"]]
+    assert steps_of({"c": {"a", "b"}, "a": set(), "b": {"a"}}, "library") == [["a"], ["b"], ["c"]]
+
+
+def test_the_picture_holds_every_module_once():
+    from matplotlib import pyplot
+
+    spots, bands = places(GOOD)
+    assert spots.keys() == GOOD.keys() and len(set(spots.values())) == len(GOOD)
+    for module, (_, y) in spots.items():
+        low, top = bands[layer_of(module)]
+        assert low < y < top
+    fig = draw(GOOD | {"data": {"lab.store"}})
+    pyplot.close(fig)
+    assert [line.get_color() for line in fig.axes[0].lines].count("tab:red") == 1
+    assert "but for" not in words(GOOD)
