@@ -18,6 +18,7 @@ GOOD = {"x_train": x, "y_train": y, "x_test": x[:7], "y_test": y[:7]}     # a us
 
 def blank(name, *shape):
     return Images(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("0",), name, "test")
+from unittest.mock import patch
 
 
 def test_to_float():
@@ -319,6 +320,21 @@ def test_damaged_archive():
         evil.write_bytes(pickle.dumps({"data": os.getcwd, "labels": []}))
         with pytest.raises(pickle.UnpicklingError, match="getcwd is not read"):
             read_cifar10(evil)
+
+
+def test_a_set_of_ones_own():
+    with patch.dict(REGISTERED, clear=True):
+        def dark(part):
+            digits = load("digits", part)
+            return 255 - digits.pixels, digits.y
+        register("dark_digits", Registered(dark, DIGITS, derived_from=("digits",)))
+        images = load("dark_digits", "test", limit=5)
+        assert images.classes == DIGITS and len(images) == 5 and (images.pixels == 255 - load("digits", "test").pixels[:5]).all()
+        assert f"made from digits test, sha256 {load('digits', 'test').sha256[:12]}" in images.note and not images.stand_in
+        with pytest.raises(UserError, match="already"):
+            register("dark_digits", REGISTERED["dark_digits"])
+        with pytest.raises(UserError, match="did you mean dark_digits"):
+            load("dark_digit", "test")
 
 
 def test_scenes():
