@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['random_states', 'set_random_states', 'read_checkpoint', 'write_checkpoint', 'last_good', 'check_finite',
-           'only_writer', 'remove_parts', 'Checkpoint', 'check_same']
+           'only_writer', 'sweep_parts', 'Checkpoint', 'check_same']
 
 # %% ../nbs/library/15b_checkpoints.ipynb #750260d2
 import hashlib, io, os, time
@@ -67,7 +67,7 @@ def check_finite(model: torch.nn.Module, step: int, # steps taken
         raise FloatingPointError(f"the weights became NaN or infinite by step {step}: "
                                  f"start anew with a lower lr; {last_good(path)}")
 
-# %% ../nbs/library/15b_checkpoints.ipynb #b23f1f22
+# %% ../nbs/library/15b_checkpoints.ipynb #9d0c6258
 @contextmanager
 def only_writer(path: str | Path | None) -> Iterator[None]: # of a checkpoint; None: nothing to hold
     "Hold the right to write a checkpoint."
@@ -76,10 +76,10 @@ def only_writer(path: str | Path | None) -> Iterator[None]: # of a checkpoint; N
         return
     path = Path(path)
     with run_lock(path.name, path.parent):
-        remove_parts(path)
+        sweep_parts(path)
         yield
 
-def remove_parts(path: Path) -> None: # a file, or its name without the suffix
+def sweep_parts(path: Path) -> None: # a file, or its name without the suffix
     "Remove what killed processes had begun to write under a name."
     for part in path.parent.glob(f".{path.name}.*.part"):
         part.unlink(missing_ok=True)

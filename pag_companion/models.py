@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGENET', 'ARCHITECTURES', 'THREE', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters',
            'WideBlock', 'WideResNet', 'FastStage', 'FastCNN', 'MapCNN', 'resnet', 'Architecture', 'register_arch',
-           'find_arch', 'Model', 'build']
+           'find_arch', 'Model', 'build', 'pretrained']
 
 # %% ../nbs/library/13_models.ipynb #e746907e
 import re
@@ -340,9 +340,8 @@ def _check_channels(config: dict) -> None:
     if std is not None and min(std) <= 0:
         raise UserError(f"std = {std}: the standard deviation of every channel is above 0")
 
-# %% ../nbs/library/13_models.ipynb #9a2d4036
-def __getattr__(name: str) -> Any:
-    "Give what stands in weights: pretrained, load_model, save_model."
-    if name in ("pretrained", "pretrained_names", "load_model", "save_model"):
-        return getattr(import_module("pag_companion.weights"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# %% ../nbs/library/13_models.ipynb #bf392884
+def pretrained(name: str, # such as "mnist/AT-0.1"
+               *args: Any, **kwargs: Any) -> nn.Module:
+    "Load a trained model by its name, as weights.pretrained does."
+    return import_module("pag_companion.weights").pretrained(name, *args, **kwargs)

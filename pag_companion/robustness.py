@@ -7,7 +7,6 @@ __all__ = ['BLOCK', 'RADII', 'HUGE', 'STEPS', 'evaluating', 'batches', 'batch_si
            'robust_accuracy', 'auto_attack_accuracy', 'Battery', 'masking_battery']
 
 # %% ../nbs/library/16_robustness.ipynb #53396b97
-import statistics, time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +15,11 @@ from itertools import islice
 import torch
 import torch.nn.functional as F
 
-from .chapters.paper import TABLES, Sheet, ledger, table_comparisons
 from .core.scores import Score
-from .lab.records import by_seed, cell, differences, hit_pairs, new_names
-from .core.files import runs_folder
-from .data import load
 from .models import full_precision
-from .weights import weight_files
 from .attacks import L2, Linf, _check_ball, _check_labels, _check_logits, _count, _positive, pgd, random_noise, untouched
-from .training import pick_device
-from .lab.store import HOMES, complete, make_record, model_key, promoted_runs, row_of, run_once, setup_name, train_or_load
+from .device import pick_device
+from .core.numbers import UserError
 
 # %% ../nbs/library/16_robustness.ipynb #4a7fab14
 @contextmanager
@@ -58,7 +52,7 @@ def predict(model, x): # -> predicted classes, N
 def _highest(logits):
     "Find the class of the highest logit; refuse logits that are no numbers."
     if not torch.isfinite(logits).all():
-        raise ValueError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
+        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
     return logits.argmax(1)
 
 # %% ../nbs/library/16_robustness.ipynb #3bbe9a73
@@ -66,7 +60,7 @@ def _highest(logits):
 def _check_set(model, images):
     "Refuse an empty set, labels beyond a model's classes, and answers that are no logits."
     if not len(images):
-        raise ValueError("there are no images to measure on: look at split and limit")
+        raise UserError("there are no images to measure on: look at split and limit")
     with evaluating(model):
         logits = model(images[:1].x.to(device_of(model)))
     _check_logits(logits, images.y[:1])
@@ -124,7 +118,7 @@ def _moved(loss, x, x_adv, ball, size): # -> the points after one more step, as 
     "Take one step of PGD."
     grad, = torch.autograd.grad(loss.sum(), x_adv)
     if not grad.isfinite().all():
-        raise ValueError("the gradient of the model is not finite: it gives no direction to step in")
+        raise UserError("the gradient of the model is not finite: it gives no direction to step in")
     return (x + ball.project(ball.step(x_adv.detach(), grad, size) - x)).clamp(0, 1)
 
 # %% ../nbs/library/16_robustness.ipynb #2adb55aa
@@ -160,7 +154,7 @@ def robust_accuracy(model, # from images in [0,1] to logits
 def _check_attack(ball, steps, step_size, restarts, success, batch_size): # -> step size
     "Refuse settings of an attack that make no sense."
     if success not in ("last", "any"):
-        raise ValueError(f"success = {success!r} is not known: choose last or any")
+        raise UserError(f"success = {success!r} is not known: choose last or any")
     _check_ball(ball)
     for name, value in (("steps", steps), ("restarts", restarts), ("batch_size", batch_size)):
         _count(value, name)
@@ -200,7 +194,7 @@ def _norm_of(ball): # -> text
     _check_ball(ball)
     norms = {Linf: "Linf", L2: "L2"}
     if type(ball) not in norms:
-        raise ValueError(f"ball = {ball!r}: AutoAttack knows Linf(eps) and L2(eps)")
+        raise UserError(f"ball = {ball!r}: AutoAttack knows Linf(eps) and L2(eps)")
     return norms[type(ball)]
 
 @contextmanager

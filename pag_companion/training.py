@@ -10,11 +10,10 @@ __all__ = ['NO_ATTACK', 'OBJECTIVES', 'ATTACKS', 'CHOICES', 'HEAD', 'TRAINING_VE
            'watch_training', 'note_watched']
 
 # %% ../nbs/library/15_training.ipynb #72b5353b
-import hashlib, json, math, os, re, time, warnings
+import json, math, os, re, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, Callable, ClassVar, Iterator
 
 import torch
@@ -25,7 +24,7 @@ from torch.optim import Optimizer
 from .attacks import Linf, fgsm, gaussian_noise, pgd, untouched
 from .augment import AUGMENT
 from .checkpoints import Checkpoint, check_finite, last_good, only_writer
-from .core.numbers import UserError, parse_eps
+from .core.numbers import UserError, fingerprint, parse_eps
 from .core.progress import progress
 from .data import Images, to_float
 from .device import Compiled, keep_memory, pick_device, pick_precision
@@ -411,9 +410,7 @@ def random_for(*words: Any, # what the numbers are for: a name, the seed, a step
                device: str | torch.device = "cpu",
               ) -> Generator:
     "Make a generator whose numbers depend on these words alone."
-    text = json.dumps(words, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return torch.Generator(device).manual_seed(int(digest[:8], 16))
+    return torch.Generator(device).manual_seed(int(fingerprint(*words), 16))
 
 @lru_cache(32)      # so many seeds may be trained at once (see many)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor: # indices, n
@@ -473,12 +470,3 @@ def note_watched(history: History, recipe: Recipe, step: int, shares: list) -> N
                       f"{100 * shares[0]:.0f} % under FGSM, {100 * shares[1]:.0f} % under PGD-10, "
                       "held out); training goes on, and the record says so. "
                       'attack = "pgd" is slower and steadier')
-
-# %% ../nbs/library/15_training.ipynb #4f919667
-def __getattr__(name: str) -> Any:
-    "Find train_or_load in the lab, where it moved, and say so."
-    if name != "train_or_load":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("train_or_load moved: from pag_companion.lab.store import train_or_load",
-                  FutureWarning, stacklevel=2)
-    return import_module("pag_companion.lab.store").train_or_load

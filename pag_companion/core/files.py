@@ -6,9 +6,8 @@
 __all__ = ['atomic_write', 'repo_root', 'runs_folder', 'results_folder', 'run_lock', 'is_held']
 
 # %% ../../nbs/core/03_files.ipynb #41cf5ce3
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+import importlib.util, os, sys, threading
+from contextlib import contextmanager
 from pathlib import Path
 
 # %% ../../nbs/core/03_files.ipynb #2012db00

@@ -6,66 +6,60 @@
 __all__ = ['Score']
 
 # %% ../../nbs/core/02_scores.ipynb #41cf5ce3
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager, suppress
+import base64, math
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
+
+from .numbers import UserError
 
 # %% ../../nbs/core/02_scores.ipynb #aceb25e2
 @dataclass(frozen=True)
 class Score:
     "Count hits: how many of how many, and which."
     correct: int # number of hits
-    total: int # number of pictures
-    hits: object = field(default=None, repr=False, compare=False) # bool array, one a picture, or None
+    total: int # number of images
+    hits: Any = field(default=None, repr=False, compare=False) # bool array, one an image, or None
 
     def __post_init__(self):
         if not 0 <= self.correct <= self.total:
-            raise ValueError(f"{self.correct} of {self.total} is not a count of hits")
+            raise UserError(f"{self.correct} of {self.total} is not a count of hits")
 
     @classmethod
-    def of(cls, hits):
-        "Make a score of a yes/no for each picture."
+    def of(cls, hits) -> "Score": # a yes/no for each image
+        "Make a score of hits."
         import numpy as np
         hits = np.asarray(hits, dtype=bool).reshape(-1)
         return cls(int(hits.sum()), len(hits), hits)
 
     @property
-    def value(self):
+    def value(self) -> float:
         "Give the share of hits, in [0,1]; NaN of nothing."
         return self.correct / self.total if self.total else math.nan
 
-# %% ../../nbs/core/02_scores.ipynb #7428f442
-def _interval(self, level=.95):
-    "Give Wilson's interval for the share of hits: (low, high)."
-    from scipy.stats import norm
-    if not self.total:
-        return 0., 1.
-    z, n, p = norm.ppf(.5 + level / 2), self.total, self.value
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0., low), min(1., high)
+    def interval(self, level: float = .95) -> tuple[float, float]:
+        "Give Wilson's interval for the share of hits: (low, high)."
+        from scipy.stats import binomtest
+        if not self.total:
+            return 0., 1.
+        low, high = binomtest(self.correct, self.total).proportion_ci(level, method="wilson")
+        return float(low), float(high)
 
-Score.interval = _interval
+    def to_dict(self) -> dict:
+        "Turn a score into what a record stores, the hits packed eight to a byte."
+        import numpy as np
+        stored: dict = {"correct": self.correct, "total": self.total}
+        if self.hits is not None:
+            stored["hits"] = base64.b64encode(np.packbits(self.hits).tobytes()).decode()
+        return stored
 
-# %% ../../nbs/core/02_scores.ipynb #12ba1780
-def _to_dict(self):
-    "Turn a score into what a record stores."
-    import numpy as np
-    stored = {"correct": self.correct, "total": self.total}
-    if self.hits is not None:
-        stored["hits"] = base64.b64encode(np.packbits(self.hits).tobytes()).decode()
-    return stored
-
-def _from_dict(cls, stored):
-    "Read a score back from a record."
-    import numpy as np
-    if "hits" not in stored:
-        return cls(stored["correct"], stored["total"])
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(stored["hits"]), np.uint8), count=stored["total"])
-    score = cls.of(bits)
-    if score.correct != stored["correct"]:
-        raise ValueError(f"the hits say {score.correct}, the record says {stored['correct']}: the record was damaged or edited")
-    return score
-
-Score.to_dict, Score.from_dict = _to_dict, classmethod(_from_dict)
+    @classmethod
+    def from_dict(cls, stored: dict) -> "Score": # of a record
+        "Read a score back."
+        import numpy as np
+        if "hits" not in stored:
+            return cls(stored["correct"], stored["total"])
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(stored["hits"]), np.uint8), count=stored["total"])
+        score = cls.of(bits)
+        if score.correct != stored["correct"]:
+            raise UserError(f"the hits say {score.correct}, the record says {stored['correct']}: the record was damaged or edited")
+        return score
