@@ -84,16 +84,16 @@ def sweep_parts(path: Path) -> None: # a file, or its name without the suffix
     for part in path.parent.glob(f".{path.name}.*.part"):
         part.unlink(missing_ok=True)
 
-# %% ../nbs/library/15b_checkpoints.ipynb #7354651c
+# %% ../nbs/library/15b_checkpoints.ipynb #9f7bdb87
 class Checkpoint:
     "Keep a training's state in a file; without a path, do nothing."
     def __init__(self, path: str | Path | None, # None: no checkpoint
-                 settings: dict, # it belongs to; "device" is one of them
+                 settings: dict, # of the training, "device" among them
                  save_every: float | None = None, # seconds; None: PAG_SAVE_EVERY, or 30
                 ):
         usual = os.environ.get("PAG_SAVE_EVERY", 30)
         every = number(usual, "PAG_SAVE_EVERY") if save_every is None else save_every
-        self.path, self.settings = path and Path(path), settings
+        self.path, self.settings = Path(path) if path else None, settings
         self.every, self.pause, self.saved = every, every, time.monotonic()
 
     @property
@@ -104,6 +104,8 @@ class Checkpoint:
     def save(self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer,
              history: dict) -> None: # step: steps taken
         "Write the state."
+        if self.path is None:
+            return
         began = time.monotonic()
         check_finite(model, step, self.path)
         write_checkpoint(self.path, {

@@ -19,7 +19,7 @@ def pick_device(device: str | torch.device | None = None, # "cpu", "cuda"; None:
     "Choose where to compute."
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-# %% ../nbs/library/15c_device.ipynb #1f01266e
+# %% ../nbs/library/15c_device.ipynb #d535e0b2
 def pick_precision(precision: str = "auto", # "auto", "bf16" or "float32"
                    device: str | torch.device | None = None, # as pick_device
                   ) -> str: # "bf16" or "float32"
@@ -28,9 +28,9 @@ def pick_precision(precision: str = "auto", # "auto", "bf16" or "float32"
         raise UserError(f"precision = {precision!r} is not known: choose auto, bf16 or float32")
     if precision != "auto":
         return precision
-    device = pick_device(device)
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        fast = torch.cuda.get_device_capability(chosen) >= (8, 0)
     elif hasattr(torch.cpu, "get_capabilities"):
         able = torch.cpu.get_capabilities()
         fast = able.get("avx512_bf16") or able.get("amx_bf16")

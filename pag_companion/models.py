@@ -303,9 +303,10 @@ def build(arch: str, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
          ) -> Model: # from images in [0,1], N,C,H,W, to logits, N,num_classes
     "Build a model that takes images in [0, 1]."
     known, groups = find_arch(arch)
-    config = {"arch": arch, "num_classes": num_classes, "in_channels": in_channels,
-              "mean": mean and list(mean), "std": std and list(std), "image_size": image_size}
-    shape = dict(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    config: dict[str, Any] = {
+        "arch": arch, "num_classes": num_classes, "in_channels": in_channels,
+        "mean": mean and list(mean), "std": std and list(std), "image_size": image_size}
+    shape = {name: config[name] for name in ("num_classes", "in_channels", "image_size")}
     if pretrained is not None:
         _check_pretrained(pretrained, arch, mean, std)
         config |= {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1]), "pretrained": pretrained}

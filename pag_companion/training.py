@@ -14,7 +14,8 @@ import json, math, os, re, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any, Callable, ClassVar, Iterator
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Iterator, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -155,7 +156,7 @@ class Recipe:
     weight_decay: float = 0.
     augment: str = "none" # "flip+shift": mirror, move by 2 pixels; "flip+crop": 224 of 256 pixels
     head_lr: float = 1. # times lr, for the classifier and a ResNet's last stage
-    objective: Objective | None = None # in place of method, eps, attack, ...
+    objective: Objective = cast(Objective, None) # in place of method, eps, attack, ...
 
     def __post_init__(self):
         check_recipe(self)
@@ -224,7 +225,7 @@ def train(model: nn.Module, # from build, or any from images in [0,1] to logits
           seed: int = 0, # of data order and noise; the model's own seed is its maker's
           device: str | torch.device | None = None, # "cpu", "cuda"; None: a GPU if there is one
           precision: str = "auto", # "auto", "bf16" or "float32"
-          checkpoint: str | os.PathLike | None = None, # file to resume from and to write
+          checkpoint: str | Path | None = None, # file to resume from and to write
           save_every: float | None = None, # seconds; None: what PAG_SAVE_EVERY says, or 30
           watch: Images | None = None, # held out, to watch adversarial training on
           progress: bool = True, # show it
@@ -346,10 +347,10 @@ def _taken_up(model: nn.Module, optimizer: Optimizer, checkpoint: Checkpoint):
                       threads=torch.get_num_threads(), compiled="compiled" in settings)
     return first, replace(history, **kept)
 
-# %% ../nbs/library/15_training.ipynb #99af0ff2
+# %% ../nbs/library/15_training.ipynb #c75c57fe
 def finite(losses: list[Tensor], # of the last steps
            step: int, # the last one, from 0
-           path: str | os.PathLike | None, # of the checkpoint
+           path: str | Path | None, # of the checkpoint
           ) -> list:
     "Turn losses into numbers; stop if one is none."
     values = torch.stack(losses)
@@ -452,7 +453,7 @@ def correct_under_attack(model: nn.Module, x: Tensor, y: Tensor, ball: Any,
             return model(x_adv).argmax(1) == y
 
 # %% ../nbs/library/15_training.ipynb #e72f80a5
-def watch_training(model: nn.Module, held_out: tuple, # x, y on the model's device
+def watch_training(model: nn.Module, held_out: tuple[Tensor, Tensor], # x, y on its device
                    recipe: Recipe, step: int, seed: int, history: History) -> None: # step from 0
     "Note accuracy under one-step and ten-step attacks."
     ball, device = Linf(recipe.eps), held_out[0].device

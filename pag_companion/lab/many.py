@@ -12,6 +12,7 @@ import copy
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -114,8 +115,9 @@ def inputs_together(together: nn.Module, x: Tensor, y: Tensor, # k,N,C,H,W; k,N
     seen = [recipe.objective.inputs(None, *batch) for recipe, *batch in others]
     if first:
         ball = OwnLinf(tuple(recipe.eps for recipe in recipes[:first]))
-        seen = [*recipes[0].objective.inputs(together, x[:first], y[:first].flatten(),
-                                             generators[:first], ball), *seen]
+        objective = cast(AT, recipes[0].objective)
+        seen = [*objective.inputs(together, x[:first], y[:first].flatten(), generators[:first],
+                                  ball), *seen]
     return stack(seen)
 
 def step_together(together: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor,
@@ -180,7 +182,8 @@ def train_many(models: list[nn.Module], # of one shape, trained in place and lef
     check_together(models, recipes, seeds)
     check_training(models[0], images, steps, batch_size)
     order = sorted(range(len(models)), key=lambda k: not recipes[k].objective.adversarial)
-    models, recipes, seeds = ([given[k] for k in order] for given in (models, recipes, seeds))
+    models, recipes = [models[k] for k in order], [recipes[k] for k in order]
+    seeds = [seeds[k] for k in order]
     device, precision = pick_device(device), precision_for(models[0], precision, device)
     together = Together(models).to(device)
     optimizer = make_optimizer(together, recipes[0])
@@ -216,7 +219,7 @@ def own_history(history: History, k: int, count: int) -> History: # of the k-th 
     return History([losses[k] for losses in history.losses], watch, history.seconds / count,
                    **shared)
 
-def watch_together(together: nn.Module, held_out: tuple, # x, y on the models' device
+def watch_together(together: nn.Module, held_out: tuple[Tensor, Tensor], # x, y there
                    recipes: list[Recipe], step: int, seeds: list[int], history: History) -> None:
     "Note each model's accuracy under one-step and ten-step attacks."
     chosen = [recipe for recipe in recipes if recipe.objective.adversarial]
