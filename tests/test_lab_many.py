@@ -171,7 +171,8 @@ def test_what_is_missing_is_trained():
         made = train_missing([*wanted, wanted[0], longer], at_once=32, **quiet)
         assert set(made) == {model_settings(s).key for s in [*wanted, longer]} - {early.card["key"]}
         assert train_missing(wanted) == []
-        with patch(f"{train_or_load.__module__}.train_and_keep", side_effect=AssertionError("trained again")):
+        again = patch(f"{train_or_load.__module__}.train_and_keep", side_effect=AssertionError)
+        with again:
             models = [train_or_load(settings, exact=True) for settings in wanted]
         assert models[1].card["weights"] == early.card["weights"] and "together" not in early.card
         for model in models[:1] + models[2:]:
