@@ -19,6 +19,7 @@ GOOD = {"x_train": x, "y_train": y, "x_test": x[:7], "y_test": y[:7]}     # a us
 def blank(name, *shape):
     return Images(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("0",), name, "test")
 from unittest.mock import patch
+from pag_companion.core.numbers import UserError
 
 
 def test_to_float():
