@@ -6,31 +6,32 @@
 __all__ = ['progress', 'show']
 
 # %% ../../nbs/core/04_progress.ipynb #7454bed8
-import base64, difflib, hashlib, importlib.util, json, math, os, platform, subprocess, sys, threading, time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+import base64, io, json, os, sys, time
+from contextlib import suppress
 from pathlib import Path
 
 from .files import atomic_write
 
 # %% ../../nbs/core/04_progress.ipynb #8665f019
-def progress(total, # number of steps
-             label, # what is being done
-             show=True, # False: silent
-             first=0, # step to start from, when resuming
+def progress(total: int, # number of steps
+             label: str, # what is being done
+             show: bool = True, # False: silent
+             first: int = 0, # step to start from, when resuming
              said=str, # function of nothing -> text to add, such as the loss
             ): # -> iterator over first ... total-1
     "Count steps aloud."
-    style = os.environ.get("PAG_PROGRESS") or ("bar" if sys.stderr.isatty() or "ipykernel" in sys.modules else "lines")
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    style = os.environ.get("PAG_PROGRESS") or ("bar" if watched else "lines")
     if not show or style == "none":
         steps = range(first, total)
     elif style == "bar":
         from tqdm import tqdm
-        steps = tqdm(range(first, total), label, total=total, initial=first, leave=False, mininterval=.5)
+        steps = tqdm(range(first, total), label, total=total, initial=first, leave=False,
+                     mininterval=.5)
     else:
         steps = _lines(total, label, first, said)
-    pulse = os.environ.get("PAG_PULSE")
-    yield from _beating(steps, Path(pulse), total, label, first, said) if pulse and show else steps
+    pulse = os.environ.get("PAG_PULSE") if show else None
+    yield from _beating(steps, Path(pulse), total, label, first, said) if pulse else steps
 
 def _lines(total, label, first, said):
     "Print a line when ten seconds have passed, and one at the end."
@@ -41,7 +42,8 @@ def _lines(total, label, first, said):
         if now - last > 10 and step + 1 < total:
             last = now
             left = (now - start) / (step + 1 - first) * (total - step - 1)
-            print(", ".join(filter(None, (f"{label}: {step + 1} of {total}", said(), f"{left:.0f} s left"))), flush=True)
+            words = (f"{label}: {step + 1} of {total}", said(), f"{left:.0f} s left")
+            print(", ".join(filter(None, words)), flush=True)
     print(f"{label}: {total} of {total}, {time.monotonic() - start:.0f} s", flush=True)
 
 def _beating(steps, path, total, label, first, said):
@@ -53,20 +55,22 @@ def _beating(steps, path, total, label, first, said):
         if now - last > 2 or step + 1 == total:
             last, left = now, (now - start) / (step + 1 - first) * (total - step - 1)
             with suppress(OSError):
-                atomic_write(path, json.dumps({"label": label, "step": step + 1, "total": total, "first": first, "said": said(), "left": left,
-                                               "at": time.time(), "pid": os.getpid()}))
+                atomic_write(path, json.dumps({
+                    "label": label, "step": step + 1, "total": total, "first": first,
+                    "said": said(), "left": left, "at": time.time(), "pid": os.getpid()}))
 
 # %% ../../nbs/core/04_progress.ipynb #212e635e
 def show(fig, # matplotlib figure
-         alt, # what the figure shows, in a sentence
+         alt: str, # what the figure shows, in a sentence
         ):
     "Display a figure with its alternative text, and close it."
-    import io
     from matplotlib import pyplot
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None, "Description": alt})
+    fig.savefig(buffer, format="png", dpi=100, bbox_inches="tight",
+                metadata={"Software": None, "Description": alt})
     pyplot.close(fig)
     if "IPython" in sys.modules:
         from IPython.display import display
-        picture = base64.b64encode(buffer.getvalue()).decode()
-        display({"image/png": picture, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+        png = base64.b64encode(buffer.getvalue()).decode()
+        display({"image/png": png, "text/plain": alt}, raw=True,
+                metadata={"image/png": {"alt": alt}})
