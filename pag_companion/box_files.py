@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core.numbers import number
+from .core.numbers import UserError, number
 from .core.progress import progress
 from .data import SETS, SPLITS, File, data_root, fetch, offline, state, unpack
 from .chapters.large_eps import save_arrays
@@ -38,21 +38,21 @@ def read_box_file(path, # csv file with a header; its pictures lie in the same f
                   columns=None, # dict: ours -> the file's, such as {"label": "wnid"}
                   inclusive=False, # True: x1,y1 name the last pixel inside
                  ): # -> list of Boxed
-    "Read which picture shows what, and where; ValueError naming the line."
+    "Read which picture shows what, and where; UserError naming the line."
     path, names = Path(path), {**dict(zip(COLUMNS, COLUMNS)), **(columns or {})}
     strange = sorted(set(names) - set(COLUMNS))
     if strange:
-        raise ValueError(f"columns = {columns!r}: {', '.join(strange)} is none of {', '.join(COLUMNS)}; write ours first: label=wnid")
+        raise UserError(f"columns = {columns!r}: {', '.join(strange)} is none of {', '.join(COLUMNS)}; write ours first: label=wnid")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             lacking = [names[column] for column in COLUMNS[:-1] if names[column] not in (rows.fieldnames or ())]
             if lacking:
-                raise ValueError(f"{path}: no column {', '.join(lacking)}; its header is {','.join(rows.fieldnames or ())}. "
+                raise UserError(f"{path}: no column {', '.join(lacking)}; its header is {','.join(rows.fieldnames or ())}. "
                                  "Give columns={'label': 'wnid'}, ours to the file's, where they are called otherwise")
             return [_boxed(row, names, path, f"{path.name}, line {rows.line_num}", inclusive) for row in rows]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 ({error}): save it as such") from None
+        raise UserError(f"{path} is not text in UTF-8 ({error}): save it as such") from None
 
 # %% ../nbs/library/12c_box_files.ipynb #0219022a
 def _boxed(row, names, path, place, inclusive): # -> Boxed
@@ -61,7 +61,7 @@ def _boxed(row, names, path, place, inclusive): # -> Boxed
     image = os.path.normpath(told["image"])
     part = told["split"] or Path(image).parts[:1][0] if told["image"] and image != "." else ""
     if not (told["image"] and told["label"]) or part not in SPLITS:
-        raise ValueError(f"{place}: image {told['image']!r}, label {told['label']!r}, split {part!r}: each line names a picture, its class, and train, val "
+        raise UserError(f"{place}: image {told['image']!r}, label {told['label']!r}, split {part!r}: each line names a picture, its class, and train, val "
                          "or test (in the column split, or as the first folder of image)")
     box = [number(told[side], f"{place}: {side}") for side in ("x0", "y0", "x1", "y1")]
     return Boxed(path.parent / image, told["label"], part, (box[0], box[1], box[2] + inclusive, box[3] + inclusive), place)
@@ -71,37 +71,37 @@ CUB_FOLDER = "CUB_200_2011"
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt")
 
 def _numbered(path): # text file of "number words" -> dict: number -> words, where they stand
-    "Read a file whose lines begin with a number; ValueError naming the line."
+    "Read a file whose lines begin with a number; UserError naming the line."
     if not path.exists():
-        raise ValueError(f"{path} is missing: the official folder {CUB_FOLDER} holds classes.txt, {', '.join(CUB_FILES)} and images/")
+        raise UserError(f"{path} is missing: the official folder {CUB_FOLDER} holds classes.txt, {', '.join(CUB_FILES)} and images/")
     found = {}
     for n, line in enumerate(path.read_text().splitlines(), 1):
         number_, _, words = line.strip().partition(" ")
         if line.strip() and (not number_.isdigit() or not words):
-            raise ValueError(f"{path.name}, line {n}: {line!r} is no number and what belongs to it")
+            raise UserError(f"{path.name}, line {n}: {line!r} is no number and what belongs to it")
         if line.strip():
             found[number_] = words.strip(), f"{path.name}, line {n}"
     return found
 
 # %% ../nbs/library/12c_box_files.ipynb #f3a21dad
 def read_cub(folder): # Path of CUB_200_2011 -> list of Boxed
-    "Read the official files of CUB; ValueError naming file and line."
+    "Read the official files of CUB; UserError naming file and line."
     classes, *told = (_numbered(Path(folder, name)) for name in ("classes.txt", *CUB_FILES))
     for name, found in zip(CUB_FILES[1:], told[1:]):
         if found.keys() != told[0].keys():
             odd = sorted(found.keys() ^ told[0].keys(), key=int)
-            raise ValueError(f"{Path(folder, name)} and images.txt number different pictures ({len(odd)}, such as {odd[0]}): take both from one archive")
+            raise UserError(f"{Path(folder, name)} and images.txt number different pictures ({len(odd)}, such as {odd[0]}): take both from one archive")
     return [_cub_picture(folder, classes, *(found[key] for found in told)) for key in told[0]]
 
 def _cub_picture(folder, classes, image, label, trained, box): # words and their place, of each file -> Boxed
     "Put together what the files say of one picture."
     if label[0] not in classes:
-        raise ValueError(f"{label[1]}: class {label[0]} is not in classes.txt")
+        raise UserError(f"{label[1]}: class {label[0]} is not in classes.txt")
     if trained[0] not in ("0", "1"):
-        raise ValueError(f"{trained[1]}: {trained[0]!r} should be 1, for training, or 0, for testing")
+        raise UserError(f"{trained[1]}: {trained[0]!r} should be 1, for training, or 0, for testing")
     sides = [number(side, f"{box[1]}: a side") for side in box[0].split()]
     if len(sides) != 4:
-        raise ValueError(f"{box[1]}: {box[0]!r} should be four numbers: x, y, width, height")
+        raise UserError(f"{box[1]}: {box[0]!r} should be four numbers: x, y, width, height")
     x, y, width, height = sides
     return Boxed(Path(folder, "images", image[0]), classes[label[0]][0], "train" if trained[0] == "1" else "test", (x, y, x + width, y + height), box[1], slack=2.)
 
@@ -118,7 +118,7 @@ def cub_folder(root, # data root
     failed = fetch(CUB_ARCHIVE, root) if found == "missing" and download and not offline() else {}
     if failed or state(CUB_ARCHIVE, root) != "ok":
         why = "; ".join(f"{place}: {reason}" for place, reason in failed.items()) or found
-        raise ValueError(f"there is no folder {folder}, and {root / CUB_ARCHIVE.path} is {why}. Get it from {CUB_ARCHIVE.urls[0]} "
+        raise UserError(f"there is no folder {folder}, and {root / CUB_ARCHIVE.path} is {why}. Get it from {CUB_ARCHIVE.urls[0]} "
                          f"(md5 {CUB_ARCHIVE.md5}) and put it in {root}, or add --download")
     unpack(root / CUB_ARCHIVE.path, folder)
     return folder
@@ -130,21 +130,21 @@ def check_listed(listed, # list of Boxed
                  folder, # where the pictures lie
                  skip=False, # True: pictures without a box are left out
                 ): # -> text: what was left out
-    "Refuse a table that does not match its pictures; ValueError naming file and line."
+    "Refuse a table that does not match its pictures; UserError naming file and line."
     first = {}
     for entry in listed:
         if not entry.path.is_file():
-            raise ValueError(f"{entry.place}: there is no picture {entry.path}")
+            raise UserError(f"{entry.place}: there is no picture {entry.path}")
         if entry.path in first:
-            raise ValueError(f"{entry.place}: {entry.path} has a box already ({first[entry.path]}); several boxes a picture are not supported")
+            raise UserError(f"{entry.place}: {entry.path} has a box already ({first[entry.path]}); several boxes a picture are not supported")
         first[entry.path] = entry.place
     extra = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path not in first)
     if extra and not skip:
-        raise ValueError(f"{len(extra)} pictures have no box: {', '.join(map(str, extra[:3]))}. Add their lines, or leave them out with skip=True")
+        raise UserError(f"{len(extra)} pictures have no box: {', '.join(map(str, extra[:3]))}. Add their lines, or leave them out with skip=True")
     return f"{len(extra)} pictures without a box left out" if extra else ""
 
 # %% ../nbs/library/12c_box_files.ipynb #6190ffb3
-class BrokenPicture(ValueError):
+class BrokenPicture(UserError):
     "Say that a file is no whole picture."
 
 def fit_box(entry, # Boxed
@@ -154,9 +154,9 @@ def fit_box(entry, # Boxed
     x0, y0, x1, y1 = entry.box
     said = f"{entry.place}: the box {x0:g},{y0:g} to {x1:g},{y1:g} of {entry.path} ({width}×{height} pixels)"
     if x1 <= x0 or y1 <= y0:
-        raise ValueError(f"{said} has no area: x0 < x1 and y0 < y1 (x0,y0,x1,y1, not width and height; inclusive=True where x1,y1 name the last pixel)")
+        raise UserError(f"{said} has no area: x0 < x1 and y0 < y1 (x0,y0,x1,y1, not width and height; inclusive=True where x1,y1 name the last pixel)")
     if max(-x0, -y0, x1 - width, y1 - height) >= entry.slack:
-        raise ValueError(f"{said} lies outside the picture, or partly: x1 is {width} at most, y1 {height} (where the file counts pixels from 1, subtract 1 first)")
+        raise UserError(f"{said} lies outside the picture, or partly: x1 is {width} at most, y1 {height} (where the file counts pixels from 1, subtract 1 first)")
     return max(x0, 0) / width, max(y0, 0) / height, min(x1, width) / width, min(y1, height) / height
 
 # %% ../nbs/library/12c_box_files.ipynb #7e84de3c
@@ -170,7 +170,7 @@ def read_boxed(entry, # Boxed
             gray, deep = file.mode in ("1", "L", "LA") or file.mode.startswith("I;16"), file.mode.startswith("I;16")
             picture = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8)).convert("RGB") if deep else file.convert("RGB")
             if file.mode in ("I", "F"):
-                raise ValueError(f"{entry.path} has pixels of 32 bits: save it with 8 or 16 bits a channel")
+                raise UserError(f"{entry.path} has pixels of 32 bits: save it with 8 or 16 bits a channel")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise BrokenPicture(f"{entry.path} cannot be read ({error})") from error
     box = np.array(fit_box(entry, *picture.size), np.float32) * np.float32(size)
@@ -184,7 +184,7 @@ def set_apart(listed, # list of Boxed
     "Part the pictures; a hold-out takes every n-th training picture of a class in sorted order."
     every = round(1 / hold_out) if 0 < hold_out <= .5 else 0
     if hold_out and not (every and abs(every * hold_out - 1) <= .01):
-        raise ValueError(f"hold_out = {hold_out!r} should be .5, .25, .2, .1 or so: every second picture, every fourth, ...")
+        raise UserError(f"hold_out = {hold_out!r} should be .5, .25, .2, .1 or so: every second picture, every fourth, ...")
     tested = "test" if any(entry.part == "test" for entry in listed) else "val"
     chosen, seen = {entry for entry in listed if entry.part == tested}, Counter()
     for entry in sorted(listed, key=lambda entry: entry.path):
@@ -214,7 +214,7 @@ def read_all(listed, # list of Boxed, in the order they shall have
         except BrokenPicture as error:
             broken.append(str(error))
     if broken and (not skip or not read):
-        raise ValueError(f"{len(broken)} of {len(listed)} pictures are broken: {'; '.join(broken[:3])}." + (" skip=True leaves them out" if read else " None is left"))
+        raise UserError(f"{len(broken)} of {len(listed)} pictures are broken: {'; '.join(broken[:3])}." + (" skip=True leaves them out" if read else " None is left"))
     changed = "; ".join(filter(None, [_said(gray, "gray pictures made RGB"), _said(len(broken), "broken pictures left out")]))
     pixels, y, boxes = zip(*read)
     return np.stack(pixels), np.array(y), np.stack(boxes), changed
@@ -223,9 +223,9 @@ def read_all(listed, # list of Boxed, in the order they shall have
 def check_name(name, path): # of the set to be, Path of its file
     "Refuse a name that is taken, or none for a file."
     if not re.fullmatch(r"[\w-]+", name) or name in SETS:
-        raise ValueError(f"name = {name!r}: letters, digits, _ and -, and none of the project's own sets ({', '.join(SETS)})")
+        raise UserError(f"name = {name!r}: letters, digits, _ and -, and none of the project's own sets ({', '.join(SETS)})")
     if path.exists():
-        raise ValueError(f"{path} is there already: remove it first, if it should be made anew")
+        raise UserError(f"{path} is there already: remove it first, if it should be made anew")
 
 def build_listed(listed, # list of Boxed
                  name, # of the set to be
@@ -240,9 +240,9 @@ def build_listed(listed, # list of Boxed
     check_name(name, path)
     unseen = sorted({entry.label for entry in tested} - {entry.label for entry in listed if entry not in tested})
     if unseen:
-        raise ValueError(f"{', '.join(unseen[:5])}: {len(unseen)} classes have pictures to test on, and none to learn from")
+        raise UserError(f"{', '.join(unseen[:5])}: {len(unseen)} classes have pictures to test on, and none to learn from")
     if not isinstance(size, int) or size < 8 or not 0 < len(tested) < len(listed):
-        raise ValueError(f"size = {size!r}, {len(tested)} of {len(listed)} pictures for testing: a size is 8 or more pixels, and some pictures are for "
+        raise UserError(f"size = {size!r}, {len(tested)} of {len(listed)} pictures for testing: a size is 8 or more pixels, and some pictures are for "
                          "training, some for testing (see hold_out)")
     arrays, changes = {"classes": np.array(classes)}, []
     for part in ("train", "test"):
@@ -304,11 +304,11 @@ def build_asked(asked): # from the command line -> Path of the set
     "Build the set that is asked for."
     if asked.folder == "cub":
         if asked.name or asked.hold_out or asked.part or asked.columns or asked.inclusive:
-            raise ValueError("cub has its own name, split and files: --name, --hold-out, --part, --columns and --inclusive are for folders with a box file")
+            raise UserError("cub has its own name, split and files: --name, --hold-out, --part, --columns and --inclusive are for folders with a box file")
         return build_cub(asked.cub_folder, asked.size or 256, skip=asked.skip, download=asked.download)
     columns = dict(pair.partition("=")[::2] for pair in asked.columns.split(",") if pair)
     if not all(columns.values()):
-        raise ValueError(f"--columns {asked.columns}: write ours=theirs, such as label=wnid,image=file")
+        raise UserError(f"--columns {asked.columns}: write ours=theirs, such as label=wnid,image=file")
     return build_boxed(asked.folder, asked.name, asked.size or 64, box_file=asked.box_file, columns=columns, inclusive=asked.inclusive, part=asked.part,
                        hold_out=asked.hold_out, skip=asked.skip)
 
@@ -317,7 +317,7 @@ def main(words=None, # list of text; None: those of the command line
     "Build a set from the command line."
     try:
         print(build_asked(parser().parse_args(words)))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     return 0
 

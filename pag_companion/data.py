@@ -25,6 +25,7 @@ import torch.nn.functional as F
 
 from .synthetic import DRAWN, SPECIES, drawn_part
 from .core.files import atomic_write, run_lock
+from .core.numbers import UserError
 from .core.progress import progress
 
 # %% ../nbs/library/12_data.ipynb #01109520
@@ -33,7 +34,7 @@ def to_float(pixels, # uint8 tensor of any shape, 0..255
     "Convert bytes to image units: the only place where 255 becomes 1."
     kind = getattr(pixels, "dtype", type(pixels).__name__)
     if not isinstance(pixels, torch.Tensor) or kind != torch.uint8:
-        raise ValueError(f"to_float takes a torch tensor of uint8, 0 to 255, not {type(pixels).__name__} of {kind}: "
+        raise UserError(f"to_float takes a torch tensor of uint8, 0 to 255, not {type(pixels).__name__} of {kind}: "
                          "pictures that are float in [0,1] already need no conversion")
     return pixels.float().div_(255)
 
@@ -42,21 +43,21 @@ def check_parts(pixels, # uint8 tensor, N,C,H,W with C 1 or 3
                 y, # int64 tensor, N
                 classes, # names, one a class
                 boxes=None, # N,4 or None
-               ): # -> None, or ValueError
+               ): # -> None, or UserError
     "Refuse pictures, labels and boxes that do not fit together."
     for what, value, dtype, axes in (("pixels", pixels, torch.uint8, 4), ("y", y, torch.int64, 1)):
         if not isinstance(value, torch.Tensor) or value.dtype != dtype or value.dim() != axes:
             found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
-            raise ValueError(f"{what} must be a {dtype} tensor with {axes} axes, not {found}")
+            raise UserError(f"{what} must be a {dtype} tensor with {axes} axes, not {found}")
     if pixels.shape[1] not in (1, 3):
-        raise ValueError(f"pixels must be N,C,H,W with 1 or 3 channels, not {tuple(pixels.shape)}")
+        raise UserError(f"pixels must be N,C,H,W with 1 or 3 channels, not {tuple(pixels.shape)}")
     if len(y) != len(pixels):
-        raise ValueError(f"{len(pixels)} pictures but {len(y)} labels: give one label a picture")
+        raise UserError(f"{len(pixels)} pictures but {len(y)} labels: give one label a picture")
     if len(y) and not (0 <= int(y.min()) and int(y.max()) < len(classes)):
-        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}: for {len(classes)} classes they must lie "
+        raise UserError(f"labels run from {int(y.min())} to {int(y.max())}: for {len(classes)} classes they must lie "
                          f"in 0 to {len(classes) - 1}")
     if boxes is not None and tuple(boxes.shape) != (len(y), 4):
-        raise ValueError(f"boxes must be {len(y)},4 (x0,y0,x1,y1 in pixels), not {tuple(boxes.shape)}")
+        raise UserError(f"boxes must be {len(y)},4 (x0,y0,x1,y1 in pixels), not {tuple(boxes.shape)}")
 
 # %% ../nbs/library/12_data.ipynb #a079da3e
 def with_note(images, # Images
@@ -125,7 +126,7 @@ def split_rows(split, # "train", "val" or "test"
     if split == "test":
         return torch.arange(n)
     if n < 2:
-        raise ValueError(f"a training part of {n} pictures cannot be split into train and val: give at least 2")
+        raise UserError(f"a training part of {n} pictures cannot be split into train and val: give at least 2")
     shuffled = np.random.RandomState(0).permutation(n)
     cut = max(1, n // 20)
     return torch.from_numpy(np.sort(shuffled[:cut] if split == "val" else shuffled[cut:]))
@@ -191,7 +192,7 @@ def _array(file, key, path):
     try:
         return file[key]
     except ValueError as error:
-        raise ValueError(f"{key} of {path} cannot be read ({error}): save a plain array, not one of objects") from error
+        raise UserError(f"{key} of {path} cannot be read ({error}): save a plain array, not one of objects") from error
 
 def own_array(file, # open npz
               key, # "x_train"
@@ -199,17 +200,17 @@ def own_array(file, # open npz
              ): # -> numpy array
     "Take one array out of a user's file and check its kind and shape."
     if key not in file.files:
-        raise ValueError(f"{path} has no array {key} (it has {', '.join(file.files) or 'none'}): "
+        raise UserError(f"{path} has no array {key} (it has {', '.join(file.files) or 'none'}): "
                          "save it with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)")
     value = _array(file, key, path)
     found = f"{key} of {path} is {value.dtype} {value.shape}"
     if key[0] == "x" and (value.dtype != np.uint8 or value.ndim not in (3, 4) or value.shape[3:] not in ((), (1,), (3,))):
-        raise ValueError(f"{found}: expected uint8, 0 to 255, N,H,W (gray) or N,H,W,C with 1 or 3 channels; floats in "
+        raise UserError(f"{found}: expected uint8, 0 to 255, N,H,W (gray) or N,H,W,C with 1 or 3 channels; floats in "
                          "[0,1] become bytes by (x * 255).round().astype('uint8')")
     if key[0] == "y" and (value.dtype.kind not in "iu" or value.ndim != 1):
-        raise ValueError(f"{found}: expected whole numbers, one label a picture")
+        raise UserError(f"{found}: expected whole numbers, one label a picture")
     if len(value) == 0:
-        raise ValueError(f"{found}: expected at least one picture")
+        raise UserError(f"{found}: expected at least one picture")
     return value
 
 # %% ../nbs/library/12_data.ipynb #900fa22b
@@ -222,13 +223,13 @@ def own_boxes(file, # open npz
     (n, height, width), key = shape[:3], f"boxes_{part}"
     boxes = _array(file, key, path)
     if boxes.dtype.kind not in "iuf" or boxes.shape != (n, 4):
-        raise ValueError(f"{key} of {path} is {boxes.dtype} {boxes.shape}: expected numbers, {n},4: "
+        raise UserError(f"{key} of {path} is {boxes.dtype} {boxes.shape}: expected numbers, {n},4: "
                          "a row x0,y0,x1,y1 in pixels for each picture")
     low, high = boxes[:, :2], boxes[:, 2:]
     sound = ((low >= 0) & (low < high) & (high <= [width, height])).all(1)
     if not sound.all():
         row = int(sound.argmin())
-        raise ValueError(f"{key} of {path}, row {row} (from 0) is {boxes[row].tolist()}: expected x0,y0,x1,y1 with "
+        raise UserError(f"{key} of {path}, row {row} (from 0) is {boxes[row].tolist()}: expected x0,y0,x1,y1 with "
                          f"0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}; x1, y1 are the last pixel plus 1")
     return boxes.astype(np.float32)
 
@@ -245,13 +246,13 @@ def own_arrays(path, # npz file
               ): # -> dict: x_train, y_train, x_test, y_test; and boxes_train, boxes_test, classes, part if given
     "Read a user's file; a damaged one is named."
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an npz file, or it is cut short: save it again with np.savez")
+        raise UserError(f"{path} is not an npz file, or it is cut short: save it again with np.savez")
     with np.load(path, allow_pickle=False) as file:
         try:
             arrays = {key: own_array(file, key, path) for key in ("x_train", "y_train", "x_test", "y_test")}
             return arrays | _own_extras(file, arrays, path)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise ValueError(f"{path} is damaged ({error}): save it again with np.savez") from error
+            raise UserError(f"{path} is damaged ({error}): save it again with np.savez") from error
 
 def _own_note(path, part, told, share):
     "Name a user's file by its hash, add her own words and, if it holds less than the official set, how much."
@@ -275,7 +276,7 @@ def own_set(path, # npz file
     try:
         check_parts(pixels, y, classes)
     except ValueError as error:
-        raise ValueError(f"x_{part}, y_{part} of {path}: {error}") from error
+        raise UserError(f"x_{part}, y_{part} of {path}: {error}") from error
     rows, boxes, told = split_rows(split, len(y)), arrays.get(f"boxes_{part}"), arrays.get("part", "")
     boxes = None if boxes is None else torch.from_numpy(boxes)[rows]
     official = getattr(SETS.get(name), part, 0)
@@ -518,22 +519,22 @@ def _plain(members): # of a tar file -> the members
     for member in members:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-            raise ValueError(f"its member {member.name!r} is no plain file below its folder")
+            raise UserError(f"its member {member.name!r} is no plain file below its folder")
         member.mode &= 0o777
     return members
 
 def unpack(archive, # path of a tar file
            folder, # path of the folder that it holds, to be
-          ): # -> None, or ValueError
+          ): # -> None, or UserError
     "Unpack an archive; its folder appears whole or not at all."
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as fresh:
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(fresh, _plain(tar.getmembers()), **_SAFE)
             if not Path(fresh, folder.name).is_dir():
-                raise ValueError(f"it holds no folder {folder.name}")
+                raise UserError(f"it holds no folder {folder.name}")
         except (ValueError, tarfile.TarError, EOFError, zlib.error) as error:
-            raise ValueError(f"{archive} was not unpacked: {error}") from error
+            raise UserError(f"{archive} was not unpacked: {error}") from error
         if folder.exists():
             set_aside(folder)
         os.replace(Path(fresh, folder.name), folder)
@@ -583,7 +584,7 @@ def _obtain(name, file, root, download, patience):
     except OSError as error:
         failed = {(root / file.path).parent: error}
     if failed:
-        kind = FileNotFoundError if found == "missing" else ValueError
+        kind = FileNotFoundError if found == "missing" else UserError
         why = "; ".join(f"{place}: {reason}" for place, reason in failed.items())
         raise kind(f"{name} cannot be used: {root / file.path} is {found} ({why}). "
                    f"{_how_to_get(name, archive or file, root)}")
@@ -594,7 +595,7 @@ def provide(name, # of the set
             root, # data root
             download=True, # fetch what is missing or damaged
             patience=Patience(),
-           ): # -> paths; FileNotFoundError for a missing file, ValueError for a damaged one
+           ): # -> paths; FileNotFoundError for a missing file, UserError for a damaged one
     "Give the paths of sound files, fetched or unpacked if need be."
     if any(state(file, root) != "ok" for file in files):
         if download and not offline():
@@ -678,17 +679,17 @@ def check_request(name, # set
                   split, # split
                   limit, # None or a count
                   root, # data root
-                 ): # -> None, or ValueError
+                 ): # -> None, or UserError
     "Refuse a request that cannot be meant."
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"limit = {limit!r} is not a number of pictures: give a whole number from 1, or None for all")
+        raise UserError(f"limit = {limit!r} is not a number of pictures: give a whole number from 1, or None for all")
     named = isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)
     if not named or (name not in SETS and not (root / f"{name}.npz").exists()):
         close = difflib.get_close_matches(str(name), SETS, 1)
         guess = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"unknown data set {name!r}{guess}: known are {', '.join(SETS)}. For a set of your own save <name>.npz "
+        raise UserError(f"unknown data set {name!r}{guess}: known are {', '.join(SETS)}. For a set of your own save <name>.npz "
                          f"in {root} with x_train, y_train, x_test, y_test: uint8 N,H,W or N,H,W,C, and labels from 0")
 
 # %% ../nbs/library/12_data.ipynb #72e514aa
@@ -791,7 +792,7 @@ def main(words=None, # list of text; None: those of the command line
             if asked.command == "fetch":
                 provide(name, [file for file in FILES.get(name, ()) if file.part], root)
         return int(not check(asked.sets, root))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from here")
@@ -851,7 +852,7 @@ def target_shape(like, # Images, or (C, H, W)
     except (TypeError, ValueError):
         shape = ()
     if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1:
-        raise ValueError(f"like = {like!r} is no picture size: give Images, or (C, H, W) with 1 or 3 channels")
+        raise UserError(f"like = {like!r} is no picture size: give Images, or (C, H, W) with 1 or 3 channels")
     return shape
 
 # %% ../nbs/library/12_data.ipynb #a5102d7b
@@ -861,9 +862,9 @@ def match_domain(images, # Images to fit
                 ): # -> Images, its note says what was done
     "Fit pictures to the size and channels of another domain (section 2, Tables 2 and 3)."
     if not isinstance(images, Images):
-        raise ValueError(f"match_domain fits Images, not {type(images).__name__}: wrap pixels and labels in Images first")
+        raise UserError(f"match_domain fits Images, not {type(images).__name__}: wrap pixels and labels in Images first")
     if how not in MATCH_OPTIONS:
-        raise ValueError(f"how = {how!r} is no way to match a domain: choose one of {', '.join(MATCH_OPTIONS)}")
+        raise UserError(f"how = {how!r} is no way to match a domain: choose one of {', '.join(MATCH_OPTIONS)}")
     channels, *size = target_shape(like)
     if (channels, *size) == images.shape:
         return images

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .core.numbers import UserError
+
 # %% ../nbs/library/11_synthetic.ipynb #cb505695
 def outline_distance(font, # matplotlib FontProperties
                      letter, # one character
@@ -341,7 +343,7 @@ def draw_scenes(y, # species, N
                ): # -> pictures N,3,size,size in [0,1], boxes float32 N,4, masks bool N,size,size
     "Draw one creature a picture on a cluttered ground, and say where it is."
     if not 0 <= told_by_part <= 1:
-        raise ValueError(f"told_by_part = {told_by_part}: give a share from 0 (the whole creature tells) to 1 (only its head)")
+        raise UserError(f"told_by_part = {told_by_part}: give a share from 0 (the whole creature tells) to 1 (only its head)")
     creatures = draw_creatures(y, 1 - told_by_part, size, generator)
     masks = creatures[2][:, :2].amax(1) > .5
     ground = litter(draw_walls(len(y), size, generator), 6, generator)
