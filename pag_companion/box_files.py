@@ -18,7 +18,7 @@ import numpy as np
 from .core.numbers import UserError, number
 from .core.progress import progress
 from .data import SETS, SPLITS, File, data_root, fetch, offline, state, unpack
-from .chapters.large_eps import save_arrays
+from .imagenet import save_arrays
 
 # %% ../nbs/library/12c_box_files.ipynb #83e59a1f
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from ..lab.store import train_or_load
 from ..robustness import batch_size, batches, device_of, evaluating, predict
 from .gradients import aligned
 from ..gradients import class_means, measure_alignment, stored_measures
-from .large_eps import GROUPS, picture_grid, show_stored, wnids_of
+from .large_eps import picture_grid, show_stored
+from ..imagenet import GROUPS, wnids_of
 from .zero_shot import AT_ONLY, correlations
 from ..cam import cam, gradient_map
 from ..boxes import LocProtocol, best_constant_box, best_threshold, box_hits, boxes_from_maps, frame_boxes, frame_pictures, full_box, iou
