@@ -28,7 +28,7 @@ class Linf:
     eps: float # radius in image units, 0 <= eps < 1; a number or text such as "8/255"
 
     def __post_init__(self):
-        object.__setattr__(self, "eps", parse_eps(self.eps, colour=False))
+        object.__setattr__(self, "eps", parse_eps(self.eps, color=False))
 
     def project(self, delta):
         "Cut every pixel of a perturbation to [-eps, eps]."
@@ -61,7 +61,7 @@ class L2:
     eps: float # radius in image units, 0 or more; a number or text such as "128/255"
 
     def __post_init__(self):
-        object.__setattr__(self, "eps", parse_eps(self.eps, colour=False, norm="l2"))
+        object.__setattr__(self, "eps", parse_eps(self.eps, color=False, norm="l2"))
 
     def project(self, delta):
         "Shorten each image's perturbation to length eps where it is longer."

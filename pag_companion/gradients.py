@@ -8,22 +8,15 @@ __all__ = ['ASKED', 'BLUE', 'RED', 'STYLES', 'MEASURES', 'HOW', 'input_gradient'
            'Measure', 'bootstrap', 'measure_each', 'averaged', 'measure_alignment', 'stored_measures']
 
 # %% ../nbs/library/17_gradients.ipynb #b4f40e8e
-import argparse, statistics, sys, time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from .chapters.paper import CLAIMS, TABLES, Sheet, part, verdict, verdicts_sheet
-from .core.scores import Score
-from .core.files import atomic_write, runs_folder
-from .lab.records import by_seed, by_setup, cell, mean_cell, new_names, read_records
-from .data import load, to_float
+from .data import to_float
 from .models import full_precision
 from .attacks import check_images, untouched
-from .lab.store import HOMES, at_hand, complete, make_record, promoted_runs, row_of, run_once, train_or_load
-from .robustness import accuracy, batch_size, batches, device_of
+from .robustness import batches, device_of
 
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")
 

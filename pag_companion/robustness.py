@@ -7,7 +7,6 @@ __all__ = ['BLOCK', 'RADII', 'HUGE', 'STEPS', 'evaluating', 'batches', 'batch_si
            'robust_accuracy', 'auto_attack_accuracy', 'Battery', 'masking_battery']
 
 # %% ../nbs/library/16_robustness.ipynb #53396b97
-import statistics, time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,10 @@ from itertools import islice
 import torch
 import torch.nn.functional as F
 
-from .chapters.paper import TABLES, Sheet, ledger, table_comparisons
 from .core.scores import Score
-from .lab.records import by_seed, cell, differences, hit_pairs, new_names
-from .core.files import runs_folder
-from .data import load
-from .models import full_precision, weight_files
+from .models import full_precision
 from .attacks import L2, Linf, _check_ball, _check_labels, _check_logits, _count, _positive, pgd, random_noise, untouched
 from .training import pick_device
-from .lab.store import HOMES, complete, make_record, model_key, promoted_runs, row_of, run_once, setup_name, train_or_load
 
 # %% ../nbs/library/16_robustness.ipynb #4a7fab14
 @contextmanager
