@@ -126,8 +126,8 @@ def _cub_image(folder, classes, image, label, trained, box): # words, place of e
                  (x, y, x + width, y + height), box[1], clip=True)
 
 # %% ../nbs/library/12c_box_files.ipynb #9c55a720
-CUB_ARCHIVE = File("CUB_200_2011.tgz", "", None, "97eceeb196236b17998738112f37df78",
-                   places=("https://data.caltech.edu/records/65de6-vp158/files/",))
+CUB_ARCHIVE = File("CUB_200_2011.tgz", "", None, "md5:97eceeb196236b17998738112f37df78",
+                   ("https://data.caltech.edu/records/65de6-vp158/files/",))
 
 def cub_folder(root: Path, # data root
                download: bool = False, # fetch the archive, 1.1 GB, where it is missing

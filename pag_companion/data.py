@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from .core.numbers import UserError
 from .downloads import FILES, digest, provide, stamp, state
-from .synthetic import DRAWN, KEPT, SPECIES, drawn_part
+from .synthetic import KEPT, SPECIES, drawn_part
 
 # %% ../nbs/library/12_data.ipynb #01109520
 def to_float(pixels: torch.Tensor, # uint8, of any shape, 0..255
@@ -147,12 +147,12 @@ class Dataset:
     "State what is known of a data set, and how it is read."
     classes: tuple # names, one a class
     fills_frame: bool # False: a black margin of 4 in 28 surrounds the subject
-    read: Callable # (part, root, limit) -> pixels uint8 N,C,H,W, labels N, perhaps boxes N,4
+    read: Callable # -> pixels uint8 N,C,H,W, labels N, perhaps boxes N,4
     train: int = 0 # images in part "train", val included; 0: not known before they are read
     test: int = 0 # images in part "test"
     synthetic: str = "" # "" for real data, else what is drawn in the place of what
     derived_from: tuple = () # names of the sets it is made from, image by image
-    files: tuple = () # that it is read from, verified beforehand
+    files: tuple = () # that it is read from: downloads.File
 
 DATASETS: dict[str, Dataset] = {}
 
@@ -216,22 +216,13 @@ def read_cifar10(*paths: Path): # batches; -> N,3,32,32 and N
     return x, np.concatenate([batch["labels"] for batch in batches])
 
 # %% ../nbs/library/12_data.ipynb #ec9a9426
-def _from_files(name, reader): # name of a set; function of the paths of a part -> its `read`
-    def read(part, root, limit):
-        files = DATASETS[name].files
-        return reader(*(root / file.path for file in files if file.part == part))
-    return read
-
 DIGITS = tuple("0123456789")
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-for _name, _reader, *_facts in (("mnist", read_mnist, DIGITS, False, 60_000, 10_000),
-                                ("usps", read_usps, DIGITS, True, 7_291, 2_007),
-                                ("svhn", read_svhn, DIGITS, True, 73_257, 26_032),
-                                ("cifar10", read_cifar10, CIFAR, True, 50_000, 10_000)):
-    _classes, _fills, _train, _test = _facts
-    register(_name, Dataset(_classes, _fills, _from_files(_name, _reader), _train, _test,
-                            files=FILES[_name]))
+register("mnist", Dataset(DIGITS, False, read_mnist, 60_000, 10_000, files=FILES["mnist"]))
+register("usps", Dataset(DIGITS, True, read_usps, 7_291, 2_007, files=FILES["usps"]))
+register("svhn", Dataset(DIGITS, True, read_svhn, 73_257, 26_032, files=FILES["svhn"]))
+register("cifar10", Dataset(CIFAR, True, read_cifar10, 50_000, 10_000, files=FILES["cifar10"]))
 
 # %% ../nbs/library/12_data.ipynb #c83eb50b
 def read_digits(part: str, root: Path | None = None, limit: int | None = None):
@@ -247,15 +238,16 @@ def read_drawn(name: str, part: str, root: Path, limit: int | None = None):
     drawn = drawn_part(name, part, limit, root)
     return tuple(drawn[key] for key in KEPT if key in drawn)
 
-# %% ../nbs/library/12_data.ipynb #c73b2098
+# %% ../nbs/library/12_data.ipynb #723b6f1e
 register("digits", Dataset(DIGITS, True, read_digits, 1_297, 500,
     synthetic="in the place of USPS: scikit-learn's 1,797 real handwritten digits"))
-for _name, _classes, _fills, _words in (
-        ("glyphs", DIGITS, False, "of MNIST: digits drawn from fonts"),
-        ("street_glyphs", DIGITS, True, "of SVHN: digits drawn from fonts, in color and clutter"),
-        ("scenes", SPECIES, True, "of CUB and other sets with boxes: objects drawn on clutter")):
-    register(_name, Dataset(_classes, _fills, partial(read_drawn, _name), DRAWN[_name].train,
-                            DRAWN[_name].test, synthetic=f"synthetic data in the place {_words}"))
+register("glyphs", Dataset(DIGITS, False, partial(read_drawn, "glyphs"), 20_000, 2_000,
+    synthetic="synthetic data in the place of MNIST: digits drawn from fonts"))
+register("street_glyphs", Dataset(DIGITS, True, partial(read_drawn, "street_glyphs"), 20_000, 2_000,
+    synthetic="synthetic data in the place of SVHN: digits drawn from fonts, in color and clutter"))
+register("scenes", Dataset(SPECIES, True, partial(read_drawn, "scenes"), 4_800, 1_200,
+    synthetic="synthetic data in the place of CUB and other sets with boxes: "
+              "objects drawn on clutter"))
 
 # %% ../nbs/library/12_data.ipynb #f312749e
 def _array(file, key, path):
@@ -378,7 +370,7 @@ def check_request(name: str, split: str, limit: int | None, root: Path) -> None:
         known_dataset(name, f"For a set of your own save <name>.npz in {root} with x_train, "
                             "y_train, x_test, y_test: uint8 N,H,W or N,H,W,C, and labels from 0")
 
-# %% ../nbs/library/12_data.ipynb #7b696aca
+# %% ../nbs/library/12_data.ipynb #89bb6399
 def read_part(name: str, # a known set, or that of an npz file
               part: str, # "train" (val included) or "test"
               root: Path, # data root
@@ -389,8 +381,9 @@ def read_part(name: str, # a known set, or that of an npz file
     if (root / f"{name}.npz").exists():
         return own_part(root / f"{name}.npz", name, part)
     dataset = DATASETS[name]
-    provide(name, [file for file in dataset.files if file.part == part], root, download)
-    pixels, y, *boxes = map(torch.as_tensor, dataset.read(part, root, limit))
+    files = [file for file in dataset.files if file.part == part]
+    wanted = provide(name, files, root, download) if files else (part, root, limit)
+    pixels, y, *boxes = map(torch.as_tensor, dataset.read(*wanted))
     promised = getattr(dataset, part)
     if not dataset.files and limit is None and promised not in (0, len(y)):
         raise UserError(f"{name} promised {promised:,} images in part {part}, and gave {len(y):,}")
@@ -585,36 +578,34 @@ def own_state(path: Path) -> str: # "ok: ..." or "damaged: ..."
         return f"damaged: {error}"
     return f"ok: your own copy, {train:,} + {test:,} images, sha256 {_summed(stamp(path))}"
 
-def survey(name: str, root: Path) -> tuple[dict, bool]: # path -> state; is the set fit for use?
-    "Verify the files of a set: yours, the official ones, and archives that they come from."
-    own, known = root / f"{name}.npz", DATASETS.get(name)
-    states = {own.name: own_state(own)} if own.exists() else {}
-    files = {} if known is None else {file: state(file, root) for file in known.files}
-    archives = {file.inside: state(file.inside, root) for file in files if file.inside}
-    fit = own.exists() or all("ok" in (found, archives.get(file.inside))
-                              for file, found in files.items())
-    for file, found in {**archives, **files}.items():
-        if found != "missing" or (file.urls and not own.exists()):
-            states[file.path] = found
-    return states, fit
+def survey(name: str, root: Path) -> dict: # path -> state
+    "Verify the files of a set: your own copy, else the official ones."
+    own = root / f"{name}.npz"
+    if own.exists():
+        return {own.name: own_state(own)}
+    files = known_dataset(name).files
+    states, archives = {file.path: state(file, root) for file in files}, {f.inside for f in files}
+    if archives - {None} and set(states.values()) != {"ok"}:
+        states = {path: text for path, text in states.items() if text != "missing"}
+        states = {file.path: state(file, root) for file in archives} | states
+    return states
 
 # %% ../nbs/library/12_data.ipynb #9ffc9871
 def check(names, # sets; none: all that are known or here
           root: Path, # data root
-         ) -> bool: # False if anything is damaged, or a set that was named is not fit for use
+         ) -> bool: # False if anything is damaged, or a set that was named is missing
     "Print a line for every data file: ok, missing, or damaged with what was expected and found."
     fine, missing, own = True, [], sorted(path.stem for path in root.glob("*.npz"))
     for name in names or dict.fromkeys([*FILES, *own]):
-        states, fit = survey(name, root)
-        for path, text in (states or {"(embedded)": "ok: needs no file"}).items():
+        states = survey(name, root) or {"(embedded)": "ok: needs no file"}
+        for path, text in states.items():
             print(f"{name:8} {path:40} {text}")
-        damaged = any(text.startswith("damaged") for text in states.values())
-        fine &= (fit or not names) and not damaged
+            fine &= not text.startswith("damaged")
         missing += [name] * ("missing" in states.values())
     if missing:
         print(f"`python -m pag_companion.data fetch {' '.join(missing)}` brings what is missing; "
               "scale smoke needs none of it")
-    return fine
+    return fine and not (names and missing)
 
 # %% ../nbs/library/12_data.ipynb #c9d3ca5c
 def main(words=None, # list of text; None: those of the command line

@@ -28,7 +28,7 @@ from .core.numbers import UserError
 def outline_distance(font, # matplotlib FontProperties
                      letter, # one character
                      size=64, # side of the map, pixels
-                    ): # -> float32 size,size; half the frame is 1, the digit is 1.4 high and centred
+                    ): # -> float32 size,size; half the frame is 1, the digit 1.4 high, centered
     "Map the distance to a character's outline, positive inside."
     import cv2
     from matplotlib.textpath import TextPath
@@ -44,9 +44,10 @@ def outline_distance(font, # matplotlib FontProperties
 
 # %% ../nbs/library/11_synthetic.ipynb #38b4ff18
 FACES = [(face, "0123456789") for face in
-         "DejaVuSans DejaVuSans-Bold DejaVuSans-Oblique DejaVuSans-BoldOblique DejaVuSansMono DejaVuSansMono-Bold "
-         "DejaVuSansMono-Oblique DejaVuSansMono-BoldOblique DejaVuSerif DejaVuSerif-Bold DejaVuSerif-Italic "
-         "DejaVuSerif-BoldItalic STIXGeneral STIXGeneralBol STIXGeneralItalic STIXGeneralBolIta "
+         "DejaVuSans DejaVuSans-Bold DejaVuSans-Oblique DejaVuSans-BoldOblique "
+         "DejaVuSansMono DejaVuSansMono-Bold DejaVuSansMono-Oblique DejaVuSansMono-BoldOblique "
+         "DejaVuSerif DejaVuSerif-Bold DejaVuSerif-Italic DejaVuSerif-BoldItalic "
+         "STIXGeneral STIXGeneralBol STIXGeneralItalic STIXGeneralBolIta "
          "cmr10 cmb10 cmss10 cmti10 cmtt10".split()]
 FACES += [(face, "0I23456789") for face in
           "DejaVuSans DejaVuSans-Bold DejaVuSans-Oblique DejaVuSans-BoldOblique cmss10".split()]
@@ -58,7 +59,8 @@ def glyph_atlas(): # -> float32 tensor, faces,10,64,64
     from matplotlib.font_manager import FontProperties
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     fonts = [(FontProperties(fname=folder / f"{face}.ttf"), letters) for face, letters in FACES]
-    return torch.from_numpy(np.stack([[outline_distance(font, letter) for letter in letters] for font, letters in fonts]))
+    maps = [[outline_distance(font, letter) for letter in letters] for font, letters in fonts]
+    return torch.from_numpy(np.stack(maps))
 
 # %% ../nbs/library/11_synthetic.ipynb #f66ee9d5
 def pose(angle, # radians, N
@@ -81,7 +83,8 @@ def random_warp(n, # images
                ): # -> N,size,size,2
     "Bend the frame smoothly."
     coarse = amount * torch.randn(n, 2, 4, 4, generator=generator)
-    return F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+    smooth = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
+    return smooth.permute(0, 2, 3, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #42b98bed
 def draw(distance, # distance maps, N,64,64
@@ -95,7 +98,7 @@ def draw(distance, # distance maps, N,64,64
     grid = F.affine_grid(place, (n, 1, size, size), align_corners=False) + warp
     near = F.grid_sample(distance.unsqueeze(1), grid, padding_mode="border", align_corners=False)
     half_width = distance.flatten(1).amax(1)
-    grow = (stroke - half_width).clamp(min=-.35 * half_width)     # thinning must not break hairlines
+    grow = (stroke - half_width).clamp(min=-.35 * half_width)     # hairlines must not break
     return (.5 + (near + grow.view(-1, 1, 1, 1)) / soft.view(-1, 1, 1, 1)).clamp(0, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #b00baa81
@@ -114,11 +117,13 @@ def draw_glyphs(atlas, # from glyph_atlas
                ): # -> N,1,28,28 in [0,1]
     "Draw digits as if written: white on black, with a margin."
     n = len(y)
-    place = pose(uniform(-.3, .3, n, generator), uniform(-.5, .3, n, generator), uniform(.75, 1.25, n, generator),
-                 uniform(.85, 1.03, n, generator), uniform(-.1, .1, n, generator), uniform(-.1, .1, n, generator))
+    def each(low, high):
+        return uniform(low, high, n, generator)
+    place = pose(angle=each(-.3, .3), slant=each(-.5, .3), width=each(.75, 1.25),
+                 height=each(.85, 1.03), dx=each(-.1, .1), dy=each(-.1, .1))
     warp = random_warp(n, 28, .08, generator)
-    ink = draw(atlas[face, y], place, warp, uniform(.08, .17, n, generator), uniform(.07, .14, n, generator))
-    return ink * uniform(.85, 1, n, generator).view(-1, 1, 1, 1)
+    ink = draw(atlas[face, y], place, warp, stroke=each(.08, .17), soft=each(.07, .14))
+    return ink * each(.85, 1).view(-1, 1, 1, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #3e63b25b
 def draw_walls(n, # images
@@ -129,14 +134,15 @@ def draw_walls(n, # images
     def one(low, high):
         return uniform(low, high, n, generator).view(-1, 1, 1, 1)
     def tint(gray, color, side=1):
-        shape = (n, 1, side, side), (n, 3, side, side)
-        return gray * torch.randn(shape[0], generator=generator) + color * torch.randn(shape[1], generator=generator)
+        light = torch.randn(n, 1, side, side, generator=generator)
+        return gray * light + color * torch.randn(n, 3, side, side, generator=generator)
     line = torch.linspace(-1, 1, size)
     angle = one(0, 2 * math.pi)
     across = angle.cos() * line.view(1, 1, 1, -1) + angle.sin() * line.view(1, 1, -1, 1)
     edge = one(-.2, .2) * ((across - one(-1, 1)) / .1).clamp(-.5, .5)
     stripes = one(0, .06) * (across * one(4, 16) + angle).sin()
-    blotches = F.interpolate(tint(.06, .03, 5), size=(size, size), mode="bicubic", align_corners=False)
+    blotches = F.interpolate(tint(.06, .03, 5), size=(size, size), mode="bicubic",
+                             align_corners=False)
     return one(.1, .9) + tint(0, .07) + tint(.1, .03) * across + edge + stripes + blotches
 
 # %% ../nbs/library/11_synthetic.ipynb #3a3d29a8
@@ -228,12 +234,13 @@ def mark(v, # N,1,H,W height on the head: -1 at the crown, 1 at the chin
 # %% ../nbs/library/11_synthetic.ipynb #253ee3ec
 def place_objects(outline, # N,P,2 in the objects' own planes
                     generator,
-                   ): # -> N,2,2 and N,2: a point p of the plane lies at linear @ p + place in the frame
-    "Turn, stretch, enlarge and put down objects, each whole inside its frame: a box is 30 to 55 % of it wide and high, taken together."
+                   ): # -> linear N,2,2, place N,2: a point p lies at linear @ p + place
+    "Put objects down, each whole inside its frame, 30 to 55 % of it wide and high on average."
     n = len(outline)
     turn, slim = uniform(-.35, .35, n, generator), uniform(.8, 1.25, n, generator)
-    wide = slim * (torch.randint(2, (n,), generator=generator) * 2 - 1)      # half of them look to the left
-    linear = torch.stack([wide * turn.cos(), -turn.sin() / slim, wide * turn.sin(), turn.cos() / slim], 1).view(n, 2, 2)
+    wide = slim * (torch.randint(2, (n,), generator=generator) * 2 - 1)      # half look to the left
+    cos, sin = turn.cos(), turn.sin()
+    linear = torch.stack([wide * cos, -sin / slim, wide * sin, cos / slim], 1).view(n, 2, 2)
     seen = outline @ linear.mT
     low, high = seen.amin(1), seen.amax(1)
     scale = (uniform(.6, 1.1, n, generator) / (high - low).prod(1).sqrt()).unsqueeze(1)
@@ -276,9 +283,11 @@ def litter(image, # N,3,size,size, painted over
         turn, radius = each(0, 2 * math.pi), each(.1, .4)
         dx, dy = x - each(-1, 1), y - each(-1, 1)
         u, v = turn.cos() * dx + turn.sin() * dy, (turn.cos() * dy - turn.sin() * dx) / each(.3, 1)
-        away = torch.where(each(0, 1) < .5, torch.hypot(u, v), torch.maximum(u.abs(), v.abs())) - radius
+        round_ = each(0, 1) < .5
+        away = torch.where(round_, torch.hypot(u, v), torch.maximum(u.abs(), v.abs())) - radius
         ribs = each(0, .1) * (u * each(10, 30)).sin()
-        paint = each(.1, .9, 3) + .12 * torch.randn(n, 3, 1, 1, generator=generator) + ribs.unsqueeze(1)
+        color = each(.1, .9, 3) + .12 * torch.randn(n, 3, 1, 1, generator=generator)
+        paint = color + ribs.unsqueeze(1)
         image = torch.lerp(image, paint, .6 * cover(away * size / 2).unsqueeze(1))
     return image
 
@@ -286,10 +295,11 @@ def litter(image, # N,3,size,size, painted over
 def shape_objects(y, # species, N
                     told, # 0: bodies alike, 1: as the species has it
                     generator,
-                   ): # -> bends N,3,2, heads N,3 as place and radius, outline N,192,2; all in the object's own plane
+                   ): # -> bends N,3,2, heads N,3 as place and radius, outline N,192,2: in its plane
     "Draw by chance what no two objects share."
     n = len(y)
-    bends = torch.stack([.04 * torch.randn(n, 3, generator=generator), 6.3 * torch.rand(n, 3, generator=generator)], 2)
+    bends = torch.stack([.04 * torch.randn(n, 3, generator=generator),
+                         6.3 * torch.rand(n, 3, generator=generator)], 2)
     up, size = uniform(-1.2, -.4, n, generator), uniform(.46, .56, n, generator)
     neck = body_radius(up, y, told, bends) + .15
     heads = torch.stack([neck * up.cos(), neck * up.sin(), size], 1)
@@ -303,16 +313,18 @@ def draw_objects(y, # species, N
                    told, # 0: bodies alike, 1: as the species has it
                    size, # side of the frame, pixels
                    generator,
-                  ): # -> places in its own plane and on its head, N,2,size,size; ink of body, head and eye, N,3,size,size
+                  ): # -> places in its plane and on its head, N,2,size,size; ink N,3,size,size
     "Put each object into its frame."
     bends, heads, outline = shape_objects(y, told, generator)
     linear, place = place_objects(outline, generator)
     own = (frame_points(size).view(-1, 2) - place.unsqueeze(1)) @ torch.linalg.inv(linear).mT
     own = own.mT.reshape(-1, 2, size, size)
     face, radius = own - heads[:, :2, None, None], heads[:, 2:, None]
-    away = torch.hypot(*own.unbind(1)) - body_radius(torch.atan2(own[:, 1], own[:, 0]), y, told, bends)
-    edges = torch.stack([away, torch.hypot(*face.unbind(1)) - radius, torch.hypot(*(face + .1).unbind(1)) - .13], 1)
-    pixels = linear.det().abs().sqrt().view(-1, 1, 1, 1) * size / 2      # a unit of the object's own plane
+    angle = torch.atan2(own[:, 1], own[:, 0])
+    edges = torch.stack([torch.hypot(*own.unbind(1)) - body_radius(angle, y, told, bends),
+                         torch.hypot(*face.unbind(1)) - radius,
+                         torch.hypot(*(face + .1).unbind(1)) - .13], 1)      # body, head, eye
+    pixels = linear.det().abs().sqrt().view(-1, 1, 1, 1) * size / 2      # a unit of the plane
     return own, face / radius.unsqueeze(1), cover(edges * pixels)
 
 # %% ../nbs/library/11_synthetic.ipynb #88a76c08
@@ -331,7 +343,8 @@ def paint_objects(ground, # N,3,size,size
     second = .08 * torch.randn(n, 3, 1, 1, generator=generator)
     woven = coat(*own.unbind(1), y, 6.3 * torch.rand(n, 2, generator=generator)).unsqueeze(1)
     woven = woven * (second + .34 * tint(y % 3 * (math.pi / 3)))
-    mottled = F.interpolate(torch.randn(n, 1, 16, 16, generator=generator), size=(size, size), mode="bicubic")
+    mottled = torch.randn(n, 1, 16, 16, generator=generator)
+    mottled = F.interpolate(mottled, size=(size, size), mode="bicubic")
     mottled = mottled * (second + .1 * torch.randn(n, 3, 1, 1, generator=generator))
     fur = math.sqrt(1 - told_by_part) * woven + math.sqrt(told_by_part) * mottled
     image = torch.lerp(ground, color + fur, body)
@@ -342,12 +355,13 @@ def paint_objects(ground, # N,3,size,size
 # %% ../nbs/library/11_synthetic.ipynb #b2264f48
 def draw_scenes(y, # species, N
                 generator,
-                told_by_part=.5, # 0: body and coat alone tell the species, 1: the mark on the head alone
+                told_by_part=.5, # 0: body and coat alone tell the species, 1: the head alone
                 size=64, # side, pixels
                ): # -> images N,3,size,size in [0,1], boxes float32 N,4, masks bool N,size,size
     "Draw one object an image on a cluttered ground, and say where it is."
     if not 0 <= told_by_part <= 1:
-        raise UserError(f"told_by_part = {told_by_part}: give a share from 0 (the whole object tells) to 1 (only its head)")
+        raise UserError(f"told_by_part = {told_by_part}: give a share from 0 (the whole object "
+                        "tells) to 1 (only its head)")
     objects = draw_objects(y, 1 - told_by_part, size, generator)
     masks = objects[2][:, :2].amax(1) > .5
     ground = litter(draw_walls(len(y), size, generator), 6, generator)
@@ -365,7 +379,8 @@ class Drawing:
     test: int
     version: int = 1 # raise it with every change of how the set is drawn
 
-DRAWN = {"glyphs": Drawing(10, 500, 20_000, 2_000), "street_glyphs": Drawing(10, 500, 20_000, 2_000),
+DRAWN = {"glyphs": Drawing(10, 500, 20_000, 2_000),
+         "street_glyphs": Drawing(10, 500, 20_000, 2_000),
          "scenes": Drawing(len(SPECIES), 240, 4_800, 1_200)}
 
 def group_generator(name, # a key of DRAWN
@@ -381,7 +396,7 @@ def draw_group(name, # a key of DRAWN
                part, # "train" or "test"
                number, # which group
                **knobs, # of draw_scenes
-              ): # -> dict: pixels uint8 N,C,H,W, y int64 N; of scenes boxes float32 N,4 and masks bool N,H,W, too
+              ): # -> dict: pixels uint8 N,C,H,W, y int64 N; of scenes boxes N,4, masks N,H,W, too
     "Draw one group of images, as many of each class."
     generator, drawing = group_generator(name, part, number), DRAWN[name]
     y = torch.randperm(drawing.group, generator=generator) % drawing.classes

@@ -3,6 +3,13 @@
 from pag_companion.core.files import *
 
 
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import pytest
+
+
 def test_files():
     with tempfile.TemporaryDirectory() as folder:
         path = atomic_write(Path(folder) / "deep" / "note.txt", "first")
@@ -12,7 +19,8 @@ def test_files():
         assert os.listdir(path.parent) == ["note.txt"]
         with ThreadPoolExecutor(8) as pool:      # many writers at once: one of them is last, none fails
             written = list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
-        assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000 and os.listdir(path.parent) == ["note.txt"]
+        assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000
+        assert os.listdir(path.parent) == ["note.txt"]
 
 
 def test_locks_show():
