@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from .core.numbers import number, parse_eps
+from .core.numbers import UserError
 
 # %% ../nbs/library/14_attacks.ipynb #1114491f
 def _empty(like, generator):
     "Make room for random numbers on the generator's device, or on that of `like`."
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise ValueError(f"generator = {generator!r}: give torch.Generator().manual_seed(0), or None")
+        raise UserError(f"generator = {generator!r}: give torch.Generator().manual_seed(0), or None")
     return torch.empty_like(like, device=like.device if generator is None else generator.device)
 
 @dataclass(frozen=True)
@@ -90,29 +91,29 @@ def check_images(x, # images N,C,H,W
 def _check_pixels(x):
     "Refuse what is not a batch of float32 or float64 images in [0,1]."
     if not isinstance(x, torch.Tensor):
-        raise ValueError(f"x is a {type(x).__name__}: images are a torch tensor N,C,H,W")
+        raise UserError(f"x is a {type(x).__name__}: images are a torch tensor N,C,H,W")
     if x.dtype not in (torch.float32, torch.float64):
         why = "too coarse for a small eps" if x.is_floating_point() else "not pixels in [0, 1]; divide by 255"
-        raise ValueError(f"x is {x.dtype}, {why}: images are float32 or float64")
+        raise UserError(f"x is {x.dtype}, {why}: images are float32 or float64")
     if x.ndim != 4:
-        raise ValueError(f"x has shape {tuple(x.shape)}: images are N,C,H,W")
+        raise UserError(f"x has shape {tuple(x.shape)}: images are N,C,H,W")
     low, high = torch.stack(x.aminmax()).tolist() if x.numel() else (0, 1)
     if not (low >= 0 and high <= 1):
         hint = "divide by 255" if high > 8 else "normalisation belongs inside the model"
-        raise ValueError(f"x runs from {low:.4g} to {high:.4g}: images lie in [0, 1]; {hint}")
+        raise UserError(f"x runs from {low:.4g} to {high:.4g}: images lie in [0, 1]; {hint}")
 
 # %% ../nbs/library/14_attacks.ipynb #853e74af
 def _check_labels(y, count, num_classes=None):
     "Refuse what is not one int64 label in [0, num_classes) for each image."
     if not isinstance(y, torch.Tensor) or y.dtype != torch.int64:
         kind = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
-        raise ValueError(f"y is {kind}: labels are a torch tensor of int64")
+        raise UserError(f"y is {kind}: labels are a torch tensor of int64")
     if y.shape != (count,):
-        raise ValueError(f"y has shape {tuple(y.shape)}: {count} images need {count} labels")
+        raise UserError(f"y has shape {tuple(y.shape)}: {count} images need {count} labels")
     low, high = torch.stack(y.aminmax()).tolist() if count else (0, 0)
     if low < 0 or high >= (num_classes or high + 1):
         known = f"0 to {num_classes - 1}" if num_classes else "0 or more"
-        raise ValueError(f"y holds the label {low if low < 0 else high}: labels are {known}")
+        raise UserError(f"y holds the label {low if low < 0 else high}: labels are {known}")
 
 # %% ../nbs/library/14_attacks.ipynb #7ec3db98
 @contextmanager
@@ -150,10 +151,10 @@ def _check_logits(logits, y):
     "Refuse an output that is not a number for each image and class, and labels beyond the last class."
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(y):
         shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
-        raise ValueError(f"the model gave {shape} for {len(y)} images: an attack needs logits N,classes")
+        raise UserError(f"the model gave {shape} for {len(y)} images: an attack needs logits N,classes")
     _check_labels(y, len(y), logits.shape[1])
     if logits.isnan().any():
-        raise ValueError("the model gave NaN for images in [0, 1]: check its weights")
+        raise UserError("the model gave NaN for images in [0, 1]: check its weights")
 
 # %% ../nbs/library/14_attacks.ipynb #89f713a3
 def _walk(model, x, y, ball, start, steps, size, check):
@@ -165,7 +166,7 @@ def _walk(model, x, y, ball, start, steps, size, check):
         moved = ball.step(x_adv.detach(), grad, size)
         x_adv = (x + ball.project(moved - x)).clamp(0, 1)
     if check and not x_adv.isfinite().all():
-        raise ValueError("the gradient of the model is not finite: it gives no direction to step in")
+        raise UserError("the gradient of the model is not finite: it gives no direction to step in")
     return x_adv
 
 # %% ../nbs/library/14_attacks.ipynb #8fba1c05
@@ -186,7 +187,7 @@ def _strongest(model, ends, y, sign):
 def _attack(model, x, y, ball, steps, size, random_start, restarts, targeted, generator, mode, check):
     "Walk from each start, with the model as it was found at the end."
     if mode not in ("eval", "train"):
-        raise ValueError(f"mode = {mode!r} is not known: choose 'eval' or 'train'")
+        raise UserError(f"mode = {mode!r} is not known: choose 'eval' or 'train'")
     if check:
         check_images(x, y)
     if ball.eps == 0 or len(x) == 0:
@@ -203,20 +204,20 @@ def _positive(value, name):
     "Read a step size, which must be above 0."
     size = number(value, name)
     if size <= 0:
-        raise ValueError(f"{name} = {value!r} does not move: give a number above 0")
+        raise UserError(f"{name} = {value!r} does not move: give a number above 0")
     return size
 
 def _count(value, name):
     "Read a number of steps or restarts, which must be 1 or more."
     if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} = {value!r} should be a whole number, 1 or more")
+        raise UserError(f"{name} = {value!r} should be a whole number, 1 or more")
     return int(value)
 
 def _check_ball(ball):
     "Refuse a bare number where a threat model is wanted."
     if isinstance(ball, type) or not hasattr(ball, "project"):
         example = f"{ball.__name__}(8/255)" if isinstance(ball, type) else f"Linf({ball!r}) or L2({ball!r})"
-        raise ValueError(f"ball = {ball!r} is not a threat model: give {example}")
+        raise UserError(f"ball = {ball!r} is not a threat model: give {example}")
 
 # %% ../nbs/library/14_attacks.ipynb #f9235fc0
 def fgsm(model, # takes images in [0,1], gives logits N,classes
@@ -255,7 +256,7 @@ def pgd(model, # takes images in [0,1], gives logits N,classes
     _check_ball(ball)
     steps, restarts = _count(steps, "steps"), _count(restarts, "restarts")
     if restarts > 1 and not random_start:
-        raise ValueError(f"restarts = {restarts} would repeat one attack: set random_start=True")
+        raise UserError(f"restarts = {restarts} would repeat one attack: set random_start=True")
     size = 2.5 * ball.eps / steps if step_size is None else _positive(step_size, "step_size")
     return _attack(model, x, y, ball, steps, size, random_start, restarts, targeted, generator, mode, check)
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from .core.scores import Score
 from .data import match_domain, with_note
+from .core.numbers import UserError
 
 # %% ../nbs/library/19_boxes.ipynb #e72e09fa
 def iou(a, # boxes x0,y0,x1,y1; N,4, or 1,4 or 4 to stand for all
@@ -29,7 +30,7 @@ def iou(a, # boxes x0,y0,x1,y1; N,4, or 1,4 or 4 to stand for all
     "Measure the overlap of pairs of boxes as intersection over union (section 2, Table 4)."
     a, b = _checked_boxes(a, "a"), _checked_boxes(b, "b")
     if a.ndim == b.ndim == 2 and len(a) != len(b) and 1 not in (len(a), len(b)):
-        raise ValueError(f"{len(a)} boxes cannot be paired with {len(b)}: give as many, or a single one")
+        raise UserError(f"{len(a)} boxes cannot be paired with {len(b)}: give as many, or a single one")
     return torch.from_numpy(_overlap(a.numpy(), b.numpy(), plus_one, clamp))
 
 def _overlap(a, b, plus_one, clamp):
@@ -44,11 +45,11 @@ def _checked_boxes(boxes, name):
     "Read boxes as float64; refuse other shapes, numbers that are none, and a far edge before the near one."
     boxes = torch.as_tensor(boxes).detach().double().cpu()
     if not boxes.ndim or boxes.shape[-1] != 4:
-        raise ValueError(f"{name} has shape {tuple(boxes.shape)}: boxes are N,4 as x0,y0,x1,y1")
+        raise UserError(f"{name} has shape {tuple(boxes.shape)}: boxes are N,4 as x0,y0,x1,y1")
     wrong = ~((boxes[..., 2:] >= boxes[..., :2]).all(-1) & boxes.isfinite().all(-1))
     if wrong.any():
         first = boxes[wrong][0].tolist()
-        raise ValueError(f"{name} holds the box {first}: x0 <= x1 and y0 <= y1 are needed; is it x,y,width,height?")
+        raise UserError(f"{name} holds the box {first}: x0 <= x1 and y0 <= y1 are needed; is it x,y,width,height?")
     return boxes
 
 # %% ../nbs/library/19_boxes.ipynb #69acef73
@@ -65,16 +66,16 @@ def _check_protocol(self):
     for name, allowed in CHOICES.items():
         value = getattr(self, name)
         if not any(type(value) is type(choice) and value == choice for choice in allowed):
-            raise ValueError(f"{name} = {value!r} is not known: choose one of {', '.join(map(repr, allowed))}")
+            raise UserError(f"{name} = {value!r} is not known: choose one of {', '.join(map(repr, allowed))}")
     if not isinstance(self.name, str):
-        raise ValueError(f"name = {self.name!r} is no text: a protocol is named by a word, such as 'default'")
+        raise UserError(f"name = {self.name!r} is no text: a protocol is named by a word, such as 'default'")
     if self.threshold is not None and not (_is_number(self.threshold) and 0 <= self.threshold < 1):
-        raise ValueError(f"threshold = {self.threshold!r} is no share of the maximum: give 0 <= threshold < 1, or None to sweep")
+        raise UserError(f"threshold = {self.threshold!r} is no share of the maximum: give 0 <= threshold < 1, or None to sweep")
     for name, fits, told in (("overlaps", lambda n: 0 < n <= 1, "numbers in (0, 1], such as (.5,)"),
                              ("empty_box", math.isfinite, "four numbers x0,y0,x1,y1")):
         values = tuple(getattr(self, name)) if isinstance(getattr(self, name), (tuple, list)) else ()
         if not values or not all(_is_number(n) and fits(n) for n in values) or (name == "empty_box" and len(values) != 4):
-            raise ValueError(f"{name} = {getattr(self, name)!r}: give {told}")
+            raise UserError(f"{name} = {getattr(self, name)!r}: give {told}")
         object.__setattr__(self, name, values)
 
 def _is_number(value):
@@ -128,14 +129,14 @@ def _preset(name):
     if name not in PRESETS:
         near = difflib.get_close_matches(str(name), PRESETS, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"there is no protocol {name!r}: {hint}known are {', '.join(PRESETS)}")
+        raise UserError(f"there is no protocol {name!r}: {hint}known are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 def _from_dict(cls, stored):
     "Read a protocol back from a record."
     unknown = sorted(set(stored) - {field.name for field in fields(cls)})
     if unknown:
-        raise ValueError(f"a protocol has no field {', '.join(unknown)}: the record was made by another version")
+        raise UserError(f"a protocol has no field {', '.join(unknown)}: the record was made by another version")
     return cls(**stored)
 
 def _to_dict(self):
@@ -149,7 +150,7 @@ LocProtocol.overlap = property(lambda self: .5 if .5 in self.overlaps else self.
 def _resized(protocol, side):
     "Give the side before cropping, and the pixels cut off at the left and at the top."
     if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-        raise ValueError(f"side = {side!r}: the model's frame is a square of a whole number of pixels, such as 224")
+        raise UserError(f"side = {side!r}: the model's frame is a square of a whole number of pixels, such as 224")
     whole = round(side * 256 / 224) if protocol.frame == "resize-crop" else side
     return whole, (whole - side) // 2
 
@@ -161,7 +162,7 @@ def frame_boxes(boxes, # true boxes, N,4, pixels of the pictures
     "Carry true boxes into the model's frame."
     boxes, sizes = _checked_boxes(boxes, "boxes"), torch.as_tensor(image_sizes).double()
     if sizes.shape not in ((), (2,), (len(boxes), 2)) or not (sizes > 0).all():
-        raise ValueError(f"image_sizes has shape {tuple(sizes.shape)} for {len(boxes)} boxes: give (H, W), or one H,W a box")
+        raise UserError(f"image_sizes has shape {tuple(sizes.shape)} for {len(boxes)} boxes: give (H, W), or one H,W a box")
     whole, cut = _resized(protocol, side)
     if protocol.gt_scale == "one-less":
         whole, cut = whole - 1, max(0, whole - 1 - side) // 2
@@ -188,14 +189,14 @@ def _checked_maps(maps):
     "Refuse what is not a batch of maps."
     maps = torch.as_tensor(maps).detach().cpu()
     if maps.ndim != 3 or not maps.is_floating_point():
-        raise ValueError(f"maps are {maps.dtype} {tuple(maps.shape)}: floating-point N,h,w, one map a picture, are needed")
+        raise UserError(f"maps are {maps.dtype} {tuple(maps.shape)}: floating-point N,h,w, one map a picture, are needed")
     return maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
 
 def _frame(maps, size):
     "Read a size: None for the maps' own, a side, or (H, W)."
     size = tuple(maps.shape[1:]) if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"size = {size!r}: give a side in pixels, or (H, W)")
+        raise UserError(f"size = {size!r}: give a side in pixels, or (H, W)")
     return size
 
 def _min_max(maps, over):
@@ -221,7 +222,7 @@ def upsampled(maps, # raw maps N,h,w
         whole[sound] = upsampled(maps[sound], protocol, side)
         return whole
     if protocol.normalise == "none" and not 0 <= scores.min() <= scores.max() <= 1:
-        raise ValueError(f"maps run from {scores.min():.4g} to {scores.max():.4g}: without normalising they must lie in [0, 1]")
+        raise UserError(f"maps run from {scores.min():.4g} to {scores.max():.4g}: without normalising they must lie in [0, 1]")
     scores = scores.clamp_min(0) if protocol.relu else scores
     scores = _min_max(scores, protocol.normalise_over) if protocol.normalise == "before" else scores
     if scores.shape[1:] != size:
@@ -363,13 +364,13 @@ def _risen(thresholds):
     "Read thresholds; None: all that exist after 8-bit rounding."
     thresholds = np.arange(255) / 255 if thresholds is None else np.asarray(thresholds, np.float64)
     if thresholds.ndim != 1 or not 0 < len(thresholds) <= 255 or thresholds[0] < 0 or thresholds[-1] >= 1 or (np.diff(thresholds) < 0).any():
-        raise ValueError("thresholds are 1 to 255 rising shares of the maximum, 0 <= threshold < 1")
+        raise UserError("thresholds are 1 to 255 rising shares of the maximum, 0 <= threshold < 1")
     return thresholds
 
 def _one_box(protocol):
     "Refuse a protocol that does not give one box a map."
     if protocol.component == "any":
-        raise ValueError(f"{protocol.name} compares the boxes of all components: there is no one box; use sweep_overlaps or localization")
+        raise UserError(f"{protocol.name} compares the boxes of all components: there is no one box; use sweep_overlaps or localization")
 
 # %% ../nbs/library/19_boxes.ipynb #05be52cc
 def sweep_boxes(maps, # raw maps N,h,w
@@ -391,7 +392,7 @@ def boxes_from_maps(maps, # raw maps N,h,w
                    ): # -> float64, N,4
     "Draw the box of every map at the protocol's threshold."
     if protocol.threshold is None:
-        raise ValueError(f"{protocol.name} has no threshold of its own: choose one on held-out training pictures by best_threshold, "
+        raise UserError(f"{protocol.name} has no threshold of its own: choose one on held-out training pictures by best_threshold, "
                          "then replace(protocol, threshold=...)")
     return sweep_boxes(maps, protocol, size, [protocol.threshold])[1][0]
 
@@ -416,7 +417,7 @@ def _overlaps(maps, boxes, protocol, size, thresholds, settles):
     "Measure the overlap of every map's box with the true one at every threshold: L,N."
     boxes, maps = _checked_boxes(boxes, "boxes").numpy(), _checked_maps(maps)
     if boxes.shape != (len(maps), 4):
-        raise ValueError(f"{len(maps)} maps but boxes of shape {boxes.shape}: give one true box a map (several are out of scope)")
+        raise UserError(f"{len(maps)} maps but boxes of shape {boxes.shape}: give one true box a map (several are out of scope)")
     found = np.empty((len(thresholds), len(maps)))
     for n, passed in enumerate(_pictures(maps, protocol, size, thresholds)):
         look = _look_at_all(boxes[n]) if protocol.component == "any" else _look
@@ -447,7 +448,7 @@ class Sweep:
         "Give the hits for one overlap."
         overlap = overlap if overlap is not None else .5 if .5 in self.overlaps else self.overlaps[0]
         if overlap not in self.overlaps:
-            raise ValueError(f"overlap = {overlap!r} was not swept: there are {', '.join(map(str, self.overlaps))}")
+            raise UserError(f"overlap = {overlap!r} was not swept: there are {', '.join(map(str, self.overlaps))}")
         return self.hits[self.overlaps.index(overlap)]
 
     def accuracy(self, overlap=None): # -> float64, L
@@ -496,7 +497,7 @@ def localization(maps, # raw maps N,h,w, of the class that the protocol names
     "Score maps as boxes (section 2, Table 4); with threshold=None the best threshold is chosen on these very pictures."
     if not len(maps) == len(boxes) == len(labels) == len(predictions):
         counts = f"{len(maps)} maps, {len(boxes)} boxes, {len(labels)} labels and {len(predictions)} predictions"
-        raise ValueError(f"{counts} do not fit together: give one of each a picture")
+        raise UserError(f"{counts} do not fit together: give one of each a picture")
     single = None if protocol.threshold is None else [protocol.threshold]
     swept = swept or sweep_hits(maps, boxes, protocol, size, thresholds=single)
     hits = {overlap: swept.at(overlap)[_place(swept, overlap, protocol)].numpy() for overlap in protocol.overlaps}
@@ -512,7 +513,7 @@ def _place(swept, overlap, protocol):
         return swept.best(overlap)
     places = ((swept.thresholds - protocol.threshold).abs() < 1e-9).nonzero()
     if not len(places):
-        raise ValueError(f"threshold = {protocol.threshold} was not swept: leave swept out")
+        raise UserError(f"threshold = {protocol.threshold} was not swept: leave swept out")
     return int(places[0])
 
 # %% ../nbs/library/19_boxes.ipynb #8124b858
@@ -524,7 +525,7 @@ def max_box_acc(maps, boxes, protocol, size=None, swept=None): # as for localiza
 def best_threshold(maps, boxes, protocol, size=None, overlap=None, swept=None): # as for localization -> float
     "Choose a threshold by GT-Known: on held-out training pictures, never on those to be measured."
     if not len(boxes):
-        raise ValueError("no pictures: a threshold is chosen on a held-out part of the training split")
+        raise UserError("no pictures: a threshold is chosen on a held-out part of the training split")
     overlap = protocol.overlap if overlap is None else overlap
     swept = swept or sweep_hits(maps, boxes, protocol, size, [overlap])
     return swept.thresholds[swept.best(overlap)].item()
@@ -548,7 +549,7 @@ def best_constant_box(boxes, # true boxes of the training split in the frame, N,
     "Search the one box that hits most: centred ones on a grid and quantiles of the corners, then the best is nudged to a quarter pixel."
     boxes, frame = _checked_boxes(boxes, "boxes"), full_box(side)[2:]
     if boxes.ndim != 2 or not len(boxes):
-        raise ValueError(f"boxes have shape {tuple(boxes.shape)}: the true boxes of the training split are needed, N,4")
+        raise UserError(f"boxes have shape {tuple(boxes.shape)}: the true boxes of the training split are needed, N,4")
     share = torch.cartesian_prod(torch.arange(1, 33), torch.arange(1, 33)) / 32
     corners = torch.cat([boxes[:, :2].quantile(torch.tensor([.05, .2, .35, .5]).double(), 0),
                          boxes[:, 2:].quantile(torch.tensor([.5, .65, .8, .95]).double(), 0)], 1)

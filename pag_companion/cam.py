@@ -19,6 +19,7 @@ from .models import Model
 from .attacks import _count, check_images
 from .robustness import device_of, evaluating
 from .gradients import _logits, input_gradient
+from .core.numbers import UserError
 
 # %% ../nbs/library/18_cam.ipynb #492672ee
 @contextmanager
@@ -50,7 +51,7 @@ def _name_of(model, layer):
             return found[0]
     close = difflib.get_close_matches(str(layer), modules, 3, .3) if isinstance(layer, str) else []
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "give a name of model.named_modules(), or the module itself"
-    raise ValueError(f"layer = {layer if isinstance(layer, str) else type(layer).__name__!r} is not a layer of this model: {hint}")
+    raise UserError(f"layer = {layer if isinstance(layer, str) else type(layer).__name__!r} is not a layer of this model: {hint}")
 
 # %% ../nbs/library/18_cam.ipynb #03ebe865
 POOLINGS = {"max": torch.amax, "mean": torch.mean} # where both fit, as with a single place, it is the mean
@@ -84,7 +85,7 @@ def last_map(model, # nn.Module from images in [0,1] to logits
         found = [LastMap(name, linear[-1], pooling) for name in given for pooling in POOLINGS if linear and name in wanted
                  and _is_map(given[name], modules[linear[-1]]) and _same(_scores_of(given[name], modules[linear[-1]], pooling), logits)]
     if not found:
-        raise ValueError(_no_map(model, layer, linear))
+        raise UserError(_no_map(model, layer, linear))
     return max(reversed(found), key=lambda one: given[one.layer][0, 0].numel())
 
 # %% ../nbs/library/18_cam.ipynb #abf5e25a
@@ -113,10 +114,10 @@ def _asked(classes, n, known): # -> int64, N, or None for the preferred class
         return None
     wanted = torch.as_tensor(-1. if isinstance(classes, str) else classes).cpu()
     if wanted.is_floating_point() or wanted.dtype == torch.bool or wanted.shape not in ((), (n,)):
-        raise ValueError(f"classes = {wanted.dtype} of shape {tuple(wanted.shape)}: give None, one whole number, or one for each of {n} images")
+        raise UserError(f"classes = {wanted.dtype} of shape {tuple(wanted.shape)}: give None, one whole number, or one for each of {n} images")
     unknown = [value for value in wanted.flatten().tolist() if not 0 <= value < known]
     if unknown:
-        raise ValueError(f"classes holds {unknown[0]}: this model knows 0 to {known - 1}")
+        raise UserError(f"classes holds {unknown[0]}: this model knows 0 to {known - 1}")
     return wanted.long().expand(n)
 
 def _in_parts(draw, model, x, classes, batch_size): # draw: from x and classes of a part to maps
@@ -149,7 +150,7 @@ def cam(model, # nn.Module from images in [0,1] to logits that ends in pooling a
             logits = _logits(model, x, None)
             features = given[place.layer]
             if not _same(_scores_of(features, classifier, place.pooling), logits):
-                raise ValueError(_no_map(model, place.layer, [place.classifier]))
+                raise UserError(_no_map(model, place.layer, [place.classifier]))
             return torch.einsum("nchw,nc->nhw", features, classifier.weight[logits.argmax(1) if classes is None else classes])
     return _in_parts(draw, model, x, classes, batch_size)
 
@@ -164,7 +165,7 @@ def maps_figure(x, # images in [0,1], N,C,H,W: one a row
     from matplotlib import pyplot
     for title, values in maps.items():
         if values.ndim != 3 or len(values) != len(x):
-            raise ValueError(f"maps {title!r} have shape {tuple(values.shape)}: {len(x)} images need maps N,h,w")
+            raise UserError(f"maps {title!r} have shape {tuple(values.shape)}: {len(x)} images need maps N,h,w")
     fig, grid = pyplot.subplots(len(x), 1 + len(maps), figsize=(1.35 * (1 + len(maps)), 1.45 * len(x)), squeeze=False, layout="constrained")
     for column, title in zip(grid.T, ("picture", *maps)):
         column[0].set_title(title, fontsize=9)
@@ -207,7 +208,7 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
             wanted = logits.argmax(1) if classes is None else classes
             slopes, = torch.autograd.grad(logits.gather(1, wanted[:, None]).sum(), features, allow_unused=True)
         if slopes is None:
-            raise ValueError(f"layer {name!r} has no part in the class scores: choose another")
+            raise UserError(f"layer {name!r} has no part in the class scores: choose another")
         return (slopes.mean((2, 3), keepdim=True) * features.detach()).sum(1)
     return _in_parts(draw, model, x, classes, batch_size)
 
@@ -216,7 +217,7 @@ def _checked(output, name):
     "Refuse a layer that gives no feature maps."
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
         found = "nothing" if output is None else tuple(getattr(output, "shape", ())) or type(output).__name__
-        raise ValueError(f"layer {name!r} gives {found}: Grad-CAM needs maps N,C,h,w; choose a convolution, or what follows it")
+        raise UserError(f"layer {name!r} gives {found}: Grad-CAM needs maps N,C,h,w; choose a convolution, or what follows it")
     return output
 
 # %% ../nbs/library/18_cam.ipynb #5a55188f
@@ -268,6 +269,6 @@ def gradient_map(model, # nn.Module from images in [0,1] to logits
 def _check_smoothing(sigma, percentiles):
     "Refuse a blur or percentiles that mean nothing."
     if not 0 <= sigma < float("inf"):
-        raise ValueError(f"sigma = {sigma!r}: give a width in pixels, 0 or more")
+        raise UserError(f"sigma = {sigma!r}: give a width in pixels, 0 or more")
     if percentiles is not None and not (len(percentiles) == 2 and 0 <= percentiles[0] < percentiles[1] <= 100):
-        raise ValueError(f"percentiles = {percentiles!r}: give two numbers from 0 to 100, the lower first, or None")
+        raise UserError(f"percentiles = {percentiles!r}: give two numbers from 0 to 100, the lower first, or None")

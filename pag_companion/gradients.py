@@ -19,6 +19,7 @@ from .attacks import check_images, untouched
 from .robustness import batches, device_of
 
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")
+from .core.numbers import UserError
 
 # %% ../nbs/library/17_gradients.ipynb #8eb9eba0
 def input_gradient(model, # from images in [0,1] to logits
@@ -37,10 +38,10 @@ def _logits(model, x, y):
     try:
         logits = model(x)
     except RuntimeError as error:
-        raise ValueError(f"the model does not take pictures of {'×'.join(map(str, x.shape[1:]))}: {error}") from error
+        raise UserError(f"the model does not take pictures of {'×'.join(map(str, x.shape[1:]))}: {error}") from error
     check_images(x.detach(), y, logits.shape[1])
     if not torch.isfinite(logits).all():
-        raise ValueError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
+        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
     return logits
 
 # %% ../nbs/library/17_gradients.ipynb #bef0e84f
@@ -61,12 +62,12 @@ def gradient_picture(g, # gradients, N,C,H,W
 def _check_drawable(g, style):
     "Refuse a style that does not exist, a shape that it cannot show, and gradients that are no numbers."
     if style not in STYLES:
-        raise ValueError(f"style = {style!r} is not known: choose one of {', '.join(STYLES)}")
+        raise UserError(f"style = {style!r} is not known: choose one of {', '.join(STYLES)}")
     if g.ndim != 4 or g.shape[1] not in STYLES[style]:
         channels = " or ".join(map(str, STYLES[style]))
-        raise ValueError(f"g has shape {tuple(g.shape)}: {style!r} shows gradients N,C,H,W with {channels} channels")
+        raise UserError(f"g has shape {tuple(g.shape)}: {style!r} shows gradients N,C,H,W with {channels} channels")
     if not torch.isfinite(g).all():
-        raise ValueError("the gradient holds NaN or infinity: look at the model's weights")
+        raise UserError("the gradient holds NaN or infinity: look at the model's weights")
 
 # %% ../nbs/library/17_gradients.ipynb #79ecf40b
 def centred(images): # N,C,H,W -> N,C·H·W
@@ -87,7 +88,7 @@ def first_of_each_class(images, # Images
     wanted = range(min(classes, len(images.classes)))
     empty = [images.classes[k] for k in wanted if not (images.y == k).any()]
     if empty or not wanted:
-        raise ValueError(f"{images.name} {images.split} has no picture of class {empty[0] if empty else 0!r}: "
+        raise UserError(f"{images.name} {images.split} has no picture of class {empty[0] if empty else 0!r}: "
                          "ask for fewer classes, or more pictures")
     return images[torch.tensor([int((images.y == k).nonzero()[0]) for k in wanted])]
 
@@ -98,7 +99,7 @@ def gradients_figure(pictures, # Images, a few: one a row
     "Draw pictures beside the loss gradients of several models, with their alignment (Figure 1)."
     from matplotlib import pyplot
     if not len(pictures) or not models:
-        raise ValueError(f"{len(pictures)} pictures and {len(models)} models: Figure 1 needs one of each at least")
+        raise UserError(f"{len(pictures)} pictures and {len(models)} models: Figure 1 needs one of each at least")
     x, style = pictures.x, "diverging" if pictures.shape[0] == 1 else "clip3sigma"
     fig, grid = pyplot.subplots(len(x), 1 + len(models), figsize=(1.1 + 1.1 * len(models), 1.25 * len(x)), squeeze=False)
     _draw_column(grid[:, 0], "picture", x, [pictures.classes[k] for k in pictures.y])
@@ -133,7 +134,7 @@ def class_means(images, # Images
     "Average the pictures of each class."
     empty = [name for k, name in enumerate(images.classes) if not (images.y == k).any()]
     if empty:
-        raise ValueError(f"{images.name} {images.split} has no picture of class {empty[0]!r}: the mean of a class needs at least one")
+        raise UserError(f"{images.name} {images.split} has no picture of class {empty[0]!r}: the mean of a class needs at least one")
     return torch.stack([to_float(images.pixels[images.y == k]).mean(0) for k in range(len(images.classes))])
 
 def towards_class(model, x, # images, N,C,H,W
@@ -168,7 +169,7 @@ def bootstrap(values, # N
     "Average, and say how sure the average is over pictures."
     values = values.double().cpu()
     if not torch.isfinite(values).all():
-        raise ValueError("a measure is no number: look at the model's weights")
+        raise UserError("a measure is no number: look at the model's weights")
     rows = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(0))
     low, high = values[rows].mean(1).quantile(torch.tensor([.025, .975], dtype=torch.double)).tolist()
     return Measure(values.mean().item(), low, high, len(values))
@@ -188,9 +189,9 @@ def measure_each(model, # from images in [0,1] to logits
                 ): # -> dict: name -> values, N; and "zero_gradients" -> yes or no, N
     "Measure the gradient at each picture in every way."
     if not len(images):
-        raise ValueError("there are no images to take gradients at: look at split and limit")
+        raise UserError("there are no images to take gradients at: look at split and limit")
     if means.shape[1:] != images.pixels.shape[1:]:
-        raise ValueError(f"the class means are of {tuple(means.shape[1:])}, the images of {images.shape}: average pictures of the same set")
+        raise UserError(f"the class means are of {tuple(means.shape[1:])}, the images of {images.shape}: average pictures of the same set")
     device, found = device_of(model), {name: [] for name in (*names, "zero_gradients")}
     means = means.to(device)
     for x, y in batches(images, batch_size, device):

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .core.files import atomic_write, repo_root
+from .core.numbers import UserError
 
 # %% ../nbs/library/13_models.ipynb #b35edd40
 class Normalize(nn.Module):
@@ -214,17 +215,17 @@ def _imagenet_weights(known, depth): # -> dict: name -> tensor
     try:
         return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
-        raise ValueError(f"the ImageNet weights of ResNet-{depth} cannot be read ({error}): bring {weights.url} "
+        raise UserError(f"the ImageNet weights of ResNet-{depth} cannot be read ({error}): bring {weights.url} "
                          f"to {Path(torch.hub.get_dir()) / 'checkpoints'} yourself, or build without pretrained") from error
 
 def _check_pretrained(pretrained, arch, mean, std):
     "Refuse weights that do not exist, and a normalisation that they do not expect."
     if pretrained != "imagenet":
-        raise ValueError(f"pretrained = {pretrained!r} is not known: give 'imagenet', or None for random weights")
+        raise UserError(f"pretrained = {pretrained!r} is not known: give 'imagenet', or None for random weights")
     if not str(arch).startswith("resnet"):
-        raise ValueError(f"pretrained = 'imagenet': there are such weights for resnet18, 34 and 50, not for {arch!r}")
+        raise UserError(f"pretrained = 'imagenet': there are such weights for resnet18, 34 and 50, not for {arch!r}")
     if (mean, std) != (None, None) and (tuple(mean or ()), tuple(std or ())) != IMAGENET:
-        raise ValueError(f"mean = {mean}, std = {std}: ImageNet's weights expect its own, {IMAGENET[0]} and {IMAGENET[1]}; leave both out")
+        raise UserError(f"mean = {mean}, std = {std}: ImageNet's weights expect its own, {IMAGENET[0]} and {IMAGENET[1]}; leave both out")
 
 # %% ../nbs/library/13_models.ipynb #cd571655
 ARCHITECTURES = ("madry_cnn", "wrn-<depth>-<width>, such as wrn-28-10", "fast-<widths>, such as fast-64-128-256",
@@ -242,13 +243,13 @@ def _backbone(arch, num_classes, in_channels, image_size, pretrained=None):
     if arch == "madry_cnn":
         size = image_size or 28
         if size % 4:
-            raise ValueError(f"image_size = {size}: madry_cnn pools twice and takes sizes that are multiples of 4")
+            raise UserError(f"image_size = {size}: madry_cnn pools twice and takes sizes that are multiples of 4")
         return MadryCNN(num_classes, in_channels, size)
     if not wide:
-        raise ValueError(f"arch = {arch!r} is not known: choose one of {', '.join(ARCHITECTURES)}")
+        raise UserError(f"arch = {arch!r} is not known: choose one of {', '.join(ARCHITECTURES)}")
     depth, width = map(int, wide.groups())
     if depth < 10 or (depth - 4) % 6 or not width:
-        raise ValueError(f"arch = {arch!r}: the depth is 6n + 4 (10, 16, 22, 28, 40, ...) and the width at least 1")
+        raise UserError(f"arch = {arch!r}: the depth is 6n + 4 (10, 16, 22, 28, 40, ...) and the width at least 1")
     return WideResNet(depth, width, num_classes, in_channels)
 
 # %% ../nbs/library/13_models.ipynb #55a90b0f
@@ -277,12 +278,12 @@ def build(arch, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
         _check_pretrained(pretrained, arch, mean, std)
         mean, std = IMAGENET
     if (mean is None) != (std is None):
-        raise ValueError(f"mean = {mean}, std = {std}: give both or neither")
+        raise UserError(f"mean = {mean}, std = {std}: give both or neither")
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and len(values) != in_channels:
-            raise ValueError(f"{name} = {values} has {len(values)} numbers for {in_channels} channels")
+            raise UserError(f"{name} = {values} has {len(values)} numbers for {in_channels} channels")
     if std is not None and min(std) <= 0:
-        raise ValueError(f"std = {std}: every channel's deviation must be above 0")
+        raise UserError(f"std = {std}: every channel's deviation must be above 0")
     config = {"arch": arch, "num_classes": num_classes, "in_channels": in_channels, "mean": mean and list(mean),
               "std": std and list(std), "image_size": image_size, **({"pretrained": pretrained} if pretrained else {})}
     normalize = nn.Identity() if mean is None else Normalize(mean, std)
@@ -314,7 +315,7 @@ def round_rows(weight, # float, its first axis the rows
     "Round each row to whole multiples of its own scale, as far as its largest number goes."
     rows, top = weight.detach().cpu().float().flatten(1), 2 ** (bits - 1) - 1
     if not rows.isfinite().all():
-        raise ValueError("the weights hold NaN or infinity, which cannot be rounded: look at how the model was trained")
+        raise UserError("the weights hold NaN or infinity, which cannot be rounded: look at how the model was trained")
     scale = rows.abs().amax(1, keepdim=True) / top
     steps = (rows / scale.clamp_min(torch.finfo(torch.float32).tiny)).round().clamp(-top, top)
     return (steps + top).to(torch.uint8), scale
@@ -374,12 +375,12 @@ def save_model(model, # made by build
     "Save a model and its card."
     from safetensors.torch import save
     if stored_as not in STORED_AS:
-        raise ValueError(f"stored_as = {stored_as!r} is not known: choose one of {', '.join(STORED_AS)}")
+        raise UserError(f"stored_as = {stored_as!r} is not known: choose one of {', '.join(STORED_AS)}")
     path, card_path = weight_files(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     wrong = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if wrong:
-        raise ValueError(f"{path.name} is not saved: {wrong[0]} holds NaN or infinity")
+        raise UserError(f"{path.name} is not saved: {wrong[0]} holds NaN or infinity")
     tensors, bits = compacted(state) if stored_as == "compact" else (state, {})
     data = save(tensors)
     told = {**(card or {}), "build": model.config, "stored_as": stored_as, "bits": bits, "file": hashlib.sha256(data).hexdigest(),
@@ -395,16 +396,16 @@ def read_card(path, # of the weights or the card's own
     path, card_path = weight_files(str(path).removesuffix(".json"))
     for file in (path, card_path):
         if not file.exists():
-            raise ValueError(f"{file} does not exist: a model is a .safetensors file with its .json card beside it")
+            raise UserError(f"{file} does not exist: a model is a .safetensors file with its .json card beside it")
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
         missing = [name for name in ("build", "file", "stored_as", "weights") if name not in card]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{card_path} is not the card of a model, or it is damaged ({error}): fetch or train the model again") from error
+        raise UserError(f"{card_path} is not the card of a model, or it is damaged ({error}): fetch or train the model again") from error
     if missing:
-        raise ValueError(f"{card_path} lacks {', '.join(missing)}: it is not the card of a model")
+        raise UserError(f"{card_path} lacks {', '.join(missing)}: it is not the card of a model")
     if card["stored_as"] not in STORED_AS:
-        raise ValueError(f"{card_path}: stored_as = {card['stored_as']!r} is not known here ({', '.join(STORED_AS)}): another version wrote it")
+        raise UserError(f"{card_path}: stored_as = {card['stored_as']!r} is not known here ({', '.join(STORED_AS)}): another version wrote it")
     return card
 
 # %% ../nbs/library/13_models.ipynb #908a9564
@@ -416,15 +417,15 @@ def load_model(path, # .safetensors file with its card beside it
     path, card = weight_files(path)[0], read_card(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != card["file"]:
-        raise ValueError(f"{path} does not hold the weights of its card: it was damaged or exchanged; remove it, and fetch or train it again")
+        raise UserError(f"{path} does not hold the weights of its card: it was damaged or exchanged; remove it, and fetch or train it again")
     try:
         model = build(**card["build"] | {"pretrained": None})     # its weights are in the file: nothing is fetched
         model.config = card["build"]
         model.load_state_dict(expanded(load(data), card.get("bits", {}), model.state_dict()))
     except (KeyError, RuntimeError, TypeError, zlib.error) as error:
-        raise ValueError(f"{path} does not fit its card, which builds {card['build']}: {error}") from error
+        raise UserError(f"{path} does not fit its card, which builds {card['build']}: {error}") from error
     if weights_sha256(model) != card.get("weights_as_stored", card["weights"]):
-        raise ValueError(f"{path} gives other weights than its card says: card and library do not belong together")
+        raise UserError(f"{path} gives other weights than its card says: card and library do not belong together")
     model.card = card
     return model.to(device).eval()
 
@@ -437,7 +438,7 @@ def kept_models(folder=None, # None: weights/ of the project
         card = read_card(path)
         name = card.get("name")
         if name in found:
-            raise ValueError(f"{path} and {found[name][0].name} are both called {name!r}: remove one")
+            raise UserError(f"{path} and {found[name][0].name} are both called {name!r}: remove one")
         if name:
             found[name] = path, card
     return dict(sorted(found.items()))
@@ -454,8 +455,8 @@ def pretrained(name, # such as "mnist/AT-0.1"
     "Load a trained model by its name."
     kept = kept_models(folder)
     if not kept:
-        raise ValueError(f"there is no trained model {name!r} here: they lie in weights/ of a clone of the project, "
+        raise UserError(f"there is no trained model {name!r} here: they lie in weights/ of a clone of the project, "
                          "which an installed library lacks; clone it, or train your own")
     if name not in kept:
-        raise ValueError(f"there is no trained model {name!r}: choose one of {', '.join(kept)}")
+        raise UserError(f"there is no trained model {name!r}: choose one of {', '.join(kept)}")
     return load_model(kept[name][0], device).to(memory_format=torch.channels_last)      # a third faster on a CPU, the same to rounding

@@ -19,6 +19,7 @@ from .core.scores import Score
 from .models import full_precision
 from .attacks import L2, Linf, _check_ball, _check_labels, _check_logits, _count, _positive, pgd, random_noise, untouched
 from .training import pick_device
+from .core.numbers import UserError
 
 # %% ../nbs/library/16_robustness.ipynb #4a7fab14
 @contextmanager
@@ -51,7 +52,7 @@ def predict(model, x): # -> predicted classes, N
 def _highest(logits):
     "Find the class of the highest logit; refuse logits that are no numbers."
     if not torch.isfinite(logits).all():
-        raise ValueError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
+        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
     return logits.argmax(1)
 
 # %% ../nbs/library/16_robustness.ipynb #3bbe9a73
@@ -59,7 +60,7 @@ def _highest(logits):
 def _check_set(model, images):
     "Refuse an empty set, labels beyond a model's classes, and answers that are no logits."
     if not len(images):
-        raise ValueError("there are no images to measure on: look at split and limit")
+        raise UserError("there are no images to measure on: look at split and limit")
     with evaluating(model):
         logits = model(images[:1].x.to(device_of(model)))
     _check_logits(logits, images.y[:1])
@@ -117,7 +118,7 @@ def _moved(loss, x, x_adv, ball, size): # -> the points after one more step, as 
     "Take one step of PGD."
     grad, = torch.autograd.grad(loss.sum(), x_adv)
     if not grad.isfinite().all():
-        raise ValueError("the gradient of the model is not finite: it gives no direction to step in")
+        raise UserError("the gradient of the model is not finite: it gives no direction to step in")
     return (x + ball.project(ball.step(x_adv.detach(), grad, size) - x)).clamp(0, 1)
 
 # %% ../nbs/library/16_robustness.ipynb #2adb55aa
@@ -153,7 +154,7 @@ def robust_accuracy(model, # from images in [0,1] to logits
 def _check_attack(ball, steps, step_size, restarts, success, batch_size): # -> step size
     "Refuse settings of an attack that make no sense."
     if success not in ("last", "any"):
-        raise ValueError(f"success = {success!r} is not known: choose last or any")
+        raise UserError(f"success = {success!r} is not known: choose last or any")
     _check_ball(ball)
     for name, value in (("steps", steps), ("restarts", restarts), ("batch_size", batch_size)):
         _count(value, name)
@@ -193,7 +194,7 @@ def _norm_of(ball): # -> text
     _check_ball(ball)
     norms = {Linf: "Linf", L2: "L2"}
     if type(ball) not in norms:
-        raise ValueError(f"ball = {ball!r}: AutoAttack knows Linf(eps) and L2(eps)")
+        raise UserError(f"ball = {ball!r}: AutoAttack knows Linf(eps) and L2(eps)")
     return norms[type(ball)]
 
 @contextmanager

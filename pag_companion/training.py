@@ -59,9 +59,9 @@ class Objective:
         return cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
 
 # %% ../nbs/library/15_training.ipynb #efd6ed18
-OBJECTIVES: dict[str, type] = {}
+OBJECTIVES: dict[str, type["Objective"]] = {}
 
-def register_objective(cls: type) -> type:
+def register_objective(cls):
     "Let recipes use an objective by its name."
     if cls.name in OBJECTIVES:
         raise UserError(f"there is an objective {cls.name!r} already: give this one another name")
@@ -112,13 +112,12 @@ class AT(Objective):
             raise UserError(f"attack_steps = {self.attack_steps!r} should be a whole number, 1 or more")
         if not self.attack_reach > 0:
             raise UserError(f"attack_reach = {self.attack_reach}: it is above 0")
+        if self.attack == "fgsm":      # which takes one step: its twins with other numbers are the same objective
+            object.__setattr__(self, "attack_steps", 0)
+            object.__setattr__(self, "attack_reach", 2.5)
 
     def label(self, unit: float) -> str:
         return f"AT-{round(self.eps / unit, 6):g}"
-
-    def settings(self) -> dict:
-        own = {"attack_steps": 0, "attack_reach": 2.5} if self.attack == "fgsm" else {}
-        return {**super().settings(), **own}
 
     def inputs(self, model, x, y, generator=None) -> torch.Tensor:
         return self.attacked(model, x, y, Linf(self.eps), generator)

@@ -5,6 +5,7 @@ import time
 from itertools import count
 from unittest.mock import patch
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -5,6 +5,7 @@ from pag_companion.chapters.capacity import *
 
 from matplotlib import pyplot
 from pag_companion.lab.results import made_up
+from pag_companion.lab.results import Results
 
 
 def test_runs_are_parted_by_network_and_length():

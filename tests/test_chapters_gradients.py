@@ -9,6 +9,8 @@ import tempfile
 from unittest.mock import patch
 from pag_companion.lab.claims import claims, judge, slices, values_of
 from pag_companion.lab.results import made_up, table
+from pag_companion.gradients import HOW
+from pag_companion.lab.results import Results
 
 
 def side(aligned, robust, name="made up"):

@@ -11,6 +11,13 @@ from matplotlib import pyplot
 from pag_companion.lab.claims import judge
 from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
+from pag_companion.data import Images
+from pag_companion.attacks import L2
+from pag_companion.attacks import Linf
+from pag_companion.lab.results import Results
+from pag_companion.core.scores import Score
+from pag_companion.attacks import pgd
+import torch
 
 
 class Toy(torch.nn.Module):

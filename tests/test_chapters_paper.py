@@ -5,6 +5,9 @@ from pag_companion.chapters.paper import *
 
 import pytest
 from pag_companion.lab.experiment import experiments
+from pag_companion.lab.claims import BELOW
+from pag_companion.core.numbers import UserError
+from pag_companion.lab.claims import within
 
 
 def test_tables():

@@ -11,6 +11,8 @@ from pag_companion import robustness as library
 from pag_companion.core.scores import Score
 from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
+from pag_companion.lab.results import Results
+from pag_companion.data import load
 
 
 def test_smoke_run():

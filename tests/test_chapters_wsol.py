@@ -10,6 +10,15 @@ from matplotlib import pyplot
 from unittest.mock import patch
 from pag_companion.lab.claims import Comparison, judge, values_of
 from pag_companion.lab.results import made_up
+from pag_companion.data import Images
+from pag_companion.boxes import LocProtocol
+from pag_companion.lab.results import Results
+from pag_companion.core.scores import Score
+from pag_companion.core.numbers import UserError
+from pag_companion.boxes import boxes_from_maps
+from pag_companion.boxes import iou
+from dataclasses import replace
+import torch
 
 
 def boxed(boxes, side=10):
@@ -20,11 +29,12 @@ two = boxed([[0., 0., 8., 5.], [0., 0., 8., 6.]])                    # 40 % and 
 
 
 def test_small_boxes_count():
+    settings = Settings.read({"test_limit": 5})
     with pytest.raises(ValueError, match="street_glyphs has no boxes.*box_files FOLDER"):
-        pictures_of({"source": "street_glyphs", "limit": 5, "test_limit": 5}, "test")
+        replace(settings, model=replace(settings.model, source="street_glyphs")).images("test")
     assert counted(two, "boxed_imagenet").tolist() == [True, False] and counted(two, "cub").all()
-    assert pictures_of(resolve({"test_limit": 5}), "test").boxes.shape == (5, 4)
-    assert side_of({"augment": "flip+crop"}, boxed([[0., 0., 1., 1.]], 256)) == 224 and side_of({}, two) == 10
+    assert settings.images("test").boxes.shape == (5, 4) and settings.side(two) == 10
+    assert Settings.read({"augment": "flip+crop"}).side(boxed([[0., 0., 1., 1.]], 256)) == 224
 
 
 def squares(n=8, side=16, size=8):
@@ -87,12 +97,14 @@ def test_figures_of_boxes():
     pyplot.close("all")
 
 
+def ladder(aligned=(1, 2, 3, 4), located=(40, 30, 20, 10), accurate=(80, 70, 60, 50), dataset="cub"):
+    "Make up a table of three seeds."
+    return Results.of(made_up(label, seed, {"top1_loc/cam": l, "top1_acc": a, "gt_known/cam": l + 5, "gt_known/constant box": 20.},
+                              "wsol", dataset, alignment={"alignment": {"mean": g / 100, "n": 10}})
+                      for label, g, l, a in zip(("Natural", "AT-0.5", "AT-1", "AT-2"), aligned, located, accurate) for seed in range(3))
+
+
 def test_quantities_by_hand():
-    def ladder(aligned=(1, 2, 3, 4), located=(40, 30, 20, 10), accurate=(80, 70, 60, 50), dataset="cub"):
-        "Make up a table of three seeds."
-        return Results.of(made_up(label, seed, {"top1_loc/cam": l, "top1_acc": a, "gt_known/cam": l + 5, "gt_known/constant box": 20.},
-                                  "wsol", dataset, alignment={"alignment": {"mean": g / 100, "n": 10}})
-                          for label, g, l, a in zip(("Natural", "AT-0.5", "AT-1", "AT-2"), aligned, located, accurate) for seed in range(3))
     def number(name, a, results):
         return values_of(results, Comparison(name, a, dataset="cub", experiment="wsol"))
     assert number("rank correlation of alignment and top1_loc", "all models", ladder())[0] == -1

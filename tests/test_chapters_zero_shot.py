@@ -9,6 +9,7 @@ import tempfile
 from unittest.mock import patch
 from pag_companion.lab.claims import Comparison, judge, values_of
 from pag_companion.lab.results import made_up
+from pag_companion.lab.results import Results
 
 
 def test_correlation_by_hand():

@@ -27,7 +27,8 @@ def test_sizes_look_where_the_claim_looks():
     assert weigh(loss, drop, size=1.).size == SUPPORTED and weigh(loss, drop, size=5.).size == NOT_SUPPORTED
     gain = Comparison("alignment", "AT-1", "Natural")
     assert weigh(gain, [1., 2., 3., 4., 5.], size=.5, size_unit="sd").size == SUPPORTED
-    assert weigh(gain, [1., 2., 3., 4., 5.], size=2., size_unit="sd").size != SUPPORTED
+    assert weigh(gain, [1., 2., 3., 4., 5.], size=1.).size == SUPPORTED       # 1 point; one s.d. is 1.58
+    assert weigh(gain, [1., 2., 3., 4., 5.], size=1., size_unit="sd").size == INCONCLUSIVE
     assert weigh(gain, [1., 2., 3., 4., 5.], size=2.5).size == INCONCLUSIVE
 
 
@@ -45,3 +46,17 @@ def test_one_up_one_down_one_at_zero():
     assert combine([r.outcome for r in weighed], 2) == INCONCLUSIVE
     assert p_of_several([r.p for r in weighed], 2) == 1. and p_of_several([r.p for r in weighed], 1) < .01
     assert p_of_several([.01, None], 2) is None and p_of_several([.01, .02, .9], 2) == .04
+
+
+def test_two_seeds_are_judged_by_their_images():
+    from pag_companion.core.scores import Score
+    from pag_companion.lab.results import Results
+
+    counts = {"Natural": 60, "AT-0.1": 90}
+    records = [made_up(label, seed, {"target": right}) for label, right in counts.items() for seed in (0, 1)]
+    for record in records:
+        right = counts[record["row"]]
+        record["scores"]["target"] = Score.of([1] * right + [0] * (100 - right)).to_dict()
+    judged = [r for v in judge(Results.of(records)).values() for r in v.results if r.n]
+    assert judged and {r.basis for r in judged} == {"these models only"}
+    assert all(20 < r.interval[0] < r.mean < r.interval[1] < 40 for r in judged if r.comparison.a == "AT-0.1")

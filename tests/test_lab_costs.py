@@ -31,12 +31,14 @@ def test_runs_of_the_same_kind_foretell():
         with patch(f"{forecast.__module__}.read_records", side_effect=[found, []]):
             return forecast(runs, slots)
 
-    runs = [plan(name, {"method": "at", "eps": "2/255", "seed": seed}, "here") for name in ("robustness", "gradients") for seed in (1, 2)]
-    earlier = [plan(name, {"method": "at", "eps": "1/255"}, "here") for name in ("robustness", "gradients")]
+    asked = {"dataset": "svhn", "method": "at", "eps": "2/255"}
+    runs = [plan(name, {**asked, "seed": seed}, "here") for name in ("gradients", "zero_shot") for seed in (1, 2)]
+    earlier = [plan(name, {**asked, "eps": "1/255"}, "here") for name in ("gradients", "zero_shot")]
     found = [made(earlier[0], 30., 6.), made(earlier[1], 30., 2.)]
     steps = runs[0].settings.flat()["steps"]
-    longer = [plan("robustness", {"method": "at", "eps": "2/255", "steps": 2 * steps}, "here")]
-    wider = [plan("robustness", {"method": "at", "eps": "2/255", "arch": "fast-32-64-128"}, "here")]
+    longer = [plan("gradients", {**asked, "steps": 2 * steps}, "here")]
+    wider = [plan("gradients", {**asked, "arch": "fast-32-64-128"}, "here")]
+    assert [model.label for model in models_of([plan("robustness", {"method": "at", "eps": "2/255"}, "here")])] == ["AT-2", "Natural"]
     with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_RUNS=folder), patch(f"{forecast.__module__}.device_here", return_value="here, 2 cores"):
         both = foretold(found, runs)
         assert (both.seconds, both.basis) == (2 * 30 + 2 * 6 + 2 * 2, "as earlier runs of this kind took")     # two models, each trained once

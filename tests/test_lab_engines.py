@@ -9,6 +9,9 @@ from pathlib import Path
 from unittest.mock import patch
 import pytest
 from pag_companion.core.files import repo_root, run_lock
+from pag_companion.core.numbers import UserError
+from pag_companion.lab.experiment import experiments
+from pag_companion.lab.experiment import notebook_of
 
 
 def test_a_lost_tag_is_an_error():
@@ -24,9 +27,9 @@ def test_a_lost_tag_is_an_error():
 
 def test_the_working_part_runs_and_no_more():
     for name in experiments():
-        whole = json.loads(experiment.path.read_text(encoding="utf-8"))
+        whole = json.loads(notebook_of(name).read_text(encoding="utf-8"))
         sources = ["".join(cell["source"]) for cell in working_part(whole)["cells"]]
-        assert sum("run(wanted)" in source for source in sources) == 1, f"{experiment.notebook}: tag the cell of the run with `run`"
+        assert sum("run(given)" in source for source in sources) == 1, f"{name}: tag the cell of the run with `run`"
         assert not any(re.match(r"#\| *test\b", source) for source in sources) and len(sources) < len(whole["cells"])
 
 

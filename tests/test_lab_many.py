@@ -12,7 +12,8 @@ from unittest.mock import patch
 from pag_companion.data import load
 from pag_companion.models import build, weights_sha256
 from pag_companion.training import Recipe, make_optimizer, read_checkpoint, train
-from pag_companion.lab.store import model_key, train_or_load
+from pag_companion.lab.settings import model_settings
+from pag_companion.lab.store import train_or_load
 digits = load("digits", "train")
 
 
@@ -134,8 +135,8 @@ def test_what_is_missing_is_trained():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         early = train_or_load(asked[1])
         made = train_missing([*asked, asked[0], {**ask, "steps": 30}], at_once=32)
-        assert set(made) == {model_key(settings) for settings in [*asked, {**ask, "steps": 30}]} - {early.card["key"]} and train_missing(asked) == []
-        with patch("pag_companion.training._train_and_keep", side_effect=AssertionError("trained again")):
+        assert set(made) == {model_settings(settings).key for settings in [*asked, {**ask, "steps": 30}]} - {early.card["key"]} and train_missing(asked) == []
+        with patch("pag_companion.lab.store.train_and_keep", side_effect=AssertionError("trained again")):
             found = [train_or_load(settings, exact=True) for settings in asked]
         assert found[1].card["weights"] == early.card["weights"] and "together" not in early.card
         assert all(set(model.card["together"]) == set(made[:-1]) - {model.card["key"]} for k, model in enumerate(found) if k != 1)

@@ -3,6 +3,12 @@
 from pag_companion.lab.records import *
 
 
+from pathlib import Path
+import pytest
+import tempfile
+from pag_companion.core.scores import Score
+
+
 def test_keys():
     one = {"dataset": "mnist", "eps": .1, "seed": 0}
     assert run_key("e", one, 1) == run_key("e", dict(reversed(one.items())), 1)

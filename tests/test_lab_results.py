@@ -4,6 +4,7 @@ from pag_companion.lab.results import *
 
 
 import pytest
+from pag_companion.core.numbers import UserError
 
 
 def levels(**rows):

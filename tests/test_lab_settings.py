@@ -7,6 +7,10 @@ import pytest
 from dataclasses import FrozenInstanceError
 from pag_companion.lab.records import read_records
 from pag_companion.lab.experiment import experiments
+from typing import ClassVar
+from pag_companion.core.numbers import UserError
+from dataclasses import dataclass
+from pag_companion.lab.records import run_key
 
 
 def test_a_model_is_named_by_what_makes_it():

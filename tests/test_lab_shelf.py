@@ -9,6 +9,14 @@ import torch
 from unittest.mock import patch
 from pag_companion.lab.records import read_records
 from pag_companion.lab.results import made_up
+from pathlib import Path
+from pag_companion.core.numbers import UserError
+from pag_companion.models import kept_models
+from pag_companion.models import load_model
+from pag_companion.core.files import repo_root
+from pag_companion.models import save_model
+import tempfile
+from pag_companion.models import weights_sha256
 
 
 def test_weights_keep_their_card_and_their_room():

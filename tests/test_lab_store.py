@@ -10,6 +10,10 @@ from unittest.mock import patch
 from pathlib import Path
 from pag_companion.lab.settings import with_objective
 from pag_companion.training import AT
+from pag_companion.core.numbers import UserError
+from pag_companion.data import load
+from pag_companion.lab.settings import model_settings
+import torch
 
 
 def test_channel_statistics_by_hand():

@@ -19,6 +19,7 @@ def grid_file(text):
     path = Path(tempfile.mkdtemp()) / "mine.toml"
     path.write_text(text)
     return path
+from pag_companion.core.numbers import UserError
 
 
 def test_grids_multiply_and_count():
@@ -44,9 +45,9 @@ def test_slips_in_a_grid_name_file_line_and_value():
 
 
 def test_data_is_fetched_once_for_a_grid():
-    module, fetched = EXPERIMENTS["zero_shot"].load(), []
+    fetched = []
     runs = [plan("zero_shot", {"scale": scale, "seed": seed}, "here") for scale in ("smoke", "small") for seed in (0, 1)]
-    with patch.object(module, "prepare", fetched.append):
+    with patch("pag_companion.lab.experiment.Experiment.prepare", lambda self, settings: fetched.append(settings)):
         prepare(runs)
     assert [asked["scale"] for asked in fetched] == ["smoke", "small"]
 
@@ -124,7 +125,7 @@ def test_models_may_be_trained_together_first():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
         path = Path(folder) / "grid.toml"
         path.write_text('experiment = "zero_shot"\n[[run]]\nmethod = "at"\neps = [0.1, 0.2]\n')
-        with patch(f"{main.__module__}.train_missing") as trained, patch(f"{main.__module__}.sweep", return_value=0) as swept, redirect_stdout(io.StringIO()):
+        with patch("pag_companion.lab.many.train_missing") as trained, patch(f"{main.__module__}.sweep", return_value=0) as swept, redirect_stdout(io.StringIO()):
             assert main(["run", str(path), "--engine", "inline", "--together"]) == 0
         asked, = trained.call_args[0]
-        assert [told["eps"] for told in asked] == [.1, .2] and swept.call_count == 1
+        assert [settings.model.recipe.eps for settings in asked] == [.1, .2] and swept.call_count == 1

@@ -19,6 +19,8 @@ from unittest.mock import patch
 from pag_companion.data import load
 from pag_companion.models import build, save_model, weights_sha256
 digits = load("digits", "train")
+from torch.nn import functional as F
+from pag_companion.core.numbers import UserError
 
 
 def test_a_new_objective_trains():

@@ -119,7 +119,7 @@ EXPERIMENT = Experiment(
     columns={"alignment": "alignment (primary), times 100", "high_frequency_share": "high-frequency share, %",
              "towards_class": "towards the class mean, times 100", "etmann": "Etmann, raw, times 100", "clean": "clean accuracy, %"},
     quantities={LEAD: lead}, figures={"gradients": before_robustness_figure},
-    images={"gradients": draw_gradients},
+    images={"input_gradients": draw_gradients},
     caption="Alignment of input gradients and robustness, each as a share of what AT-8 gains over Natural. Where the first "
             "curve lies above the second, gradients are aligned before models are robust.")
 run = EXPERIMENT.run

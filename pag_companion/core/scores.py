@@ -8,6 +8,7 @@ __all__ = ['packed', 'unpacked', 'Score']
 # %% ../../nbs/core/02_scores.ipynb #41cf5ce3
 import base64, math
 from dataclasses import dataclass, field
+from typing import Any
 
 from .numbers import UserError
 
@@ -30,11 +31,11 @@ class Score:
     "Count hits: how many of how many, and which."
     correct: int # number of hits
     total: int # number of images
-    hits: object = field(default=None, repr=False, compare=False) # bool array, or None
+    hits: Any = field(default=None, repr=False, compare=False) # bool array, or None
 
     def __post_init__(self):
         if not 0 <= self.correct <= self.total:
-            raise ValueError(f"{self.correct} of {self.total} is not a count of hits")
+            raise UserError(f"{self.correct} of {self.total} is not a count of hits")
 
     @classmethod
     def of(cls, hits) -> "Score":
@@ -53,11 +54,12 @@ class Score:
         from scipy.stats import binomtest
         if not self.total:
             return 0., 1.
-        return tuple(binomtest(self.correct, self.total).proportion_ci(level, method="wilson"))
+        low, high = binomtest(self.correct, self.total).proportion_ci(level, method="wilson")
+        return float(low), float(high)
 
     def to_dict(self) -> dict:
         "Turn a score into what a record stores."
-        counts = {"correct": self.correct, "total": self.total}
+        counts: dict = {"correct": self.correct, "total": self.total}
         return counts if self.hits is None else counts | {"hits": packed(self.hits)}
 
     @classmethod

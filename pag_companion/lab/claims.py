@@ -242,15 +242,16 @@ def weigh(comparison: Comparison,
     first = Result(comparison, n, float(np.mean(values)), outcome=SHOWN if region is None else TOO_FEW,
                    size=TOO_FEW if size and region else None)
     if n < SEEDS_FOR_INTERVAL:
-        interval = image_interval(*images, factor=comparison.factor) if images else None
+        interval = image_interval(images[0], images[1], factor=comparison.factor) if images else None
         return replace(first, interval=interval, basis="these models only")
-    first = replace(first, interval=seed_interval(values), basis="seeds")
+    interval = seed_interval(values)
+    first = replace(first, interval=interval, basis="seeds")
     if n < SEEDS_FOR_VERDICT or region is None:
         return first
     p, against = p_values(values, region)
     margin = (size or 0) * (float(np.std(values, ddof=1)) if size_unit == "sd" else 1)
-    farther = judge_interval(first.interval, size_region(region, margin)) if size else None
-    return replace(first, outcome=judge_interval(first.interval, region), size=farther, p=p, p_against=against)
+    farther = judge_interval(interval, size_region(region, margin)) if size else None
+    return replace(first, outcome=judge_interval(interval, region), size=farther, p=p, p_against=against)
 
 # %% ../../nbs/lab/95_claims.ipynb #ae49cdcf
 def combine(outcomes: Iterable, # one a condition

@@ -288,7 +288,8 @@ def new_cell(kind: str, # "markdown" or "code"
              source: str, # its text
             ) -> dict:
     "Make a cell whose id depends on its text alone."
-    cell = {"cell_type": kind, "id": hashlib.sha1(source.encode()).hexdigest()[:8], "metadata": {}}
+    name = hashlib.sha1(source.encode()).hexdigest()[:8]
+    cell: dict = {"cell_type": kind, "id": name, "metadata": {}}
     if kind == "code":
         cell |= {"execution_count": None, "outputs": []}
     return cell | {"source": source.splitlines(True)}

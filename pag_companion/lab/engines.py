@@ -127,7 +127,8 @@ def share_out(jobs=None, # runs at once; None: one a GPU, or 2 where there are c
     return [Slot(max(1, cores // jobs), gpus[k % len(gpus)] if gpus else "") for k in range(jobs)]
 
 # %% ../../nbs/lab/96_engines.ipynb #ffbd71a8
-CHILDREN, TOLD_TO_END = set(), set()
+CHILDREN: set = set()
+TOLD_TO_END: set = set()
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 def end_with_parent():

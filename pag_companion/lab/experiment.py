@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core.files import repo_root, run_lock, runs_folder
 from ..core.numbers import UserError
 from ..data import load
 from .records import SCHEMA, environment, read_record, run_key, write_record
 from .settings import RunSettings
-from .store import check_data, train_or_load
+from .store import check_data, train_or_load, trained_on
 from ..models import weights_sha256
 from ..training import pick_device
 
@@ -37,7 +38,7 @@ class Experiment:
     "State what is measured on a model, and how it is shown."
     name: str # "zero_shot"
     version: int # raised by hand when the arithmetic changes
-    Settings: type # derived from RunSettings
+    Settings: type[RunSettings] # derived
     measure: Callable # (settings, model, needs) -> Measured; nothing else may enter it
     columns: Mapping # score -> heading, of the table and of a run's own sheet
     title: str = "" # of its table, "{dataset}" is filled in
@@ -63,13 +64,14 @@ class Experiment:
             **more, # further settings by name
            ) -> dict:
         "Make a run unless it has a record; give the record."
-        settings = self.Settings.read({**settings, **more} if more else settings)
-        key = self.key(settings)
+        given = settings.flat() if isinstance(settings, RunSettings) else settings or {}
+        wanted = self.Settings.read({**given, **more})
+        key = self.key(wanted)
         path = runs_folder() / "records" / f"{key}.json"
         with run_lock(key):
             if path.exists():
-                return still_true(read_record(path), settings, path)
-            write_record(make_record(self, settings))
+                return still_true(read_record(path), wanted, path)
+            write_record(make_record(self, wanted))
         return read_record(path)
 
 # %% ../../nbs/lab/93_experiment.ipynb #86801b7d
@@ -82,12 +84,12 @@ def still_true(record: dict, settings: RunSettings, path: Path) -> dict:
 
 def make_record(experiment: Experiment, settings: RunSettings) -> dict:
     "Train or find the models, measure, and say everything that a reader must know."
-    model = train_or_load(settings, exact=True)
+    model: Any = train_or_load(settings, exact=True)
     needs = {name: train_or_load(other, exact=True) for name, other in experiment.needs(settings).items()}
     start = time.monotonic()
     measured = experiment.measure(settings, model, needs)
-    seconds = {"training": model.card["training_seconds"], "testing": round(time.monotonic() - start, 1)}
-    images, card = [load(*settings.sets()[0][:2], limit=settings.model.limit), *measured.images], model.card
+    seconds = {"training": dict(model.card)["training_seconds"], "testing": round(time.monotonic() - start, 1)}
+    images, card = [trained_on(settings.model), *measured.images], dict(model.card)
     return {"schema": SCHEMA, "experiment": experiment.name, "key": experiment.key(settings),
             "code_version": experiment.version, "row": settings.label, "settings": settings.flat(),
             "setup": describe(settings, images), "scores": {n: s.to_dict() for n, s in measured.scores.items()},

@@ -22,7 +22,7 @@ from ..attacks import Linf
 from ..core.files import run_lock, runs_folder
 from ..core.numbers import UserError, fingerprint
 from .settings import ModelSettings
-from .store import keep_trained, missing_models, new_model, train_or_load, trained_on, watched_images
+from .store import keep_trained, missing_models, new_model, train_and_keep, trained_on, watched_images
 from ..models import build
 from ..training import Compiled, History, Recipe, _plain, _precision_for, _told_of, check_training, make_optimizer
 from ..training import next_batch, note_watched, pick_device, random_for, run_steps, sweep_parts, train_step, withstood
@@ -225,7 +225,8 @@ def train_missing(asked: list, # of settings, each as for train_or_load
     "Train the models that are not in runs/, many at once."
     if at_once is not None and (not isinstance(at_once, int) or at_once < 1):
         raise UserError(f"at_once = {at_once!r} should be a whole number, 1 or more")
-    made, missing = [], missing_models(asked)
+    made: list = []
+    missing = missing_models(asked)
     for group in stacks_of(missing, at_once or (64 if pick_device(device).type == "cuda" else 1)):
         with ExitStack() as locks:
             for key in sorted(group):
@@ -241,7 +242,7 @@ def _train_stack(group, device, options): # group: key -> ModelSettings
     "Train models of one stack and store each under its key; one alone is trained as ever."
     if len(group) < 2:
         for settings in group.values():
-            train_or_load(settings, exact=True, device=device, **options)
+            train_and_keep(settings, device, options)
         return
     first = next(iter(group.values()))
     images, checkpoint = trained_on(first), runs_folder() / "checkpoints" / f"together-{fingerprint(*sorted(group))}.pt"

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -50,7 +50,7 @@ LATE = {"augment": "none", "attack_reach": 2.5, "head_lr": 1., "pretrained": "no
 
 # %% ../../nbs/lab/91_settings.ipynb #4e033032
 _SGD = dict(optimizer="sgd", weight_decay=5e-4)
-_SMOKE = dict(steps=100, batch_size=64, limit=2000, test_limit=1000, lr=2e-3)
+_SMOKE = dict(arch="fast-16-32-32", steps=80, batch_size=64, limit=1000, test_limit=300, lr=5e-3)
 _COLOR_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
 register_preset("mnist", Preset("glyphs", 1, (.05, .1, .2, .3), .1, {
@@ -68,7 +68,7 @@ register_preset("cifar10", Preset("street_glyphs", 1 / 255, _COLOR_EPS, 2 / 255,
 
 # %% ../../nbs/lab/91_settings.ipynb #1081cbd8
 _RESNET = dict(_SGD, arch="resnet18", steps=600, lr=.05, augment="flip+shift")
-_SCENES = dict(_SMOKE, arch="map-32-64-128", steps=120, lr=5e-3, test_limit=500)
+_SCENES = dict(_SMOKE, arch="map-16-32-64", steps=80, limit=800, test_limit=120)
 _BOXES = dict(_SGD, arch="map-32-64-128", steps=900, lr=.1, augment="flip+shift")
 _PRETRAINED = dict(arch="resnet50-s1", pretrained="imagenet", steps=2250, lr=.01, head_lr=10.,
                    attack_reach=1.75, optimizer="sgd", weight_decay=1e-4, augment="flip+crop")
@@ -100,7 +100,7 @@ class ModelSettings:
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
-        return without_late({**own, **self.recipe.objective.settings(),
+        return without_late({**own, **_objective(self.recipe).settings(),
                              **{name: getattr(self.recipe, name) for name in _OF_RECIPE}})
 
     @property
@@ -112,6 +112,10 @@ class ModelSettings:
     def label(self) -> str:
         "Name the configuration: Natural, AT-0.1, AT-0.1 PGD, N-0.1."
         return self.recipe.label + (" PGD" if self.flat().get("attack") == "pgd" else "")
+
+def _objective(recipe):
+    "Give a recipe's objective, which is always set."
+    return recipe.objective
 
 _OF_RECIPE = ("unit", "optimizer", "lr", "warmup", "weight_decay", "augment", "head_lr")
 
@@ -166,7 +170,8 @@ def read_eps(method: str, eps, preset: Preset) -> float:
 def read_recipe(values: Mapping, # flat settings, complete
                ) -> Recipe:
     "Build the recipe; options of another objective have no say."
-    objective = OBJECTIVES[values["method"]].from_settings(values)
+    check_choice("method", values["method"], tuple(OBJECTIVES))
+    objective = OBJECTIVES[values["method"]].from_settings(dict(values))
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
 @lru_cache
@@ -252,7 +257,7 @@ class RunSettings:
 
     @classmethod
     def read(cls, given: Mapping | None = None, # any settings by name; a record's settings do, too
-            ) -> "RunSettings":
+            ) -> Self:
         "Complete and check the settings of a run, before any work."
         if isinstance(given, cls):
             return given
@@ -292,7 +297,7 @@ class RunSettings:
 
     @classmethod
     def of_record(cls, stored: Mapping, # "settings" of a record
-                 ) -> "RunSettings":
+                 ) -> Self:
         "Read settings back; what joined after the record was made has its first default."
         return cls.read({**LATE, **stored})
 
@@ -308,7 +313,8 @@ class RunSettings:
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
     check_choice("method", method, tuple(OBJECTIVES))
-    return {f.name: f.default for f in fields(OBJECTIVES[method])
+    objective: Any = OBJECTIVES[method]
+    return {f.name: f.default for f in fields(objective)
             if f.name not in OBJECTIVE_NAMES and f.default is not MISSING}
 
 # %% ../../nbs/lab/91_settings.ipynb #72b4bcb4

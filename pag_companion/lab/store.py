@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['channel_statistics', 'new_model', 'trained_on', 'same_data', 'check_data', 'train_or_load', 'find_shipped', 'at_hand',
-           'watched_images', 'keep_trained', 'missing_models']
+           'train_and_keep', 'watched_images', 'keep_trained', 'missing_models']
 
 # %% ../../nbs/lab/92_store.ipynb #f6ac7b4d
 from dataclasses import replace
@@ -71,7 +71,7 @@ def train_or_load(settings, # ModelSettings, settings of a run, or flat names; s
         if weight_files(path)[0].exists():
             return _checked(path, settings, device)
         shipped = None if exact else find_shipped(settings, device)
-        return shipped or _train_and_keep(settings, device, options)
+        return shipped or train_and_keep(settings, device, options)
 
 def _checked(path, settings, device):
     "Load a kept model, and make sure that it is the one asked for."
@@ -103,13 +103,13 @@ def at_hand(settings, # as for train_or_load
     return None if exact else find_shipped(settings, device, any_data)
 
 # %% ../../nbs/lab/92_store.ipynb #f4bdeadf
-def _train_and_keep(settings, device, options):
-    "Train a model and store it under its key."
+def train_and_keep(settings: ModelSettings, device: str | None = None, options: dict | None = None): # as train_or_load
+    "Train a model and store it under its key; the caller holds its lock."
     images, key = trained_on(settings), settings.key
     model, checkpoint = new_model(settings, images), runs_folder() / "checkpoints" / f"{key}.pt"
     history = train(model, images, settings.recipe, steps=settings.steps, batch_size=settings.batch_size,
                     seed=settings.seed, device=device, precision=settings.precision, checkpoint=checkpoint,
-                    watch=watched_images(settings), **options)
+                    watch=watched_images(settings), **(options or {}))
     path = keep_trained(model, history, settings)
     checkpoint.unlink(missing_ok=True)
     return load_model(path, pick_device(device))
