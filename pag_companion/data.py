@@ -310,7 +310,7 @@ def own_arrays(path: Path, # npz file
                         "save it again with np.savez")
     with np.load(path, allow_pickle=False) as file:
         try:
-            arrays = {key: own_array(file, f"{key}_{part}", path) for key in ("x", "y")}
+            arrays: dict = {key: own_array(file, f"{key}_{part}", path) for key in ("x", "y")}
             if f"boxes_{part}" in file.files:
                 arrays["boxes"] = own_boxes(file, f"boxes_{part}", arrays["x"].shape, path)
             if "classes" in file.files:
@@ -370,7 +370,7 @@ def check_request(name: str, split: str, limit: int | None, root: Path) -> None:
         known_dataset(name, f"For a set of your own save <name>.npz in {root} with x_train, "
                             "y_train, x_test, y_test: uint8 N,H,W or N,H,W,C, and labels from 0")
 
-# %% ../nbs/library/12_data.ipynb #89bb6399
+# %% ../nbs/library/12_data.ipynb #41461797
 def read_part(name: str, # a known set, or that of an npz file
               part: str, # "train" (val included) or "test"
               root: Path, # data root
@@ -391,7 +391,8 @@ def read_part(name: str, # a known set, or that of an npz file
     made_from = [f"made from {source.name} {source.split}, sha256 {source.sha256[:12]}"
                  for source in sources]
     note = "; ".join(filter(None, [dataset.synthetic, *made_from]))
-    return Images(pixels.contiguous(), y.long(), dataset.classes, name, part, *boxes, note=note,
+    return Images(pixels.contiguous(), y.long(), dataset.classes, name, part,
+                  boxes[0] if boxes else None, note,
                   synthetic=bool(dataset.synthetic) or any(s.synthetic for s in sources))
 
 # %% ../nbs/library/12_data.ipynb #7ccf243a

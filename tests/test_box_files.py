@@ -185,7 +185,7 @@ def test_cub_becomes_a_set():
                 train_test_split="1 1\n2 1\n3 0",
                 bounding_boxes="1 2.0 3.0 10.0 6.0\n2 5.0 5.0 25.0 4.0\n3 0.0 0.0 10.0 10.0")
         build_cub(size=40)
-        train, test = load("cub", "train"), load("cub", "test")
+        test = load("cub", "test")
         assert test.boxes.tolist() == [[0, 0, 20, 40]]
         assert test.part == ("2 of 5,994 and 1 of 5,794, 1 of 200 classes, 40×40, "
                              "train: 1 boxes cut to their pictures")

@@ -18,7 +18,7 @@ def test_files():
         assert path.read_text() == "first"    # ... so the old file stays
         assert os.listdir(path.parent) == ["note.txt"]
         with ThreadPoolExecutor(8) as pool:      # many writers at once: one of them is last, none fails
-            written = list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
+            list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
         assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000
         assert os.listdir(path.parent) == ["note.txt"]
 

@@ -179,7 +179,7 @@ def test_offline_is_said():
 
 
 def test_archives():
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         root, path, data = Path(folder), Path(folder, "set", "a"), tarred(**{"set/a": b"good"})
         archive = toy_file(data, "http://127.0.0.1:9/", path="set.tar.gz")
         file = toy_file(b"good", path="set/a", inside=archive)
