@@ -53,6 +53,21 @@ def test_linear_model_has_a_closed_form():
     assert ((fgsm(linear, x, y, Linf(.1), random_start=True) - x) * w.sign()).min() > .0249     # -eps + 1.25 eps at worst
 
 
+def test_every_step_of_pgd_is_as_long_as_it_says():
+    class Watched(Linf):
+        "A ball that notes how long a step it is asked for."
+        def step(self, delta, grad, size):
+            lengths.append(size)
+            return super().step(delta, grad, size)
+
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.rand(3, 1, 4, 4)
+    for steps, wanted in ((10, .025), (4, .0625)):
+        lengths = []
+        pgd(model, images, torch.tensor([0, 1, 0]), Watched(.1), steps=steps)
+        assert len(lengths) == steps and all(abs(length - wanted) < 1e-9 for length in lengths)     # 2.5 eps / steps
+
+
 def small_net():
     "Build a small network with BatchNorm for 8×8 digits."
     return nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))

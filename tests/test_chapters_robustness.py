@@ -7,7 +7,6 @@ import os
 import pytest
 import tempfile
 from unittest.mock import patch
-from pag_companion import robustness as library
 from pag_companion.core.scores import Score
 from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
@@ -49,8 +48,8 @@ def test_each_column_of_table_1_is_attacked_as_it_says():
         calls.append((round(255 * ball.eps), len(images), steps, restarts, success, step_size))
         return Score(0, len(images))
     settings = Settings.read({"scale": "small", "method": "at", "eps": "2/255"})
-    with patch("pag_companion.chapters.robustness.robust_accuracy", spy):
-        with patch("pag_companion.chapters.robustness.accuracy", lambda *_, **__: Score(0, 1)):
+    with patch(f"{table_scores.__module__}.robust_accuracy", spy):
+        with patch(f"{table_scores.__module__}.accuracy", lambda *_, **__: Score(0, 1)):
             table_scores(None, load("street_glyphs", "test", limit=1000), settings)
     assert calls[:3] == [(4, 1000, 10, 1, "last", None), (8, 1000, 10, 1, "last", None), (8, 300, 50, 5, "any", None)]
     assert [call[0] for call in calls[3:]] == list(CURVE_EPS) and {call[1:] for call in calls[3:]} == {(300, 10, 1, "last", None)}

@@ -3,13 +3,6 @@
 from pag_companion.gradients import *
 
 
-import io
-import os
-import tempfile
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
-from pathlib import Path
-from unittest.mock import patch
 import pytest
 import torch
 from matplotlib import pyplot

@@ -3,7 +3,6 @@
 from pag_companion.lab.claims import *
 
 
-import pytest
 from pag_companion.lab.results import made_up
 
 

@@ -4,10 +4,7 @@ from pag_companion.lab.costs import *
 
 
 import tempfile
-from pathlib import Path
 from unittest.mock import patch
-import pytest
-import torch
 from pag_companion.data import load
 from pag_companion.lab.engines import Slot, plan
 

@@ -4,6 +4,7 @@ from pag_companion.lab.many import *
 
 
 import os
+import statistics
 import pytest
 import tempfile
 import torch

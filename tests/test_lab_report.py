@@ -5,6 +5,7 @@ from pag_companion.lab.report import *
 
 import os
 import pytest
+import re
 import tempfile
 from contextlib import redirect_stdout
 from unittest.mock import patch
@@ -108,6 +109,85 @@ def test_filling_replaces_the_block_and_nothing_else():
 
 def test_readme_and_tour_say_what_the_records_give():
     assert fill(check=True) == [], "run: python -m pag_companion.report fill"
+
+
+TOY = """
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from torch.nn import functional as F
+from pag_companion.data import Dataset, load, register, whole
+from pag_companion.lab.claims import Claim, Comparison
+from pag_companion.lab.experiment import Experiment, Measured
+from pag_companion.lab.settings import Preset, RunSettings, preset, register_preset
+from pag_companion.robustness import accuracy
+from pag_companion.training import Natural, Objective, register_objective
+
+def dark(part, root, limit):
+    digits = whole("digits", part, root, limit)
+    return 255 - digits.pixels, digits.y
+
+register("dark_digits", Dataset(tuple("0123456789"), True, dark, derived_from=("digits",)))
+register_preset("dark_digits", Preset("digits", 1, (.1,), .1, {s: dict(steps=5, batch_size=32) for s in ("smoke", "small", "paper")}))
+
+@register_objective
+@dataclass(frozen=True)
+class Smoothed(Objective):
+    "Train on smoothed labels."
+    eps: float = .1
+    name: ClassVar[str] = "smoothed"
+
+    def label(self, unit):
+        return f"LS-{self.eps:g}"
+
+    def loss(self, model, x, y, generator=None):
+        return F.cross_entropy(model(x).float(), y, label_smoothing=self.eps)
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    DATASETS: ClassVar = ("dark_digits",)
+    count: int = preset(smoke=20, small=50, paper=100, least=1)
+
+def measure(settings, model, needs):
+    images = load(settings.model.source, "test", limit=settings.count)
+    return Measured({"clean": accuracy(model, images)}, (images,))
+
+def figure(results, dataset):
+    from matplotlib import pyplot
+    fig, axes = pyplot.subplots()
+    axes.bar(results.labels, [sum(results.values("clean", label).values()) for label in results.labels])
+    return fig
+
+EXPERIMENT = Experiment("toy", 1, Settings, measure, {"clean": "clean accuracy"}, title="Dark digits", figures={"toy": figure},
+    claims=(Claim("T1", "O", "nowhere", "Smoothing labels helps.", "ordering",
+                  (Comparison("clean", "LS-0.1", "Natural", dataset="dark_digits", experiment="toy"),)),))
+"""
+
+
+def test_a_chapter_touches_nothing_but_itself():
+    import pag_companion.chapters as package
+    import sys
+    from pag_companion.data import DATASETS
+    from pag_companion.lab.engines import plan
+    from pag_companion.lab.settings import PRESETS
+    from pag_companion.lab.sweep import sweep
+    from pag_companion.training import OBJECTIVES
+    assert len([line for line in TOY.splitlines() if line.strip()]) < 60
+    registries = [patch.dict(each) for each in (DATASETS, PRESETS, OBJECTIVES, sys.modules)]
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"), redirect_stdout(io.StringIO()):
+        for each in registries:
+            each.start()
+        with patch.object(package, "__path__", [*package.__path__, folder]):
+            Path(folder, "toy.py").write_text(TOY)
+            grid = [plan("toy", {"scale": "small", "method": m, "seed": s}, "here") for m in ("natural", "smoothed") for s in (0, 1)]
+            assert sweep(grid, "inline") == 0
+            mine = side()
+            verdicts, text = judge(mine), page(mine)
+        for each in registries:
+            each.stop()
+    assert verdicts["T1"].outcome == "too few seeds" and verdicts["T1"].n == 2 and verdicts["R1"].outcome == NOT_RUN
+    assert "Dark digits, scale small" in text and "LS-0.1" in text and "Smoothing labels helps." in text and "data:image/png" in text
+    assert mine.records[0]["settings"]["count"] == 50 and "made from digits" in mine.records[0]["notes"][0]
 
 
 def test_slips_on_the_command_line():

@@ -8,8 +8,6 @@ import pytest
 import tempfile
 from unittest.mock import patch
 from pathlib import Path
-from pag_companion.lab.settings import with_objective
-from pag_companion.training import AT
 from pag_companion.core.numbers import UserError
 from pag_companion.data import load
 from pag_companion.lab.settings import model_settings
@@ -28,7 +26,7 @@ SMALL = dict(source="digits", arch="madry_cnn", steps=6, batch_size=32, method="
 def test_a_model_is_trained_once():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         first = train_or_load(SMALL, progress=False)
-        with patch("pag_companion.lab.store.train", side_effect=AssertionError("trained again")):
+        with patch(f"{train_or_load.__module__}.train", side_effect=AssertionError("trained again")):
             again = train_or_load(model_settings(SMALL), progress=False)
             assert at_hand({**SMALL, "seed": 1}, exact=True) is None
         assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
@@ -38,7 +36,7 @@ def test_a_model_is_trained_once():
 def test_a_model_of_other_data_is_refused():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         train_or_load(SMALL, progress=False)
-        with patch("pag_companion.lab.store.same_data", lambda *_: False):
+        with patch(f"{train_or_load.__module__}.same_data", lambda *_: False):
             with pytest.raises(UserError, match="other data"):
                 train_or_load(SMALL, progress=False)
             assert at_hand(SMALL, exact=True) is None

@@ -3,9 +3,6 @@
 from pag_companion.robustness import *
 
 
-import numpy as np
-import os
-import tempfile
 import pytest
 import torch
 from functools import cache

@@ -17,34 +17,10 @@ import torch
 from pathlib import Path
 from unittest.mock import patch
 from pag_companion.data import load
-from pag_companion.models import build, save_model, weights_sha256
+from pag_companion.models import build, weights_sha256
 digits = load("digits", "train")
 from torch.nn import functional as F
 from pag_companion.core.numbers import UserError
-
-
-def test_a_new_objective_trains():
-    class Smoothed(Objective):
-        "Cross-entropy with smoothed labels."
-        def __init__(self, share=.1):
-            self.share = share
-
-        def loss(self, model, x, y, generator=None):
-            return F.cross_entropy(model(x).float(), y, label_smoothing=self.share)
-
-        def label(self, unit):
-            return f"LS-{self.share:g}"
-
-        def settings(self):
-            return {**Natural().settings(), "method": "smoothed", "share": self.share}
-
-    recipe = Recipe(objective=Smoothed(), lr=.01)
-    torch.manual_seed(0)
-    net = build("madry_cnn", in_channels=1, image_size=8)
-    losses = train(net, digits, recipe, steps=30, batch_size=32, progress=False).losses
-    assert recipe.label == "LS-0.1" and recipe.method == "smoothed" and losses[-1] < losses[0] - .3
-    with pytest.raises(UserError, match="already"):
-        register_objective(Natural)
 
 
 def test_recipe():
@@ -124,6 +100,30 @@ def test_head_learns_faster():
     head = make_optimizer(build("resnet18", 20), Recipe(head_lr=10.)).param_groups
     assert [group["times"] for group in head] == [1, 10] and sum(p.numel() for p in head[1]["params"]) == 8_393_728 + 512 * 20 + 20
     assert [group["times"] for group in make_optimizer(build("madry_cnn"), Recipe()).param_groups] == [1]
+
+
+def test_a_new_objective_trains():
+    class Smoothed(Objective):
+        "Cross-entropy with smoothed labels."
+        def __init__(self, share=.1):
+            self.share = share
+
+        def loss(self, model, x, y, generator=None):
+            return F.cross_entropy(model(x).float(), y, label_smoothing=self.share)
+
+        def label(self, unit):
+            return f"LS-{self.share:g}"
+
+        def settings(self):
+            return {**Natural().settings(), "method": "smoothed", "share": self.share}
+
+    recipe = Recipe(objective=Smoothed(), lr=.01)
+    torch.manual_seed(0)
+    net = build("madry_cnn", in_channels=1, image_size=8)
+    losses = train(net, digits, recipe, steps=30, batch_size=32, progress=False).losses
+    assert recipe.label == "LS-0.1" and recipe.method == "smoothed" and losses[-1] < losses[0] - .3
+    with pytest.raises(UserError, match="already"):
+        register_objective(Natural)
 
 
 def test_collapse_is_seen():

@@ -18,6 +18,7 @@ import json
 import re
 import sys
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -122,7 +123,7 @@ def section(part: Results) -> dict: # what the page's template asks for
 # %% ../../nbs/lab/98_report.ipynb #48048c20
 def page(results: Results) -> str: # HTML
     "Write one side's report as one page."
-    from jinja2 import Environment, FileSystemLoader
+    from jinja2 import Environment
     from markupsafe import Markup
     scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
     verdicts = {scale: judge(results, scale) for scale in scales}
@@ -130,7 +131,7 @@ def page(results: Results) -> str: # HTML
     parts = [section(part) for part in parts_of(results)]
     for part in parts:
         part |= {"table": Markup(part["table"]), "more": [(title, Markup(html)) for title, html in part["more"]]}
-    template = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
+    template = Environment(autoescape=True).from_string(files("pag_companion.lab").joinpath("page.html").read_text(encoding="utf-8"))
     others = others_table(results)
     return template.render(side=results.name, warning=WARNING, claims_tables=claims, parts=parts, tiles=tiles(results, verdicts),
                            real=bool(scales), machines=Markup(machines_table(results).to_html(border=0)),
