@@ -254,7 +254,7 @@ def train(model: nn.Module, # from build, or any from images in [0,1] to logits
                 **facts(model, images, precision, device), **compiled_too}
     return run_steps(model, optimizer, recipe, take=take, look=look,
                      checkpoint=Checkpoint(checkpoint, settings, save_every),
-                     label=progress and recipe.label)
+                     label=recipe.label if progress else "")
 
 # %% ../nbs/library/15_training.ipynb #3bd7b082
 def train_step(model: nn.Module, # in training mode
@@ -298,14 +298,14 @@ def run_steps(model: nn.Module, # in training mode until the end
               take: Callable, # function of the step -> its loss
               look: Callable, # function of step and History, called every hundredth step
               checkpoint: Checkpoint, # with all settings
-              label: str | bool = "", # of the progress; "" or False: none
+              label: str = "", # of the progress; "": show none
              ) -> History:
     "Take the steps that are left."
     steps, losses = checkpoint.settings["steps"], []
     with surroundings(model, checkpoint):
         first, history = _taken_up(model, optimizer, checkpoint)
         start, earlier = time.monotonic(), history.seconds
-        for step in progress(steps, label or "", bool(label), first, lambda: last_loss(history)):
+        for step in progress(steps, label, bool(label), first, lambda: last_loss(history)):
             for group in optimizer.param_groups:
                 group["lr"] = group["times"] * learning_rate(step, steps, recipe)
             losses.append(take(step))

@@ -13,19 +13,21 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from PIL import Image
+from pag_companion.core.numbers import UserError
 from pag_companion.data import load
 
 
 def toy_folder(folder, n=6, size=(24, 16), lines=None):
-    "Pictures of squares, red and blue, with their boxes in a csv file; lines: changed ones, by number."
+    "Images of squares with their boxes in a csv file; lines: changed ones, by number."
     rows = ["image,label,x0,y0,x1,y1"]
-    for part, kind, k in [(part, kind, k) for part in ("train", "val") for kind in ("blue", "red") for k in range(n)]:
-        picture = np.full((size[1], size[0], 3), 90, np.uint8)
-        picture[4:12, k:k + 8] = (220, 40, 40) if kind == "red" else (40, 40, 220)
-        path = Path(folder, part, kind, f"{k}.png")
+    for name in [f"{split}/{kind}/{k}.png" for split in ("train", "val") for kind in ("blue", "red")
+                 for k in range(n)]:
+        path, kind, k = Path(folder, name), name.split("/")[1], int(Path(name).stem)
+        image = np.full((size[1], size[0], 3), 90, np.uint8)
+        image[4:12, k:k + 8] = (220, 40, 40) if kind == "red" else (40, 40, 220)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-        rows.append(f"{part}/{kind}/{k}.png,{kind},{k},4,{k + 8},12")
+        Image.fromarray(image).save(path)
+        rows.append(f"{name},{kind},{k},4,{k + 8},12")
     for line, text in (lines or {}).items():
         rows[line - 1:line] = [text]
     Path(folder, "boxes.csv").write_text("\n".join(row for row in rows if row) + "\n")
@@ -34,132 +36,202 @@ def toy_folder(folder, n=6, size=(24, 16), lines=None):
 
 def test_a_box_file_is_read():
     with tempfile.TemporaryDirectory() as folder:
-        found = read_box_file(toy_folder(folder))
-        assert len(found) == 24 and found[0] == Boxed(Path(folder, "train/blue/0.png"), "blue", "train", (0., 4., 8., 12.), "boxes.csv, line 2")
+        listed, path = read_box_file(toy_folder(folder)), Path(folder, "train/blue/0.png")
+        assert len(listed) == 24
+        assert listed[0] == Boxed(path, "blue", "train", (0., 4., 8., 12.), "boxes.csv, line 2")
         assert read_box_file(toy_folder(folder), inclusive=True)[0].box == (0., 4., 9., 13.)
-        own = read_box_file(toy_folder(folder, lines={1: "file,kind,x0,y0,x1,y1,split", 2: "train/blue/0.png,blue,0,4,8,12,test"}), {"image": "file", "label": "kind"})
-        assert own[0].part == "test" and own[1].part == "train"
-        for line, text, named in ((1, "image,class,x0,y0,x1,y1", "no column label"), (3, "train/blue/1.png,blue,1,4,nine,12", "line 3: x1 = 'nine'"),
-                                  (4, "train/blue/2.png,,1,4,9,12", "line 4.*label ''"), (5, "elsewhere/3.png,blue,1,4,9,12", "line 5.*split 'elsewhere'"),
-                                  (6, "train/blue/4.png,blue,1,4", "line 6: x1 = ''"), (7, ".,blue,1,4,9,12", "line 7: image '.'")):
-            with pytest.raises(ValueError, match=named):
+        lines = {1: "file,kind,x0,y0,x1,y1,split", 2: "train/blue/0.png,blue,0,4,8,12,test"}
+        other = read_box_file(toy_folder(folder, lines=lines), {"image": "file", "label": "kind"})
+        assert other[0].split == "test" and other[1].split == "train"
+
+
+def test_mistakes_in_a_box_file_are_named():
+    with tempfile.TemporaryDirectory() as folder:
+        for line, text, message in ((1, "image,class,x0,y0,x1,y1", "no column label"),
+                                    (3, "train/blue/1.png,blue,1,4,nine,12", "line 3: x1 = 'nine'"),
+                                    (4, "train/blue/2.png,,1,4,9,12", "line 4.*label ''"),
+                                    (5, "elsewhere/3.png,blue,1,4,9,12", "line 5.*split 'elsewhere'"),
+                                    (6, "train/blue/4.png,blue,1,4", "line 6: x1 = ''"),
+                                    (7, ".,blue,1,4,9,12", "line 7: image '.'")):
+            with pytest.raises(UserError, match=message):
                 read_box_file(toy_folder(folder, lines={line: text}))
-        with pytest.raises(ValueError, match="colour is none of image, label"):
-            read_box_file(toy_folder(folder), {"colour": "wnid"})
-        Path(folder, "boxes.csv").write_bytes("image,label,x0,y0,x1,y1\ntrain/a.png,Käuzchen,0,0,1,1".encode("latin-1"))
-        with pytest.raises(ValueError, match="boxes.csv is not text in UTF-8"):
+        with pytest.raises(UserError, match="color is none of image, label"):
+            read_box_file(toy_folder(folder), {"color": "wnid"})
+        latin = "image,label,x0,y0,x1,y1\ntrain/a.png,Käuzchen,0,0,1,1".encode("latin-1")
+        Path(folder, "boxes.csv").write_bytes(latin)
+        with pytest.raises(UserError, match="boxes.csv is not text in UTF-8"):
             read_box_file(Path(folder, "boxes.csv"))
 
 
-def test_cub_files_are_read():
-    def toy_cub(folder, **changed):
-        "The five files of CUB, for two pictures."
-        files = {"classes": "1 001.Auk\n2 002.Wren", "images": "1 001.Auk/a.jpg\n2 002.Wren/b.jpg", "image_class_labels": "1 1\n2 2",
-                 "train_test_split": "1 1\n2 0", "bounding_boxes": "1 2.0 3.0 10.0 6.0\n2 0.0 0.0 12.0 8.0", **changed}
-        for name, text in files.items():
-            Path(folder, f"{name}.txt").write_text(text + "\n")
+def toy_cub(folder, **changed):
+    "The five files of CUB, for two images."
+    files = {"classes": "1 001.Auk\n2 002.Wren", "images": "1 001.Auk/a.jpg\n2 002.Wren/b.jpg",
+             "image_class_labels": "1 1\n2 2", "train_test_split": "1 1\n2 0",
+             "bounding_boxes": "1 2.0 3.0 10.0 6.0\n2 0.0 0.0 12.0 8.0", **changed}
+    for name, text in files.items():
+        Path(folder, f"{name}.txt").write_text(text + "\n")
 
+
+def test_cub_files_are_read():
     with tempfile.TemporaryDirectory() as folder:
         toy_cub(folder)
         first, second = read_cub(folder)
-        assert (first.path, first.label, first.part, first.box) == (Path(folder, "images/001.Auk/a.jpg"), "001.Auk", "train", (2., 3., 12., 9.)) and second.part == "test"
-        toy_cub(folder, bounding_boxes="1 2.0 3.0 10.0 6.0")
-        with pytest.raises(ValueError, match=r"bounding_boxes.txt.*\(1, such as 2\)"):
-            read_cub(folder)
-        for name, text, named in (("image_class_labels", "1 1\n2 7", "image_class_labels.txt, line 2: class 7"), ("train_test_split", "1 1\n2 banana", "line 2: 'banana' should be 1"),
-                                  ("bounding_boxes", "1 2.0 3.0 10.0 6.0\n2 0.0 0.0 12.0", "bounding_boxes.txt, line 2: .*four numbers"), ("images", "1 001.Auk/a.jpg\n2", "images.txt, line 2")):
+        assert first.path == Path(folder, "images/001.Auk/a.jpg") and first.box == (2., 3., 12., 9.)
+        assert (first.label, first.split, second.split) == ("001.Auk", "train", "test")
+        for name, text, message in (
+                ("bounding_boxes", "1 2.0 3.0 10.0 6.0", r"bounding_boxes.txt.*\(1, such as 2\)"),
+                ("bounding_boxes", "1 2.0 3.0 9. 6.\n2 0. 0. 12.", "boxes.txt, line 2: .*four numbers"),
+                ("image_class_labels", "1 1\n2 7", "image_class_labels.txt, line 2: class 7"),
+                ("train_test_split", "1 1\n2 banana", "line 2: 'banana' should be 1"),
+                ("images", "1 001.Auk/a.jpg\n2", "images.txt, line 2")):
             toy_cub(folder, **{name: text})
-            with pytest.raises(ValueError, match=named):
+            with pytest.raises(UserError, match=message):
                 read_cub(folder)
-        toy_cub(folder)
         Path(folder, "images.txt").unlink()
-        with pytest.raises(ValueError, match="images.txt is missing"):
+        with pytest.raises(UserError, match="images.txt is missing"):
             read_cub(folder)
-        with pytest.raises(ValueError, match="CUB_200_2011.tgz is missing.*97eceeb196236b17998738112f37df78"):
-            cub_folder(Path(folder))
-        Path(folder, "CUB_200_2011.tgz").write_bytes(b"cut short")
-        with pytest.raises(ValueError, match="damaged: expected md5 97eceeb"):
-            cub_folder(Path(folder))
 
 
-def test_pictures_and_boxes_fit():
+def test_the_archive_must_be_sound():
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "CUB_200_2011.tgz")
+        wanted = "tgz is missing.*Get.*97eceeb196236b17998738112f37df78"
+        with pytest.raises(FileNotFoundError, match=wanted):
+            cub_folder(Path(folder))
+        archive.write_bytes(b"cut short")
+        with pytest.raises(UserError, match="damaged: expected md5:97eceeb"):
+            cub_folder(Path(folder))
+        Path(folder, CUB_FOLDER).mkdir()
+        assert cub_folder(Path(folder)) == Path(folder, CUB_FOLDER)
+
+
+def test_images_and_boxes_fit():
+    with tempfile.TemporaryDirectory() as folder:
+        listed = read_box_file(toy_folder(folder))
+        pixels, box, changes = read_boxed(listed[2], 48)         # 24×16 becomes 48×48
+        assert pixels.shape == (48, 48, 3) and box.tolist() == [4., 12., 20., 36.] and changes == ()
+        assert pixels[24, 12].tolist() == [40, 40, 220] and pixels[24, 40].tolist() == [90, 90, 90]
+        Image.open(listed[0].path).convert("L").save(listed[0].path)
+        pixels, _, changes = read_boxed(listed[0], 16)
+        assert changes == ("gray",) and pixels.shape == (16, 16, 3)
+        Image.fromarray(np.full((16, 24), 40_000, np.uint16)).save(listed[1].path)
+        assert (read_boxed(listed[1], 16)[0] == 40_000 >> 8).all()                # 156 of 255
+        deep = Path(folder, "deep.tif")
+        Image.fromarray(np.zeros((16, 24), np.int32)).save(deep)
+        with pytest.raises(UserError, match="deep.tif has pixels of 32 bits"):
+            read_boxed(replace(listed[1], path=deep), 16)
+
+
+def test_boxes_are_cut():
+    entry = Boxed(Path("a.png"), "blue", "train", (0., 0., 4., 4.), "boxes.csv, line 2")
+    for box, message in (((3., 3., 3., 9.), "line 2: the box 3,3 to 3,9.*no area"),
+                         ((20., 3., 25., 9.), "lies outside.*24 at most"),
+                         ((-4., 3., 2., 9.), "lies outside")):
+        with pytest.raises(UserError, match=message):
+            fit_box(replace(entry, box=box), 24, 16)
+    assert fit_box(replace(entry, box=(6., 8., 24.5, 16.)), 24, 16) == ((.25, .5, 1., 1.), False)
+    cub = replace(entry, clip=True)
+    assert fit_box(replace(cub, box=(6., 8., 34., 16.)), 24, 16) == ((.25, .5, 1., 1.), True)
+    assert fit_box(replace(cub, box=(-5., -9., 12., 25.)), 24, 16) == ((0, 0, .5, 1.), True)
+    with pytest.raises(UserError, match="lies outside"):
+        fit_box(replace(cub, box=(24., 3., 30., 9.)), 24, 16)               # nothing would be left
+
+
+def test_tables_match_folders():
     with tempfile.TemporaryDirectory() as folder:
         listed = read_box_file(toy_folder(folder))
         assert check_listed(listed, folder) == ""
-        pixels, box, gray = read_boxed(listed[2], 48)                       # 24×16 becomes 48×48: twice as wide, three times as high
-        assert pixels.shape == (48, 48, 3) and box.tolist() == [4., 12., 20., 36.] and not gray
-        assert pixels[24, 12].tolist() == [40, 40, 220] and pixels[24, 40].tolist() == [90, 90, 90]
-        Image.open(listed[0].path).convert("L").save(listed[0].path)
-        assert read_boxed(listed[0], 16)[2] and read_boxed(listed[0], 16)[0].shape == (16, 16, 3)
-        Image.fromarray(np.full((16, 24), 40_000, np.uint16)).save(listed[1].path)
-        assert (read_boxed(listed[1], 16)[0] == 40_000 >> 8).all()                          # 156 of 255
-        Image.fromarray(np.zeros((16, 24), np.int32)).save(Path(folder, "deep.tif"))
-        with pytest.raises(ValueError, match="deep.tif has pixels of 32 bits"):
-            read_boxed(replace(listed[1], path=Path(folder, "deep.tif")), 16)
-        Path(folder, "deep.tif").unlink()
-        for box, named in (((3., 3., 3., 9.), "line 2: the box 3,3 to 3,9.*no area"), ((20., 3., 25., 9.), "lies outside.*24 at most"), ((-4., 3., 2., 9.), "lies outside")):
-            with pytest.raises(ValueError, match=named):
-                read_boxed(replace(listed[0], box=box), 16)
-        assert read_boxed(replace(listed[0], box=(20., 3., 24.5, 9.)), 24)[1][2] == 24.     # half a pixel is a matter of rounding
-        Path(folder, "train/blue/extra.png").write_bytes(Path(folder, "train/blue/0.png").read_bytes())
+        copy = Path(folder, "train/blue/0.png").read_bytes()
+        Path(folder, "train/blue/extra.png").write_bytes(copy)
         assert check_listed(listed, folder, skip=True) == "1 pictures without a box left out"
-        for lines, named in (({}, "1 pictures have no box: .*extra.png"), ({4: "train/blue/9.png,blue,1,4,9,12"}, "line 4: there is no picture"),
-                             ({4: "train/blue/1.png,blue,1,4,9,12"}, "line 4: .*1.png has a box already .boxes.csv, line 3.")):
-            with pytest.raises(ValueError, match=named):
+        for lines, message in (({}, "1 images have no box: .*extra.png"),
+                               ({4: "train/blue/9.png,blue,1,4,9,12"}, "line 4: there is no image"),
+                               ({4: "train/blue/1.png,blue,1,4,9,12"},
+                                "line 4: .*1.png has a box already .boxes.csv, line 3.")):
+            with pytest.raises(UserError, match=message):
                 check_listed(read_box_file(toy_folder(folder, lines=lines)), folder)
 
 
 def test_a_folder_with_boxes_becomes_a_set():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        toy_folder(Path(folder, "squares"), n=6, size=(32, 32))
-        assert build_boxed(Path(folder, "squares"), size=16, hold_out=.5) == Path(folder, "squares.npz")
-        shown, held_out, tested = (load("squares", split) for split in ("train", "val", "test"))
-        assert (len(shown) + len(held_out), len(tested), tested.classes, tested.shape) == (6, 18, ("blue", "red"), (3, 16, 16))      # 12 of val and every second of 12
-        with np.load(Path(folder, "squares.npz")) as file:
-            assert str(file["part"]) == "16×16, every second training picture held out for the test part"
-            held = file["boxes_test"][:, 0] * 2                                                                        # squares stand at 0 to 5; held out: 1, 3, 5
-            assert sorted(held.tolist()) == sorted([0, 1, 2, 3, 4, 5] * 2 + [1, 3, 5] * 2)
-        x0, y0, x1, y1 = tested.boxes[0].round().int().tolist()
-        strong = tested.pixels[0, :, 4, (x0 + x1) // 2].argmax().item()
-        assert (y0, y1) == (2, 6) and strong == {"red": 0, "blue": 2}[tested.classes[tested.y[0]]]
-        with pytest.raises(ValueError, match="there already"):
-            build_boxed(Path(folder, "squares"))
-        with pytest.raises(ValueError, match="cub.npz|classes.txt is missing"):
-            build_cub(Path(folder, "squares"))
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        squares, path = Path(folder, "squares"), Path(folder, "squares.npz")
+        toy_folder(squares, n=6, size=(32, 32))
+        assert build_boxed(squares, size=16, hold_out=.5) == path
+        train, val, test = (load("squares", split) for split in ("train", "val", "test"))
+        assert (len(train) + len(val), len(test)) == (6, 18)      # 12 of val and every second of 12
+        assert test.classes == ("blue", "red") and test.shape == (3, 16, 16)
+        assert test.part == "16×16, every second training picture held out for the test part"
+        held = test.boxes[:, 0] * 2                         # squares stand at 0 to 5; held out: 1, 3, 5
+        assert sorted(held.tolist()) == sorted([0, 1, 2, 3, 4, 5] * 2 + [1, 3, 5] * 2)
+        x0, y0, x1, y1 = test.boxes[0].round().int().tolist()
+        strong = test.pixels[0, :, 4, (x0 + x1) // 2].argmax().item()
+        assert (y0, y1) == (2, 6) and strong == {"red": 0, "blue": 2}[test.classes[test.y[0]]]
+        with pytest.raises(UserError, match="there already"):
+            build_boxed(squares)
+        with pytest.raises(UserError, match="classes.txt is missing"):
+            build_cub(squares)
 
 
-def test_broken_and_gray_pictures_are_counted():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
+def test_cub_becomes_a_set():
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        cub = Path(folder, CUB_FOLDER)
+        for n, (label, name) in enumerate([("001.Auk", "a"), ("001.Auk", "b"), ("001.Auk", "c")]):
+            Path(cub, "images", label).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 10), (80 * n, 0, 0)).save(Path(cub, "images", label, f"{name}.jpg"))
+        toy_cub(cub, classes="1 001.Auk", image_class_labels="1 1\n2 1\n3 1",
+                images="1 001.Auk/a.jpg\n2 001.Auk/b.jpg\n3 001.Auk/c.jpg",
+                train_test_split="1 1\n2 1\n3 0",
+                bounding_boxes="1 2.0 3.0 10.0 6.0\n2 5.0 5.0 25.0 4.0\n3 0.0 0.0 10.0 10.0")
+        build_cub(size=40)
+        test = load("cub", "test")
+        assert test.boxes.tolist() == [[0, 0, 20, 40]]
+        assert test.part == ("2 of 5,994 and 1 of 5,794, 1 of 200 classes, 40×40, "
+                             "train: 1 boxes cut to their pictures")
+
+
+def test_broken_and_gray_images_are_counted():
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
         squares = Path(folder, "squares")
         toy_folder(squares)
         gray, cut = squares / "train/red/1.png", squares / "val/red/2.png"
         Image.open(gray).convert("L").save(gray)
         Image.open(cut).save(cut, "JPEG")
         cut.write_bytes(cut.read_bytes()[:-100])
-        with pytest.raises(ValueError, match="1 of 12 pictures are broken: .*val/red/2.png cannot be read .*skip=True"):
+        broken = "1 of 12 images are broken: .*val/red/2.png cannot be read .*skip=True"
+        with pytest.raises(UserError, match=broken):
             build_boxed(squares, size=16)
-        build_boxed(squares, size=16, skip=True, part="2 of 9 colours")
-        assert len(load("squares", "test")) == 11
-        with np.load(Path(folder, "squares.npz")) as file:
-            assert str(file["part"]) == "2 of 9 colours, 16×16, train: 1 gray pictures made RGB, test: 1 broken pictures left out"
-        for wrong, named in ((dict(hold_out=.3), "hold_out = 0.3"), (dict(size=4), "size = 4"), (dict(box_file="one.csv"), "red: 1 classes have pictures to test on")):
-            lines = Path(squares, "boxes.csv").read_text().splitlines()
-            Path(squares, "one.csv").write_text("\n".join(line for line in lines if "train/red" not in line))
-            with pytest.raises(ValueError, match=named):
+        build_boxed(squares, size=16, skip=True, part="2 of 9 colors")
+        test = load("squares", "test")
+        changes = "train: 1 gray pictures made RGB, test: 1 broken pictures left out"
+        assert len(test) == 11 and test.part == f"2 of 9 colors, 16×16, {changes}"
+        lines = Path(squares, "boxes.csv").read_text().splitlines()
+        lines = [line for line in lines if "train/red" not in line]
+        Path(squares, "one.csv").write_text("\n".join(lines))
+        for wrong, message in ((dict(hold_out=.3), "hold_out = 0.3"), (dict(size=4), "size = 4"),
+                               (dict(box_file="one.csv"), "red: 1 classes have images to test on")):
+            with pytest.raises(UserError, match=message):
                 build_boxed(squares, "other", **{"size": 16, "skip": True, **wrong})
 
 
 def test_command_line():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
         toy_folder(Path(folder, "squares"), lines={1: "image,kind,x0,y0,x1,y1"})
-        for words, said in (([], "no column label"), (["--columns", "label"], "write ours=theirs"), (["--columns", "label=kind", "--name", "mnist"], "name = 'mnist'"),
-                            (["--columns", "label=kind", "--name", "../evil"], "name = '../evil'"), (["--columns", "label=kind", "--hold-out", "nan"], "hold_out = nan")):
-            with pytest.raises(SystemExit, match=said):
+        kind = ["--columns", "label=kind"]
+        for words, message in (([], "no column label"), (["--columns", "label"], "write ours=theirs"),
+                               ([*kind, "--name", "mnist"], "name = 'mnist'"),
+                               ([*kind, "--name", "../evil"], "name = '../evil'"),
+                               ([*kind, "--hold-out", "nan"], "hold_out = nan")):
+            with pytest.raises(SystemExit, match=message):
                 main([f"{folder}/squares", *words])
-        with redirect_stdout(io.StringIO()) as said:
-            assert main([f"{folder}/squares", "--columns", "label=kind", "--size", "16", "--name", "own", "--hold-out", ".5"]) == 0
-        assert len(load("own", "test")) == 18 and said.getvalue().endswith("own.npz\n")
-        with pytest.raises(SystemExit, match="no folder .*CUB_200_2011"):
-            main(["cub"])
-        with pytest.raises(SystemExit, match="cub has its own name"):
-            main(["cub", "--hold-out", ".2"])
+        with redirect_stdout(io.StringIO()) as shown:
+            build_words = ["--size", "16", "--name", "own", "--hold-out", ".5"]
+            assert main([f"{folder}/squares", *kind, *build_words]) == 0
+        assert len(load("own", "test")) == 18 and shown.getvalue().endswith("own.npz\n")
+        for words, message in ((["cub"], "CUB_200_2011.tgz is missing"),
+                               (["cub", "--hold-out", ".2"], "cub has its own name")):
+            with pytest.raises(SystemExit, match=message):
+                main(words)

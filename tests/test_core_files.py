@@ -3,11 +3,11 @@
 from pag_companion.core.files import *
 
 
-from pathlib import Path
 import os
-import pytest
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import pytest
 
 
 def test_files():
@@ -18,8 +18,9 @@ def test_files():
         assert path.read_text() == "first"    # ... so the old file stays
         assert os.listdir(path.parent) == ["note.txt"]
         with ThreadPoolExecutor(8) as pool:      # many writers at once: one of them is last, none fails
-            written = list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
-        assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000 and os.listdir(path.parent) == ["note.txt"]
+            list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
+        assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000
+        assert os.listdir(path.parent) == ["note.txt"]
 
 
 def test_locks_show():

@@ -6,26 +6,28 @@ from pag_companion.core.numbers import *
 import pytest
 
 
-def test_a_mistake_is_a_value_error():
-    assert issubclass(UserError, ValueError)
-
-
 def test_numbers():
     assert number("8/255") == 8 / 255 and number(.1) == .1 and number(".5/255") == .5 / 255
     for bad in ("banana", "1/0", "8/", "nan", True, None, "8/255/2"):
-        with pytest.raises(ValueError, match="is not a number"):
+        with pytest.raises(UserError, match="is not a number"):
             number(bad)
-    with pytest.raises(ValueError, match="did you mean 8/255"):
-        parse_eps("8")
-    with pytest.raises(ValueError, match="k/255"):
-        parse_eps(.3)
-    assert parse_eps(.3, color=False) == .3 and parse_eps("64/255") == 64 / 255 and parse_eps(2, norm="l2") == 2
+    for slip, hint in (("8", "did you mean 8/255"), (.3, "k/255"), ("-1/255", "negative")):
+        with pytest.raises(UserError, match=hint):
+            parse_eps(slip)
+    with pytest.raises(ValueError, match="reaches every image"):     # a UserError is a ValueError
+        parse_eps("255/255")
+
+
+def test_units_differ():
+    assert parse_eps(.3, color=False) == .3 and parse_eps("64/255") == 64 / 255
+    assert parse_eps(2, norm="l2") == 2
     assert parse_eps("1.0", norm="sigma") == 1 and parse_eps(.5, norm="sigma") == .5
     for slip in (1, "8"):
-        with pytest.raises(ValueError, match=f"did you mean {slip}/255"):
+        with pytest.raises(UserError, match=f"did you mean {slip}/255"):
             parse_eps(slip, norm="sigma")
 
 
 def test_fingerprints():
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+    one, same, other = {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}
+    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
     assert fingerprint(1, digits=12)[:8] == fingerprint(1) and len(fingerprint("x")) == 8

@@ -10,11 +10,18 @@ import pytest
 
 def test_score():
     hits = np.random.default_rng(0).random(1003) < .7
-    stored = Score.of(hits).to_dict()
-    assert (Score.from_dict(json.loads(json.dumps(stored))).hits == hits).all()
-    with pytest.raises(ValueError, match="damaged"):
-        Score.from_dict({**stored, "correct": stored["correct"] + 1})
+    stored = json.loads(json.dumps(Score.of(hits).to_dict()))
+    assert (Score.from_dict(stored).hits == hits).all() and Score.from_dict(stored).value == hits.mean()
+    assert Score.from_dict(Score(3, 4).to_dict()) == Score(3, 4)
+    for wrong, error in (({**stored, "correct": stored["correct"] + 1}, "damaged"),
+                         ({"correct": 5, "total": 4}, "5 of 4")):
+        with pytest.raises(ValueError, match=error):
+            Score.from_dict(wrong)
+
+
+def test_interval():
     low, high = Score(0, 2007).interval()
     assert low == 0 and .0018 < high < .002     # close to 3.84/n, Wilson's upper end at zero hits
-    low, high = Score(50, 100).interval()
-    assert abs(low - .40383) < 1e-4 and abs(high - .59617) < 1e-4    # the textbook example
+    assert Score(50, 100).interval() == pytest.approx((.40383, .59617), abs=1e-5)   # textbook example
+    assert Score(50, 100).interval(.9)[0] == pytest.approx(.41885, abs=1e-5)
+    assert Score(0, 0).interval() == (0, 1)

@@ -3,464 +3,310 @@
 from pag_companion.data import *
 
 
-import bz2, contextlib, errno, gzip, hashlib, http.server, io, os, pickle, re, tarfile, tempfile, threading, time
-from concurrent.futures import ThreadPoolExecutor
+import bz2, contextlib, gzip, hashlib, io, os, pickle, re, tempfile
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 import numpy as np
 import pytest
 import torch
-from pag_companion.synthetic import DRAWN, drawn_part
+from pag_companion.core.numbers import UserError
+from pag_companion.downloads import File
+from pag_companion.synthetic import drawn_part
 
 x, y = np.arange(40 * 4, dtype=np.uint8).reshape(40, 2, 2), np.arange(40) % 10
 GOOD = {"x_train": x, "y_train": y, "x_test": x[:7], "y_test": y[:7]}     # a user's file
 
 def blank(name, *shape):
-    return Images(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), ("0",), name, "test")
-from unittest.mock import patch
+    "One black image."
+    pixels = torch.zeros(1, *shape, dtype=torch.uint8)
+    return Images(pixels, torch.zeros(1, dtype=torch.int64), ("0",), name, "test")
 
 
 def test_to_float():
     x = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
     assert x.dtype == torch.float32 and x.tolist() == [0, torch.tensor(51 / 255).item(), 1]
     for wrong in (x, torch.zeros(2, dtype=torch.int64), np.zeros(2, np.uint8), [0, 255]):
-        with pytest.raises(ValueError, match="uint8"):
+        with pytest.raises(UserError, match="uint8"):
             to_float(wrong)
 
 
 def test_images():
     pixels = torch.arange(6 * 4, dtype=torch.uint8).view(6, 1, 2, 2)
-    images = Images(pixels, torch.arange(6), tuple("abcdef"), "toy", "test", boxes=torch.arange(24).view(6, 4))
+    boxes = torch.arange(24).view(6, 4)
+    images = Images(pixels, torch.arange(6), tuple("abcdef"), "toy", "test", boxes=boxes)
     some = images[torch.tensor([4, 1])]
-    assert len(some) == 2 and some.y.tolist() == [4, 1] and some.boxes[0].tolist() == [16, 17, 18, 19]
-    assert torch.equal(some.pixels, pixels[[4, 1]]) and len(images[2:5]) == 3 and images[-1].y.tolist() == [5]
+    assert some.y.tolist() == [4, 1] and some.boxes[0].tolist() == [16, 17, 18, 19]
+    assert torch.equal(some.pixels, pixels[[4, 1]])
+    assert len(images[2:5]) == 3 and images[-1].y.tolist() == [5]
     assert images.sha256 == images[:].sha256 != some.sha256 and "first 2 of 6" in images.subset(2).note
-    swapped = Images(pixels, images.y.flip(0), images.classes, "toy", "test")
-    assert swapped.sha256 != images.sha256
-    for change in ({"pixels": images.x}, {"pixels": pixels[:5]}, {"y": images.y.int()}, {"classes": ("a",)}, {"boxes": images.y}):
-        with pytest.raises(ValueError, match="must|labels"):
+    assert replace(images, y=images.y.flip(0)).sha256 != images.sha256
+    for change in ({"pixels": images.x}, {"pixels": pixels[:5]}, {"y": images.y.int()},
+                   {"classes": ("a",)}, {"boxes": images.y}):
+        with pytest.raises(UserError, match="must|labels"):
             replace(images, **change)
 
 
 def test_splits():
     train, val = split_rows("train", 1297), split_rows("val", 1297)
-    assert len(val) == 64 and torch.equal(torch.cat([train, val]).sort().values, torch.arange(1297))
-    assert split_rows("val", 20_000)[:3].tolist() == [16, 33, 48]     # written down once: must never change
+    assert len(val) == 64
+    assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(1297))
+    assert split_rows("val", 20_000)[:3].tolist() == [16, 33, 48]     # written down once
 
 
-def test_keeping():
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = {name: drawn_part(name, "test") for name in ("glyphs", "scenes")}
-        for name, wanted in drawn.items():
-            first = kept_part(name, "test", folder)
-            file, = Path(folder).glob(f"drawn/{name}*")
-            second = kept_part(name, "test", folder)
-            file.write_bytes(file.read_bytes()[:10_000])
-            mended = kept_part(name, "test", folder)
-            for found in (first, second, mended):
-                assert set(found) == set(wanted) - {"masks"} and all(torch.equal(found[key], wanted[key]) for key in found)
+def as_file(path, data, part="test", **more):
+    "Describe some bytes as a data file."
+    return File(path, part, len(data), f"sha256:{hashlib.sha256(data).hexdigest()}", **more)
 
-
-def toy_file(data, *places, path="toy/toy.bin", part="test"):
-    return File(path, part, len(data), hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest(), places)
-
-def flip(data, at=70):
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
-
-BYTES = np.random.RandomState(0).bytes(3_000_000)
-
-
-def test_states():
-    with tempfile.TemporaryDirectory() as folder:
-        file, path = toy_file(BYTES, path="toy.bin"), Path(folder, "toy.bin")
-        assert state(file, folder) == "missing"
-        for data, wanted in ((BYTES[:-1], "expected 3,000,000 bytes, found 2,999,999"), (BYTES, "ok"),
-                             (flip(BYTES), "expected md5 .{32}, found .{32}$")):
-            path.write_bytes(data)
-            assert re.search(wanted, state(file, folder))
-        assert state(replace(file, md5=hashlib.md5(flip(BYTES)).hexdigest()), folder).startswith("damaged: expected sha256")
-    for name, files in FILES.items():
-        assert all(re.fullmatch(r"[0-9a-f]{32}", file.md5) and (file.urls and file.size or file.inside) for file in files)
-        assert {file.part for file in files} >= {"train", "test"} and SETS[name].train > SETS[name].test > 0
-
-
-class Mischief(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        how, wanted = self.path.split("/")[1], self.headers.get("Range")
-        self.server.asked.append(how + (f" from {wanted[6:-1]}" if wanted else ""))
-        page = dict.fromkeys(("page", "portal", "mute"), b"<html>Please log in</html>")
-        body = {"flip": flip(self.server.body), **page}.get(how, self.server.body)
-        start = int(wanted[6:-1]) if wanted and how not in ("whole", "portal", "mute", "bare") else 0
-        self.send_response(404 if how == "none" else 206 if start else 200)
-        if how == "portal":
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-        elif how not in ("mute", "bare"):
-            self.send_header("Content-Length", str(len(body) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            self.send(how, body[start:])
-    def send(self, how, body):
-        half = len(body) // 2
-        self.wfile.write(body[:half] if how in ("cut", "stall", "trickle") else body)
-        time.sleep(8 if how == "stall" else .2 if how == "slow" else 0)
-        for at in range(half, len(body) if how == "trickle" else 0, 1000):
-            self.wfile.write(body[at:at + 1000])
-            time.sleep(.07)
-    log_message = mock.Mock()
-
+def written(name, x, y):
+    "Write images, N,C,H,W, as a test part in a set's own format: path -> bytes."
+    if name == "usps":
+        rows = zip(y + 1, x.reshape(len(x), -1) / 127.5 - 1)
+        lines = (f"{label} " + " ".join(f"{k}:{value:.6f}" for k, value in enumerate(row, 1))
+                 for label, row in rows)
+        return {"usps.t.bz2": bz2.compress("\n".join(lines).encode())}
+    if name == "mnist":
+        return {f"MNIST/raw/t10k-{kind}-ubyte.gz": gzip.compress(
+            bytes([0, 0, 8, part.ndim]) + np.array(part.shape, ">i4").tobytes()
+            + part.astype(np.uint8).tobytes())
+            for kind, part in (("images-idx3", x[:, 0]), ("labels-idx1", y))}
+    if name == "svhn":
+        from scipy.io import savemat
+        file = io.BytesIO()
+        savemat(file, {"X": x.transpose(2, 3, 1, 0), "y": (y + 9)[:, None] % 10 + 1})
+        return {"test_32x32.mat": file.getvalue()}
+    return {"cifar-10-batches-py/test_batch": pickle.dumps(
+        {"data": x.reshape(len(x), -1), "labels": y.tolist()}, protocol=4)}
 
 @contextlib.contextmanager
-def serving(body):
-    quiet = {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", "no_proxy": "*", "PAG_PROGRESS": "none"}
-    with (http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mischief) as server, mock.patch.dict(os.environ, quiet),
-          contextlib.redirect_stdout(io.StringIO())):
-        server.body, server.asked, server.daemon_threads = body, [], True
-        threading.Thread(target=server.serve_forever, args=[.02], daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", server.asked
-        server.shutdown()
-
-HASTE = Patience(timeout=3, slowest=0, window=1, least=0, rounds=2, pause=.01)
-
-
-def test_fetching():
-    half = f"from {len(BYTES) // 2}"
-    for places, asked in ((["good"], ["good"]), (["none", "page", "flip", "good"], ["none", "page", "flip", "good"]),
-                          (["cut", "good"], ["cut", f"good {half}"]), (["cut", "whole"], ["cut", f"whole {half}"]),
-                          (["cut"], ["cut", f"cut {half}"]),
-                          (["cut", "portal", "mute", "good"], ["cut", f"portal {half}", f"mute {half}", f"good {half}"]),
-                          (["mute", "bare"], ["mute", "bare"]), (["cut", "bare"], ["cut", f"bare {half}"])):
-        with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
-            file = toy_file(BYTES, *(f"{url}/{place}/" for place in places))
-            failed, path = fetch(file, folder, HASTE), Path(folder, "toy", "toy.bin")
-            assert requests == asked
-            if places == ["cut"]:          # never whole: what came is kept for another day, under another name
-                assert list(failed) == list(file.urls) and path.with_name("toy.bin.part").stat().st_size == 2_250_000
-                assert not path.exists()
-            else:
-                assert not failed and path.read_bytes() == BYTES and len(list(path.parent.iterdir())) == 1
-
-
-def test_slow_servers():
-    cases = ((["stall", "good"], {}), (["trickle", "good"], {"slowest": 100_000}), (["trickle"], {"slowest": 1e9, "least": 1}),
-             (["trickle"], {"least": 100_000, "rounds": 1}))
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES[:80_000]) as (url, requests), ThreadPoolExecutor(4) as pool:
-        def run(places, change):
-            urls = [f"{url}/{place}/" for place in places]
-            file = toy_file(BYTES[:80_000], *urls, path="-".join([*places, *change]) + "/toy.bin")
-            return " ".join(fetch(file, folder, replace(HASTE, **change)).values())
-        *good, too_slow = pool.map(run, *zip(*cases))
-    assert good == ["", "", ""] and re.search("only .* kB a second", too_slow)
-    early, asked = " ".join(sorted(requests)[:2]), sorted(requests)[2:]
-    assert re.fullmatch(r"good from 40000 good from [4-7]\d{4}", early) and asked == ["stall"] + ["trickle"] * 3
-    assert 0 < Patience().least < Patience().slowest
-
-
-def test_parts():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
-        file, path = toy_file(BYTES, f"{url}/good/", path="toy.bin"), Path(folder, "toy.bin")
-        for data, asked in ((BYTES, []), (flip(BYTES), ["good"])):
-            Path(folder, "toy.bin.part").write_bytes(data)
-            assert not fetch(file, folder, HASTE) and requests == asked and path.read_bytes() == BYTES
-            path.unlink()
-        (why,) = fetch(toy_file(BYTES, f"{url}/portal/", path="toy.bin"), folder, HASTE).values()
-        assert "web page" in why
-        away = OSError(errno.EHOSTUNREACH, "No route to host")
-        file = toy_file(BYTES, f"{url}/good/", f"{url}/whole/", path="toy.bin")
-        for step in ("http.client.HTTPConnection.getresponse", "http.client.HTTPResponse.read1"):
-            with mock.patch(step, side_effect=away):
-                failed = fetch(file, folder, HASTE)
-            assert list(failed) == list(file.urls) and all("No route to host" in why for why in failed.values())
-        Path(folder, "toy.bin.part").unlink()
-        Path(folder, "toy.bin.part").mkdir()
-        with pytest.raises((IsADirectoryError, PermissionError)):          # what the disk refuses is no server's fault
-            fetch(file, folder, HASTE)
-
-
-def tarred(**members):
-    "Make an archive: text is a file, a tuple is a link."
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            if isinstance(content, tuple):
-                info.type, info.linkname = tarfile.SYMTYPE, content[0]
-            else:
-                info.size = len(content)
-            tar.addfile(info, io.BytesIO(content) if info.size else None)
-    return file.getvalue()
-
-
-def test_unpacking():
-    with tempfile.TemporaryDirectory() as outer:
-        folder = Path(outer, "root")
-        folder.mkdir()
-        archive = folder / "set.tar.gz"
-        absolute = str(Path(outer, "out"))
-        for name, content in (("../out", b"x"), (absolute, b"x"), ("set/../../out", b"x"), ("set/link", ("/tmp",))):
-            archive.write_bytes(tarred(**{"set/a": b"good", name: content}))
-            with pytest.raises(ValueError, match=f"set.tar.gz was not unpacked: its member '{name}'"):
-                unpack(archive, folder / "set")
-        whole = tarred(**{"set/a": b"good", "set/b/c": BYTES[:1000]})
-        for data, message in ((whole[:-500], "not unp"), (b"no tar", "not unp"), (tarred(other=b"x"), "no folder set")):
-            archive.write_bytes(data)
-            with pytest.raises(ValueError, match=message):
-                unpack(archive, folder / "set")
-        assert sorted(path.name for path in Path(outer).rglob("*")) == ["root", "set.tar.gz"]        # nothing was written
-        archive.write_bytes(whole)
-        unpack(archive, folder / "set")
-        assert (folder / "set" / "b" / "c").read_bytes() == BYTES[:1000] and len(list(folder.iterdir())) == 2
-
-
-def test_providing():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
-        root, files = Path(folder, "new"), [toy_file(BYTES, f"{url}/slow/")]
-        threads = [threading.Thread(target=provide, args=("toy", files, root)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        path, = provide("toy", files, root, download=False)
-        assert requests == ["slow"] and path.read_bytes() == BYTES          # three at once, one download
-        path.write_bytes(flip(BYTES))
-        with pytest.raises(ValueError, match="damaged: expected md5.*download=False.*Get toy.bin.*slow/toy.bin and put"):
-            provide("toy", files, root, download=False)
-        assert provide("toy", files, root) == [path] and path.read_bytes() == BYTES
-        assert path.with_name("toy.bin.damaged").read_bytes() == flip(BYTES)
-        path.unlink()
-        with pytest.raises(FileNotFoundError, match="http://127.0.0.1:9/toy.bin: .*refused"):       # nobody listens there
-            provide("toy", [toy_file(BYTES, "http://127.0.0.1:9/")], root, patience=HASTE)
-
-
-def write_set(root, name, x, y):
-    "Write pictures, N,C,H,W, as a test part in a set's own format."
-    rows = zip(y + 1, x.reshape(len(x), -1) / 127.5 - 1)
-    lines = (f"{label} " + " ".join(f"{k}:{value:.6f}" for k, value in enumerate(row, 1)) for label, row in rows)
-    files = {"usps": {"usps.t.bz2": lambda: bz2.compress("\n".join(lines).encode())},
-             "mnist": {"MNIST/raw/t10k-images-idx3-ubyte.gz": lambda: gzip.compress(idx(x[:, 0])),
-                       "MNIST/raw/t10k-labels-idx1-ubyte.gz": lambda: gzip.compress(idx(y))},
-             "svhn": {"test_32x32.mat": lambda: mat(X=x.transpose(2, 3, 1, 0), y=(y + 9)[:, None] % 10 + 1)},
-             "cifar10": {"cifar-10-python.tar.gz": lambda: tarred(**{BATCH: batch(x, y)})}}[name]
-    for path, data in files.items():
-        Path(root, path).parent.mkdir(parents=True, exist_ok=True)
-        Path(root, path).write_bytes(data())
-    return [toy_file(Path(root, path).read_bytes(), path=path, part="" if "tar" in path else "test") for path in files]
-
-
-BATCH = "cifar-10-batches-py/test_batch"
-
-def idx(x):
-    return bytes([0, 0, 8, x.ndim]) + np.array(x.shape, ">i4").tobytes() + x.astype(np.uint8).tobytes()
-
-def mat(**arrays):
-    from scipy.io import savemat
-    file = io.BytesIO()
-    savemat(file, arrays)
-    return file.getvalue()
-
-def batch(x, y):
-    return pickle.dumps({"data": x.reshape(len(x), -1), "labels": y.tolist()}, protocol=4)
-
-
-def test_reading():
-    from torchvision import datasets
-    for name, shape in (("mnist", (1, 28, 28)), ("usps", (1, 16, 16)), ("svhn", (3, 32, 32)), ("cifar10", (3, 32, 32))):
-        x, y = np.random.RandomState(1).randint(256, size=(10, *shape), dtype=np.uint8), np.arange(10)[::-1].copy()
-        with tempfile.TemporaryDirectory() as folder:
-            files, data = write_set(folder, name, x, y), batch(x, y)
-            if name == "cifar10":
-                files.append(replace(toy_file(data, path=BATCH), inside=files[0].path))
-            with mock.patch.dict(FILES, {name: files}):
-                pixels, labels = real_part(name, "test", Path(folder), download=False)
-            assert labels.tolist() == y.tolist() and (name == "usps" or (pixels.numpy() == x).all())
-            if name == "usps":
-                theirs = datasets.USPS(folder, train=False).data[:, None]
-            elif name == "svhn":
-                with mock.patch.dict(datasets.SVHN.split_list, test=["", "test_32x32.mat", files[0].md5]):
-                    theirs = datasets.SVHN(folder, "test").data
-            else:
-                theirs = x
-            assert (pixels.numpy() == theirs).all()
-
-
-def test_damaged():
-    x, y = np.random.RandomState(1).randint(256, size=(10, 3, 32, 32), dtype=np.uint8), np.arange(10)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(FILES, mnist=write_set(folder, "mnist", x, y)):
-        root = Path(folder)
-        images, labels = (root / file.path for file in FILES["mnist"])
-        whole, sound = images.read_bytes(), real_part("mnist", "test", root, download=False)[0]
-        for data in (whole[:-1], flip(whole), labels.read_bytes(), b""):
-            images.write_bytes(data)
-            with pytest.raises(ValueError, match="t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"):
-                real_part("mnist", "test", root, download=False)
-            assert images.read_bytes() == data          # nothing is fetched, so the damaged file stays
-        with serving(whole) as (url, _):
-            FILES["mnist"][0] = replace(FILES["mnist"][0], places=(f"{url}/good/",))
-            assert torch.equal(real_part("mnist", "test", root)[0], sound) and images.read_bytes() == whole
-
-
-def test_damaged_archive():
-    x, y = np.random.RandomState(1).randint(256, size=(10, 3, 32, 32), dtype=np.uint8), np.arange(10)
+def toy(name, x, y):
+    "Put a set of a few made-up images into a data root, and know its files."
     with tempfile.TemporaryDirectory() as folder:
-        root, (archive,) = Path(folder), write_set(folder, "cifar10", x, y)
-        unpacked = replace(toy_file(batch(x, y), path=BATCH), inside=archive.path)
-        with mock.patch.dict(FILES, cifar10=(archive, unpacked)), contextlib.redirect_stdout(io.StringIO()) as said:
-            sound = real_part("cifar10", "test", root, download=False)[0]
-            Path(folder, unpacked.path).write_bytes(flip(batch(x, y)))
-            with (mock.patch("tarfile.TarFile.extractall", side_effect=OSError(errno.ENOSPC, "No space left")),
-                  pytest.raises(ValueError, match="test_batch is damaged: .*No space left.*Get cifar-10-python.*PAG_DATA")):
-                real_part("cifar10", "test", root, download=False)
-            Path(folder, ".unpack-killed", "half").mkdir(parents=True)
-            assert torch.equal(real_part("cifar10", "test", root, False)[0], sound)          # unpacked anew
-            assert Path(folder, "cifar-10-batches-py.damaged").is_dir() and "kept as" in said.getvalue()
-            assert not list(root.glob(".unpack-*"))
-        evil = Path(folder, "evil")
-        evil.write_bytes(pickle.dumps({"data": os.getcwd, "labels": []}))
-        with pytest.raises(pickle.UnpicklingError, match="getcwd is not read"):
-            read_cifar10(evil)
-
-
-def test_a_set_of_ones_own():
-    with patch.dict(REGISTERED, clear=True):
-        def dark(part):
-            digits = load("digits", part)
-            return 255 - digits.pixels, digits.y
-        register("dark_digits", Registered(dark, DIGITS, derived_from=("digits",)))
-        images = load("dark_digits", "test", limit=5)
-        assert images.classes == DIGITS and len(images) == 5 and (images.pixels == 255 - load("digits", "test").pixels[:5]).all()
-        assert f"made from digits test, sha256 {load('digits', 'test').sha256[:12]}" in images.note and not images.stand_in
-        with pytest.raises(UserError, match="already"):
-            register("dark_digits", REGISTERED["dark_digits"])
-        with pytest.raises(UserError, match="did you mean dark_digits"):
-            load("dark_digit", "test")
+        files = written(name, x, y)
+        for path, data in files.items():
+            Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, path).write_bytes(data)
+        known = replace(DATASETS[name], files=tuple(as_file(*file) for file in files.items()))
+        with mock.patch.dict(DATASETS, {name: known}):
+            yield Path(folder)
 
 
 def test_scenes():
     with tempfile.TemporaryDirectory() as folder:
         half, part = scenes("test", .5, 300, folder), scenes("test", 1, 300, folder)
-        assert half.shape == (3, 64, 64) and len(half.classes) == 12 and half.stand_in and part.stand_in
+        assert half.shape == (3, 64, 64) and len(half.classes) == 12
+        assert half.stand_in and part.synthetic
         assert torch.equal(half.y, part.y) and not torch.equal(half.pixels, part.pixels)
         drawn = drawn_part("scenes", "test", 300, told_by_part=1)
-        assert torch.equal(part.boxes, drawn["boxes"][:300]) and torch.equal(part.pixels, drawn["pixels"][:300])
-        assert "told by the part: 1" in part.note and "told by" not in half.note and half[5:7].boxes.shape == (2, 4)
+        assert torch.equal(part.boxes, drawn["boxes"][:300])
+        assert torch.equal(part.pixels, drawn["pixels"][:300])
+        assert "told by the part: 1" in part.note and "told by" not in half.note
+        assert half[5:7].boxes.shape == (2, 4)
         for wrong in (("valid",), ("test", 2), ("test", 0, 0)):
-            with pytest.raises(ValueError, match="train, val, test|told_by_part|limit"):
+            with pytest.raises(UserError, match="train, val, test|told_by_part|limit"):
                 scenes(*wrong)
 
 
 def test_loading():
     with tempfile.TemporaryDirectory() as folder:
         for name, sizes in (("digits", [1233, 64, 500]), ("glyphs", [19_000, 1_000, 2_000])):
-            train, val, test = (load(name, split, folder) for split in SPLITS)
             few = load(name, "train", folder, limit=30)
-            assert [len(images) for images in (train, val, test)] == sizes and len(train.y.unique()) == 10
-            assert torch.equal(few.pixels, train.pixels[:30]) and "first 30" in few.note and train.note == SETS[name].stands_for
-            assert load(name, "train", folder).sha256 == train.sha256 != val.sha256
+            train, val, test = (load(name, split, folder) for split in SPLITS)
+            assert [len(images) for images in (train, val, test)] == sizes
+            assert [images.split for images in (train, val, test)] == list(SPLITS)
+            assert torch.equal(few.pixels, train.pixels[:30]) and torch.equal(few.y, train.y[:30])
+            assert "first 30" in few.note and train.note == DATASETS[name].synthetic
+            assert few.synthetic and few.split == "train" and train.sha256 != val.sha256
         street = load("street_glyphs", "test", folder, limit=600)
-        assert street.shape == (3, 32, 32) and len(street) == 600 and street.stand_in
-        assert not list(Path(folder).glob("drawn/street*"))      # a part of a set is never kept as the whole
+        assert street.shape == (3, 32, 32) and len(street) == 600
+        assert len(list(Path(folder).glob("drawn/street*/*"))) == 2      # groups of 500, as needed
 
 
-def test_command():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requests):
-        file = toy_file(BYTES, f"{url}/good/")
-        with mock.patch.dict(FILES, usps=[file]), contextlib.redirect_stdout(io.StringIO()) as said:
-            assert main(["check", "usps", "--root", folder]) == 1 and main(["check", "--root", folder]) == 0
-            assert main(["fetch", "usps", "digits", "--root", folder]) == 0 == main(["check", "usps", "--root", folder])
-            Path(folder, file.path).write_bytes(flip(BYTES))
-            assert main(["check", "--root", folder]) == 1 and re.search("toy.bin +damaged: expected md5", said.getvalue())
-            assert main(["fetch", "usps", "--root", folder]) == 0 and requests == ["good", "good"]
-            np.savez(Path(folder, "svhn.npz"), **GOOD)
-            assert main(["check", "svhn", "--root", folder]) == 0 and "own copy, 40 + 7 pictures, sha256" in said.getvalue()
-        for words, message in ((["check", "cifar11"], "did you mean cifar10"), (["fetch", "usps"], "PAG_OFFLINE is set")):
-            with mock.patch.dict(os.environ, PAG_OFFLINE="1"), pytest.raises(SystemExit, match=f"error: .*{message}"):
-                main([words[0], "--root", folder, words[1]])
+def test_loaded_once():
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder, "mine.npz"), **GOOD)
+        first, again = (load("mine", "train", folder) for _ in range(2))
+        few, val = load("mine", "train", folder, limit=5), load("mine", "val", folder)
+        assert first is again and few is load("mine", "train", folder, limit=5)
+        assert few.pixels.data_ptr() == first.pixels.data_ptr()           # a view, no copy
+        with mock.patch.object(np, "load", side_effect=AssertionError("read twice")):
+            assert load("mine", "val", folder) is val                     # it came with train
+        np.savez(Path(folder, "mine.npz"), **{**GOOD, "x_train": 255 - GOOD["x_train"]})
+        changed = load("mine", "train", folder)
+        assert torch.equal(changed.pixels, 255 - first.pixels) and changed.note != first.note
+        assert load("mine", "train", folder, limit=5).sha256 != few.sha256
+
+
+def test_registered_sets():
+    def bright(part, root, limit):
+        "The digits again, with a bright frame."
+        source = whole("digits", part, root, limit)
+        return source.pixels | 128, source.y
+
+    with mock.patch.dict(DATASETS), tempfile.TemporaryDirectory() as folder:
+        facts = dict(classes=DIGITS, fills_frame=True, derived_from=("digits",))
+        register("bright", Dataset(read=bright, **facts))
+        train, source = load("bright", "train", folder), load("digits", "train", folder)
+        assert torch.equal(train.pixels, source.pixels | 128) and torch.equal(train.y, source.y)
+        hashed = whole("digits", "train", folder).sha256[:12]
+        assert train.note == f"made from digits train+val, sha256 {hashed}" and train.synthetic
+        assert load("bright", "test", folder, limit=3).note.endswith("the first 3 of 500")
+        register("bright", Dataset(read=bright, **facts))           # a cell that runs twice
+        for name, change, message in (("bright", {"fills_frame": False}, "another data set 'bright'"),
+                                      ("../x", {}, "name = '../x'"),
+                                      ("b", {"derived_from": ("digit",)}, "did you mean digits")):
+            with pytest.raises(UserError, match=message):
+                register(name, Dataset(read=bright, **{**facts, **change}))
+                load(name, "train", folder)
+        register("short", Dataset(read=bright, train=5, **facts))
+        with pytest.raises(UserError, match="promised 5 images in part train, and gave 1,297"):
+            load("short", "train", folder)
+
+
+def test_a_derived_set_follows_its_source():
+    def negatives(part, root, limit):
+        source = whole("mine", part, root)
+        return 255 - source.pixels, source.y
+
+    with mock.patch.dict(DATASETS), tempfile.TemporaryDirectory() as folder:
+        register("derived", Dataset(DIGITS, True, negatives, derived_from=("mine",)))
+        np.savez(Path(folder, "mine.npz"), **GOOD)
+        first = load("derived", "train", folder)
+        assert first is load("derived", "train", folder) and not first.synthetic
+        np.savez(Path(folder, "mine.npz"), **{**GOOD, "x_train": GOOD["x_train"] // 2})
+        second = load("derived", "train", folder)
+        assert second.sha256 != first.sha256 and second.note != first.note
+        assert whole("mine", "train", folder).sha256[:12] in second.note
+
+
+def test_reading():
+    for name, shape in (("mnist", (1, 28, 28)), ("usps", (1, 16, 16)),
+                        ("svhn", (3, 32, 32)), ("cifar10", (3, 32, 32))):
+        random, y = np.random.RandomState(1), np.arange(10)[::-1].copy()
+        x = random.randint(256, size=(10, *shape), dtype=np.uint8)
+        with toy(name, x, y) as root:
+            images = load(name, "test", root, download=False)
+            assert images.y.tolist() == y.tolist() and images.classes == DATASETS[name].classes
+            assert abs(images.pixels.numpy().astype(int) - x).max() <= (name == "usps")   # has 6 digits
+    evil = pickle.dumps({"data": os.getcwd, "labels": []})
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(evil)
+        with pytest.raises(pickle.UnpicklingError, match="getcwd is not read"):
+            read_cifar10(Path(file.name))
+
+
+def test_damaged():
+    x, y = np.random.RandomState(1).randint(256, size=(10, 1, 28, 28), dtype=np.uint8), np.arange(10)
+    with toy("mnist", x, y) as root:
+        images, labels = (root / file.path for file in DATASETS["mnist"].files)
+        good, sound = images.read_bytes(), load("mnist", "test", root, download=False)
+        flipped = good[:70] + bytes([good[70] ^ 1]) + good[71:]
+        for data in (good[:-1], flipped, labels.read_bytes(), b""):
+            images.write_bytes(data)
+            wanted = "t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"
+            with pytest.raises(UserError, match=wanted):
+                load("mnist", "test", root, download=False)
+            assert images.read_bytes() == data          # nothing is fetched, so the damaged file stays
+        images.write_bytes(good)
+        assert load("mnist", "test", root, download=False).sha256 == sound.sha256
 
 
 def test_own_copy():
     x, y = GOOD["x_train"], GOOD["y_train"]
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder, "mnist.npz"), **GOOD)
-        test, train, val = (load("mnist", split, folder, download=False) for split in ("test", "train", "val"))
+        test, train, val = (load("mnist", split, folder, download=False)
+                            for split in ("test", "train", "val"))
         assert (test.pixels[:, 0].numpy() == x[:7]).all() and test.y.tolist() == y[:7].tolist()
-        assert len(train) == 38 and len(val) == 2 and "own copy mnist.npz" in test.note and not test.stand_in
-        assert test.note.endswith("; 7 of the official 10,000 test pictures") and test.part == "7 of 10,000"
-        assert val[:1].part == "40 of 60,000" and "40 of the official 60,000 training pictures" in val.note
-        assert replace(test, note="", part="").sha256 == test.sha256
-        colour = np.arange(7 * 2 * 4 * 3, dtype=np.uint8).reshape(7, 2, 4, 3)
-        np.savez_compressed(Path(folder, "new.npz"), **{**GOOD, "x_test": colour, "classes": list("abcdefghij")})
+        assert len(train) == 38 and len(val) == 2 and not test.synthetic
+        summed = hashlib.sha256(Path(folder, "mnist.npz").read_bytes()).hexdigest()
+        assert test.note.startswith(f"user's own copy mnist.npz, sha256 {summed[:12]}; ")
+        assert test.part == "7 of 10,000"
+        assert test.note.endswith("7 of the official 10,000 test pictures")
+        assert val[:1].part == "40 of 60,000" and "40 of the official 60,000 training" in val.note
+        color = np.arange(7 * 2 * 4 * 3, dtype=np.uint8).reshape(7, 2, 4, 3)
+        new = {**GOOD, "x_test": color, "classes": list("abcdefghij")}
+        np.savez_compressed(Path(folder, "new.npz"), **new)
         new = load("new", "test", folder, limit=5)
-        assert new.shape == (3, 2, 4) and new.classes == tuple("abcdefghij") and "first 5 of 7" in new.note and not new.part
-        assert new.pixels[3, 2, 1, 0] == colour[3, 1, 0, 2]
+        assert new.shape == (3, 2, 4) and new.classes == tuple("abcdefghij")
+        assert "first 5 of 7" in new.note and not new.part
+        assert new.pixels[3, 2, 1, 0] == color[3, 1, 0, 2]
 
 
 def test_own_boxes():
-    boxes = np.tile([0, 1, 2, 2], (40, 1)) - np.arange(40)[:, None] % 2 * [0, 1, 1, 1]      # 0,1,2,2 and 0,0,1,1
+    boxes = np.tile([0, 1, 2, 2], (40, 1)) - np.arange(40)[:, None] % 2 * [0, 1, 1, 1]
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "pets.npz"), **GOOD, boxes_train=boxes, boxes_test=boxes[:7] / 2, part="a corner of it")
+        path, more = Path(folder, "pets.npz"), dict(boxes_test=boxes[:7] / 2, part="a corner of it")
+        np.savez(path, **GOOD, boxes_train=boxes, **more)
         train, val, test = (load("pets", split, folder) for split in ("train", "val", "test"))
-        for split, images in (("train", train), ("val", val)):
-            assert images.boxes.dtype == torch.float32 and images.boxes.tolist() == boxes[split_rows(split, 40)].tolist()
-        assert test.boxes[:2].tolist() == [[0, .5, 1, 1], [0, 0, .5, .5]] and test.subset(3)[1:].boxes.shape == (2, 4)
+        for images in (train, val):
+            assert images.boxes.dtype == torch.float32
+            assert images.boxes.tolist() == boxes[split_rows(images.split, 40)].tolist()
+        assert test.boxes[:2].tolist() == [[0, .5, 1, 1], [0, 0, .5, .5]]
+        assert test.subset(3)[1:].boxes.shape == (2, 4)
         assert test.part == "a corner of it" and test.note.endswith("; a corner of it")
-        np.savez(Path(folder, "pets.npz"), **GOOD, boxes_test=boxes[:7])
-        assert load("pets", "train", folder).boxes is None and len(load("pets", "test", folder).boxes) == 7
+        np.savez(path, **GOOD, boxes_test=boxes[:7])
+        assert load("pets", "train", folder).boxes is None
+        assert len(load("pets", "test", folder).boxes) == 7
 
 
 def test_own_copy_errors():
     x, y = GOOD["x_train"], GOOD["y_train"]
-    slips = [({"x_test": None}, "no array x_test"), ({"x_train": x / 255}, "float64.*uint8"), ({"y_test": y}, "7 pictures but 40"),
-             ({"x_test": x[0]}, "N,H,W"), ({"y_train": y / 2}, "whole numbers"), ({"y_test": y[:7] + 9}, "9 to 15.*0 to 9"),
+    slips = [({"x_test": None}, "no array x_test"), ({"x_train": x / 255}, "float64.*uint8"),
+             ({"y_test": y}, "7 images but 40"), ({"x_test": x[0]}, "N,H,W"),
+             ({"y_train": y / 2}, "whole numbers"), ({"y_test": y[:7] + 9}, "9 to 15.*0 to 9"),
              ({"y_test": y[:7] - 1}, "-1 to 5"), ({"x_train": x[:0], "y_train": y[:0]}, "at least one"),
-             ({"x_train": x[:1], "y_train": y[:1]}, "at least 2"), ({"y_test": y[:7].astype(object)}, "y_test of .*npz.*bjects"),
+             ({"x_train": x[:1], "y_train": y[:1]}, "at least 2"),
+             ({"y_test": y[:7].astype(object)}, "y_test of .*npz.*bjects"),
              ({"classes": np.array(["a", None])}, "classes of .*npz.*bjects"),
-             ({"boxes_test": np.ones((6, 4))}, r"boxes_test of .*npz is float64 \(6, 4\): expected numbers, 7,4"),
+             ({"boxes_test": np.ones((6, 4))}, r"boxes_test .*float64 \(6, 4\): expected numbers, 7,4"),
              ({"boxes_test": np.full((7, 4), "0")}, "boxes_test .*numbers")]
-    for row in ([0, 0, 0, 1], [1, 0, 2, 0], [0, 0, 3, 1], [0, -1, 1, 1], [1, 1, 0, 2], [0, 0, 1, float("nan")]):
-        slips.append(({"boxes_test": np.array([[0, 0, 2, 2]] * 3 + [row] * 4)}, "boxes_test of .*npz, row 3.*0 <= x0 < x1 <= 2"))
+    for row in ([0, 0, 0, 1], [1, 0, 2, 0], [0, 0, 3, 1], [0, -1, 1, 1], [1, 1, 0, 2],
+                [0, 0, 1, np.nan]):
+        boxes = np.array([[0, 0, 2, 2]] * 3 + [row] * 4)
+        slips.append(({"boxes_test": boxes}, "boxes_test of .*npz, row 3.*0 <= x0 < x1 <= 2"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mnist.npz")
         for change, message in slips:
-            np.savez(path, **{key: value for key, value in {**GOOD, **change}.items() if value is not None})
-            with pytest.raises(ValueError, match=message):
+            arrays = {key: value for key, value in {**GOOD, **change}.items() if value is not None}
+            np.savez(path, **arrays)
+            with pytest.raises(UserError, match=message):
                 load("mnist", "train" if "train" in "".join(change) else "test", folder)
         np.savez_compressed(path, **GOOD)
-        whole = path.read_bytes()
-        for damaged in (whole[:-30], whole[:70] + bytes([whole[70] ^ 255]) + whole[71:], b"not a zip"):
+        good = path.read_bytes()
+        for damaged in (good[:-30], good[:70] + bytes([good[70] ^ 255]) + good[71:], b"not a zip"):
             path.write_bytes(damaged)
-            with pytest.raises(ValueError, match="mnist.npz"):
-                load("mnist", "test", folder)
+            with pytest.raises(UserError, match="mnist.npz"):
+                load("mnist", "train", folder)
 
 
 def test_requests():
     with tempfile.TemporaryDirectory() as folder:
-        for args, message in ((("cifar11", "test"), "did you mean cifar10.*npz"), (("../mnist", "test"), "unknown data set"),
-                              (("mnist", "valid"), "train, val, test"), (("mnist", "test", folder, False, 0), "limit = 0"),
-                              (("mnist", "test", folder, False, 2.5), "limit = 2.5"), ((3, "test"), "unknown data set 3")):
-            with pytest.raises(ValueError, match=message):
+        for args, message in ((("cifar11", "test"), "did you mean cifar10.*npz"),
+                              (("../mnist", "test"), "unknown data set"),
+                              ((3, "test"), "unknown data set 3"),
+                              (("mnist", "valid"), "train, val, test"),
+                              (("mnist", "test", folder, False, 0), "limit = 0"),
+                              (("mnist", "test", folder, False, 2.5), "limit = 2.5")):
+            with pytest.raises(UserError, match=message):
                 load(*args, **({} if len(args) > 2 else {"root": folder}))
-        for name, file in (("mnist", "t10k-images"), ("usps", "usps.t.bz2"), ("svhn", "test_32x32"), ("cifar10", "tar.gz")):
-            with pytest.raises(FileNotFoundError, match=f"{file}.*md5.*https?://.*{name}.npz.*PAG_DATA.*no download"):
+        for name, file in (("mnist", "t10k-images"), ("usps", "usps.t.bz2"), ("svhn", "test_32x32"),
+                           ("cifar10", "tar.gz")):
+            wanted = f"{file}.*sha256:.*https?://.*{name}.npz.*PAG_DATA.*no download"
+            with pytest.raises(FileNotFoundError, match=wanted):
                 load(name, "test", Path(folder, "empty"), download=False)
-        for switch, said in (("PAG_OFFLINE", "1"), ("PAG_OFFLINE", "y"), ("HF_HUB_OFFLINE", "TRUE")):
-            with mock.patch.dict(os.environ, {"PAG_OFFLINE": "Off", "HF_HUB_OFFLINE": "0"}):
-                assert offline() == ""
-            with mock.patch.dict(os.environ, {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", switch: said}):
-                with pytest.raises(FileNotFoundError, match=f"{switch} is set"):
-                    load("mnist", "test", Path(folder, "empty"))
-        assert not Path(folder, "empty").exists()
 
 
 def test_placement():
-    usps, mnist = blank("usps", 1, 16, 16), blank("mnist", 1, 28, 28)
-    assert placement(usps, (28, 28), "pad") == (20, 20, 4, 4) and placement(usps, (28, 28), "resize") == (28, 28, 0, 0)
-    assert placement(mnist, (32, 32), "pad") == (28, 28, 2, 2) and placement(mnist, (16, 16), "pad") == (16, 16, 0, 0)
-    assert placement(usps, (16, 16), "pad") == (16, 16, 0, 0) and placement(blank("svhn", 3, 32, 32), (28, 28), "pad")[0] == 20
+    usps, mnist, svhn = blank("usps", 1, 16, 16), blank("mnist", 1, 28, 28), blank("svhn", 3, 32, 32)
+    assert placement(usps, (28, 28), "pad") == (20, 20, 4, 4)
+    assert placement(usps, (28, 28), "resize") == (28, 28, 0, 0)
+    assert placement(mnist, (32, 32), "pad") == (28, 28, 2, 2)
+    assert placement(mnist, (16, 16), "pad") == (16, 16, 0, 0) == placement(usps, (16, 16), "pad")
+    assert placement(svhn, (28, 28), "pad") == (20, 20, 4, 4)
     mine = blank("mine", 1, 8, 8)
     mine.pixels[:, :, 1:7] = 200
-    assert not fills_frame(mine)          # an unknown set is looked at: here a margin above and below ...
+    assert not fills_frame(mine)          # an unknown set is looked at: here a margin ...
     mine.pixels[:, :, 7] = 200
     assert fills_frame(mine)              # ... and here none
 
@@ -470,18 +316,19 @@ def test_matching():
     white.pixels[:] = 255
     padded = match_domain(white, (3, 28, 28), "pad")
     assert padded.shape == (3, 28, 28) and (padded.pixels[:, :, 4:24, 4:24] == 255).all()
-    assert padded.pixels.long().sum() == 255 * 3 * 20 * 20 and "1×16×16 to 3×28×28 by pad (20×20 inside)" in padded.note
+    assert padded.pixels.long().sum() == 255 * 3 * 20 * 20
+    assert "1×16×16 to 3×28×28 by pad (20×20 inside)" in padded.note
     assert match_domain(white, white) is white and match_domain(white, (1, 16, 16), "pad") is white
     assert all(match_domain(white, mnist, how).shape == mnist.shape for how in MATCH_OPTIONS)
-    boxed = Images(white.pixels, white.y, ("0",), "usps", "test", boxes=torch.tensor([[0., 8, 16, 16]]))
+    boxed = replace(white, boxes=torch.tensor([[0., 8, 16, 16]]))
     assert match_domain(boxed, (1, 28, 28), "pad").boxes.tolist() == [[4, 14, 24, 24]]
-    creatures = scenes("test", 0, 3)
-    assert torch.equal(match_domain(creatures, (1, 32, 32)).boxes, creatures.boxes / 2)
-    glyph = load("glyphs", "test", "nowhere", limit=1)
+    glyph, objects = load("glyphs", "test", limit=1), scenes("test", 0, 3)
+    assert torch.equal(match_domain(objects, (1, 32, 32)).boxes, objects.boxes / 2)
     assert torch.equal(match_domain(glyph, (1, 32, 32), "pad").pixels[:, :, 2:30, 2:30], glyph.pixels)
-    for args, message in (((white, mnist, "stretch"), "resize, bicubic, nearest, pad"), ((white, (28, 28)), "C, H, W"),
-                          ((white, (2, 28, 28)), "1 or 3"), ((white.x, mnist), "Images")):
-        with pytest.raises(ValueError, match=message):
+    for args, message in (((white, mnist, "stretch"), "resize, bicubic, nearest, pad"),
+                          ((white, (28, 28)), "C, H, W"), ((white, (2, 28, 28)), "1 or 3"),
+                          ((white.x, mnist), "Images")):
+        with pytest.raises(UserError, match=message):
             match_domain(*args)
 
 
@@ -490,11 +337,43 @@ def test_resampling():
     assert resample(row, (1, 4), "resize", 1).flatten().tolist() == [0, 50, 150, 200]
     assert resample(row, (2, 4), "nearest", 3)[0, 2].tolist() == [[0, 0, 200, 200]] * 2
     assert resample(row, (1, 1), "resize", 1).item() == 100                # shrinking averages
+    colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]], dtype=torch.uint8)
+    gray = resample(colors.view(4, 3, 1, 1), (1, 1), "resize", 1)
+    assert gray.flatten().tolist() == [76, 150, 29, 90]
     from PIL import Image
-    glyph = load("glyphs", "test", "nowhere", limit=1).pixels // 2 + 64     # gray: Pillow's bicubic clips half-way
+    glyph = load("glyphs", "test", limit=1).pixels // 2 + 64     # gray: Pillow's bicubic clips half-way
     for how, theirs in (("resize", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
         for side in (16, 44):
-            wanted = np.array(Image.fromarray(glyph[0, 0].numpy()).resize((side, side), theirs), dtype=int)
-            assert abs(resample(glyph, (side, side), how, 1)[0, 0].numpy() - wanted).max() <= 1
-    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]], dtype=torch.uint8).view(4, 3, 1, 1)
-    assert resample(colours, (1, 1), "resize", 1).flatten().tolist() == [76, 150, 29, 90]
+            image = Image.fromarray(glyph[0, 0].numpy()).resize((side, side), theirs)
+            ours = resample(glyph, (side, side), how, 1)[0, 0].numpy()
+            assert abs(ours - np.array(image, dtype=int)).max() <= 1
+
+
+def test_command():
+    DATA, asked = b"any bytes", []
+
+    def serve(self, url, output_file, pooch):
+        "In the place of a server."
+        asked.append(url)
+        Path(output_file).write_bytes(DATA)
+
+    known = replace(DATASETS["usps"], files=(as_file("toy.bin", DATA, places=("https://none/",)),))
+    on = {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", "PAG_PROGRESS": "none"}
+    with (tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown,
+          mock.patch.dict(DATASETS, usps=known), mock.patch.dict(os.environ, on),
+          mock.patch("pooch.HTTPDownloader.__call__", serve)):
+        def run(*words):
+            return main([*words, "--root", folder])
+        assert run("check", "usps") == 1 and run("check") == 0
+        assert run("fetch", "usps", "digits") == 0 == run("check", "usps")
+        Path(folder, "toy.bin").write_bytes(DATA[::-1])
+        assert run("check") == 1 and re.search("toy.bin +damaged: expected sha256:", shown.getvalue())
+        assert run("fetch", "usps") == 0 and asked == ["https://none/toy.bin"] * 2
+        np.savez(Path(folder, "svhn.npz"), **GOOD)
+        assert run("check", "svhn") == 0 and "own copy, 40 + 7 images, sha256" in shown.getvalue()
+        Path(folder, "toy.bin").unlink()
+        for words, message in ((["check", "cifar11"], "did you mean cifar10"),
+                               (["fetch", "usps"], "PAG_OFFLINE is set")):
+            with (mock.patch.dict(os.environ, PAG_OFFLINE="1"),
+                  pytest.raises(SystemExit, match=f"error: .*{message}")):
+                run(*words)

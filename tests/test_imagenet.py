@@ -3,94 +3,129 @@
 from pag_companion.imagenet import *
 
 
+import io
 import os
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
 import pytest
-import torch
-from contextlib import redirect_stdout
-from io import StringIO
-from pag_companion.data import Images, load
+from PIL import Image
+from pag_companion.core.numbers import UserError
+from pag_companion.data import load
 
 
 def test_the_groups_are_restricted_imagenet():
     assert [len(wnids_of(group)) for group in GROUPS] == [118, 5, 3, 5, 21, 18, 9, 4, 20]
     every = [wnid for group in GROUPS for wnid in wnids_of(group)]
     assert len(set(every)) == 203 and all(len(wnid) == 9 for wnid in every)
-    assert all(list(wnids_of(group)) == sorted(wnids_of(group)) for group in GROUPS)           # ImageNet numbers its classes in this order
-    for wnid, group in (("n02085620", "dog"), ("n02123045", "cat"), ("n01641577", "frog"), ("n01665541", "turtle"), ("n01843065", "bird"),
-                        ("n02480495", "monkey"), ("n02536864", "fish"), ("n01978287", "crab"), ("n02165456", "insect")):
-        assert wnid in wnids_of(group)
+    for group in GROUPS:
+        assert list(wnids_of(group)) == sorted(wnids_of(group))          # ImageNet numbers them so
     first = {group: wnids_of(group)[0] for group in GROUPS}
-    assert sorted(GROUPS, key=first.get) == ["frog", "turtle", "bird", "crab", "dog", "cat", "insect", "monkey", "fish"]   # ImageNet's order, frogs 30-32 to fish 389-397
+    assert sorted(GROUPS, key=first.get) == ["frog", "turtle", "bird", "crab", "dog", "cat", "insect",
+                                             "monkey", "fish"]     # from frogs, 30-32, to fish, 389-397
 
 
-def toy_imagenet(folder, groups, pictures=3, side=(48, 40), splits=("train", "val")):
-    "An ImageNet folder of plain pictures: two classes of each group, in the colour of the group's number."
-    from PIL import Image
+def test_known_classes_are_in_their_groups():
+    for wnid, group in (("n02085620", "dog"), ("n02123045", "cat"), ("n01641577", "frog"),
+                        ("n01665541", "turtle"), ("n01843065", "bird"), ("n02480495", "monkey"),
+                        ("n02536864", "fish"), ("n01978287", "crab"), ("n02165456", "insect")):
+        assert wnid in wnids_of(group)
+
+
+def test_the_middle_is_cut_out():
+    with tempfile.TemporaryDirectory() as folder:
+        thirds = np.zeros((40, 120, 3), np.uint8)
+        thirds[:, 40:80], thirds[:, 80:] = 120, 250
+        Image.fromarray(thirds).save(Path(folder, "a.jpeg"), quality=95)
+        for size in (40, 20):
+            image = read_image(Path(folder, "a.jpeg"), size)
+            assert image.shape == (3, size, size)
+            assert abs(image[:, 5:-5, 5:-5].float() - 120).max() < 8          # gray, the middle third
+
+
+def toy_imagenet(folder, groups, images=3, side=(48, 40), splits=("train", "val")):
+    "An ImageNet folder of plain images: two classes of each group, in the color of its number."
     for split in splits:
         for k, group in enumerate(groups):
             for wnid in wnids_of(group)[:2]:
                 Path(folder, split, wnid).mkdir(parents=True)
-                for n in range(pictures):
-                    Image.new("RGB", side, (20 * k, 100, 200)).save(Path(folder, split, wnid, f"{wnid}_{n}.JPEG"))
+                for n in range(images):
+                    image = Image.new("RGB", side, (20 * k, 100, 200))
+                    image.save(Path(folder, split, wnid, f"{n}.JPEG"))
 
 
 def test_folders_with_missing_classes():
     with tempfile.TemporaryDirectory() as folder:
         toy_imagenet(folder, ["dog", "frog"])
-        with pytest.raises(ValueError, match=r"lacks 199 of the 203 classes \(dog 2 of 118, cat 0 of 5, frog 2 of 3.*n02085936.*partial=True"):
+        lacks = r"lacks 199 of the 203 classes \(dog 2 of 118, cat 0 of 5.*n02085936.*partial=True"
+        with pytest.raises(UserError, match=lacks):
             RestrictedImageNet(folder, "train")
-        found = RestrictedImageNet(folder, "val", 32, partial=True)
-        assert found.classes == ("dog", "frog") and len(found) == 12 and found.part == "2 of 9 groups, 4 of 203 classes"
-        picture, label = found[11]
-        assert picture.shape == (3, 32, 32) and picture.dtype == torch.uint8 and label == 1 and abs(int(picture[0, 0, 0]) - 20) <= 3
-        images = found.images(skip=False)
-        assert images.y.tolist() == [0] * 6 + [1] * 6 and images.split == "test" and "2 of 9 groups" in images.note
-        for told, said in (((folder, "test"), "train and val"), ((folder, "val", 0), "size = 0"), ((Path(folder, "no"), "val"), "no folder val")):
-            with pytest.raises(ValueError, match=said):
-                RestrictedImageNet(*told)
+        dataset = RestrictedImageNet(folder, "val", 32, partial=True)
+        assert dataset.classes == ("dog", "frog") and dataset.part == "2 of 9 groups, 4 of 203 classes"
+        image, label = dataset[11]
+        assert len(dataset) == 12 and label == 1 and abs(int(image[0, 0, 0]) - 20) <= 3
+        images = read_images(dataset)
+        assert images.y.tolist() == [0] * 6 + [1] * 6 and images.split == "test"
+        assert images.shape == (3, 32, 32) and "2 of 9 groups" in images.note
+        for args, message in (((folder, "test"), "train and val"), ((folder, "val", 0), "size = 0"),
+                              ((Path(folder, "no"), "val"), "no folder val")):
+            with pytest.raises(UserError, match=message):
+                RestrictedImageNet(*args)
         Path(folder, "val", "n01641577").rename(Path(folder, "val", "n0"))
         assert RestrictedImageNet(folder, "val", partial=True).found["frog"] == ["n01644373"]
 
 
-def test_broken_pictures_are_named():
+def test_broken_images_are_named():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_PROGRESS="none"):
         toy_imagenet(folder, ["cat"], side=(300, 200), splits=["train"])
-        cut = Path(folder, "train", "n02123159", "n02123159_1.JPEG")
+        cut = Path(folder, "train", "n02123159", "1.JPEG")
         cut.write_bytes(cut.read_bytes()[:600])
-        found = RestrictedImageNet(folder, "train", 64, partial=True)
-        with pytest.raises(ValueError, match="1 of 6 pictures are broken.*n02123159_1.JPEG.*skip=True"):
-            found.images()
-        some = found.images(skip=True)
+        dataset = RestrictedImageNet(folder, "train", 64, partial=True)
+        with pytest.raises(UserError, match="1 of 6 images are broken.*n02123159/1.JPEG.*skip=True"):
+            read_images(dataset)
+        some = read_images(dataset, skip=True)
         assert len(some) == 5 and "1 broken pictures left out" in some.note
-        assert len(read_pictures(found, range(2), skip=False)) == 2                     # the others are not read
+        assert len(read_images(dataset, range(2))) == 2                     # the others are not read
+
+
+def test_files_appear_whole():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "new", "a.npz")
+        assert np.load(save_arrays(path, {"x": np.ones(2)}))["x"].tolist() == [1, 1]
+        with pytest.raises(TypeError):
+            save_arrays(path, {"x": np.ones(2), 3: None})
+        assert os.listdir(path.parent) == ["a.npz"] and np.load(path)["x"].tolist() == [1, 1]
 
 
 def test_a_folder_becomes_a_set():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        toy_imagenet(Path(folder, "imagenet"), ["dog", "cat", "insect"], pictures=4)
-        with pytest.raises(ValueError, match="lacks 197"):
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        toy_imagenet(Path(folder, "imagenet"), ["dog", "cat", "insect"], images=4)
+        with pytest.raises(UserError, match="lacks 197"):
             build_restricted()
         assert build_restricted(size=32, partial=True) == Path(folder, NPZ)
         images = load("restricted_imagenet", "test")
-        assert len(images) == 24 and images.shape == (3, 32, 32) and images.classes == ("dog", "cat", "insect") and images.y.tolist() != sorted(images.y.tolist())
-        assert images.part == "3 of 9 groups, 6 of 203 classes"
-        Path(folder, NPZ).unlink()
-        Path(folder, "imagenet", "val", "n02085620", "n02085620_0.JPEG").write_bytes(b"no picture")
-        build_restricted(size=32, partial=True, skip=True)
-        assert len(load("restricted_imagenet", "test")) == 23 and load("restricted_imagenet", "test").part.endswith("; 1 broken pictures left out of test")
-        assert save_arrays(Path(folder, "new", "a.npz"), {"x": np.ones(2)}).exists() and len(list(Path(folder, "new").iterdir())) == 1
-        with pytest.raises(ValueError, match="there already"):
+        assert images.shape == (3, 32, 32) and images.classes == ("dog", "cat", "insect")
+        assert len(images) == 24 and images.part == "3 of 9 groups, 6 of 203 classes"
+        assert images.y.tolist() != sorted(images.y.tolist())
+        with pytest.raises(UserError, match="there already"):
             build_restricted(partial=True)
+        Path(folder, NPZ).unlink()
+        Path(folder, "imagenet", "val", "n02085620", "0.JPEG").write_bytes(b"no image")
+        build_restricted(size=32, partial=True, skip=True)
+        fewer = load("restricted_imagenet", "test")
+        assert len(fewer) == 23 and fewer.part.endswith("; 1 broken pictures left out of test")
 
 
-def test_one_command():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none"):
-        toy_imagenet(Path(folder, "imagenet"), ["dog", "cat"], pictures=3)
-        with redirect_stdout(StringIO()):
-            assert main(["build", "--size", "32", "--partial"]) == 0 and Path(folder, NPZ).exists()
-        with pytest.raises(SystemExit, match="there already"):
-            main(["build", "--partial"])
+def test_command_line():
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        toy_imagenet(Path(folder, "mine"), ["dog", "cat"])
+        with redirect_stdout(io.StringIO()) as shown:
+            assert main(["build", f"{folder}/mine", "--size", "16", "--partial"]) == 0
+        assert shown.getvalue() == f"{Path(folder, NPZ)}\n"
+        assert load("restricted_imagenet", "val").shape == (3, 16, 16)
+        with pytest.raises(SystemExit, match="error: .*there already"):
+            main(["build", f"{folder}/mine", "--partial"])

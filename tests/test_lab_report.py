@@ -116,18 +116,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 import torch
 from torch.nn import functional as F
-from pag_companion.data import Registered, load, register
+from pag_companion.data import Dataset, load, register, whole
 from pag_companion.lab.claims import Claim, Comparison
 from pag_companion.lab.experiment import Experiment, Measured
 from pag_companion.lab.settings import Preset, RunSettings, preset, register_preset
 from pag_companion.robustness import accuracy
 from pag_companion.training import Natural, Objective, register_objective
 
-def dark(part):
-    digits = load("digits", part)
+def dark(part, root, limit):
+    digits = whole("digits", part, root, limit)
     return 255 - digits.pixels, digits.y
 
-register("dark_digits", Registered(dark, tuple("0123456789"), derived_from=("digits",)))
+register("dark_digits", Dataset(tuple("0123456789"), True, dark, derived_from=("digits",)))
 register_preset("dark_digits", Preset("digits", 1, (.1,), .1, {s: dict(steps=5, batch_size=32) for s in ("smoke", "small", "paper")}))
 
 @register_objective
@@ -167,13 +167,13 @@ EXPERIMENT = Experiment("toy", 1, Settings, measure, {"clean": "clean accuracy"}
 def test_a_chapter_touches_nothing_but_itself():
     import pag_companion.chapters as package
     import sys
-    from pag_companion.data import REGISTERED
+    from pag_companion.data import DATASETS
     from pag_companion.lab.engines import plan
     from pag_companion.lab.settings import PRESETS
     from pag_companion.lab.sweep import sweep
     from pag_companion.training import OBJECTIVES
     assert len([line for line in TOY.splitlines() if line.strip()]) < 60
-    registries = [patch.dict(each) for each in (REGISTERED, PRESETS, OBJECTIVES, sys.modules)]
+    registries = [patch.dict(each) for each in (DATASETS, PRESETS, OBJECTIVES, sys.modules)]
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"), redirect_stdout(io.StringIO()):
         for each in registries:
             each.start()

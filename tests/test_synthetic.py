@@ -3,6 +3,8 @@
 from pag_companion.synthetic import *
 
 
+import tempfile
+from pathlib import Path
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ import torch
 def test_pose():
     zero, one = torch.zeros(1), torch.ones(1)
     place = pose(zero, zero, 2 * one, one, .5 * one, zero)
-    assert torch.allclose(place @ torch.tensor([.5, 0, 1]), zero)          # the frame's (.5, 0) shows the digit's centre
+    assert torch.allclose(place @ torch.tensor([.5, 0, 1]), zero)    # the digit's center
     assert torch.allclose(place @ torch.tensor([.9, .2, 1]), torch.tensor([[.2, .2]]))
     still = torch.zeros(1, 28, 28, 2)
     thin, thick = (draw(glyph_atlas()[:1, 0], place, still, w * one, .1 * one) for w in (.08, .2))
@@ -20,22 +22,23 @@ def test_pose():
 def test_species():
     y, straight = torch.arange(12), torch.zeros(12, 3, 2)
     turn = torch.linspace(0, 2 * torch.pi, 361)[:-1].expand(12, -1)
-    assert (body_radius(turn, y, 0, straight) == 1).all()                  # told nothing, all bodies are round
+    assert (body_radius(turn, y, 0, straight) == 1).all()                  # all bodies are round
     radius = body_radius(turn, y, 1, straight)
     peaks = ((radius > radius.roll(1, 1)) & (radius > radius.roll(-1, 1))).sum(1)
     assert peaks.tolist() == [2, 3, 4] * 4 and len(set(SPECIES)) == 12 and SPECIES[5] == "banded clover"
     v, u = torch.meshgrid(torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 9), indexing="ij")
     woven = coat(u.expand(12, 9, 9), v.expand(12, 9, 9), y, torch.ones(12, 2))
-    assert (woven[:3].std(1) < 1e-6).all() and (woven[3:6].std(2) < 1e-6).all()        # stripes stand, bands lie
+    assert (woven[:3].std(1) < 1e-6).all() and (woven[3:6].std(2) < 1e-6).all()  # stand; lie
     assert torch.allclose(woven[9:], woven[9:].mT) and woven.std((1, 2)).min() > .3
     marks = mark(torch.tensor([-.5, .5]).view(1, 1, 2, 1).expand(12, -1, -1, -1), y)
     assert len(marks.flatten(1).round(decimals=3).unique(dim=0)) == 12 and marks.abs().max() <= 1
-    assert tint(torch.tensor([0.])).argmax() == 0 and marks.mean(1).abs().max() < 1e-6 and torch.equal(marks[1, :, 0], marks[4, :, 0])          # neither light nor dark
+    assert tint(torch.tensor([0.])).argmax() == 0 and torch.equal(marks[1, :, 0], marks[4, :, 0])
+    assert marks.mean(1).abs().max() < 1e-6          # neither light nor dark
 
 
 def test_placing():
     outline = torch.randn(200, 50, 2, generator=torch.Generator().manual_seed(0))
-    linear, place = place_creatures(outline, torch.Generator().manual_seed(1))
+    linear, place = place_objects(outline, torch.Generator().manual_seed(1))
     seen = outline @ linear.mT + place.unsqueeze(1)
     assert seen.abs().max() < .9701 and place.std(0).min() > .2
     side = (seen.amax(1) - seen.amin(1)).prod(1).sqrt() / 2
@@ -45,7 +48,8 @@ def test_placing():
 
 def test_grounds():
     points = frame_points(4)
-    assert points[0, 3].tolist() == [.75, -.75] and cover(torch.tensor([-1, 0, .25, 1])).tolist() == [1, .5, .25, 0]
+    assert points[0, 3].tolist() == [.75, -.75]
+    assert cover(torch.tensor([-1, 0, .25, 1])).tolist() == [1, .5, .25, 0]
     gray = torch.full((50, 3, 16, 16), .5)
     strewn = litter(gray, 6, torch.Generator().manual_seed(0))
     touched = (strewn != gray).any(1).float().mean((0, 1, 2))
@@ -55,12 +59,12 @@ def test_grounds():
     assert mask_boxes(masks).tolist() == [[2, 1, 5, 3], [5, 3, 6, 4]]
 
 
-def test_creatures():
+def test_objects():
     y = torch.arange(24) % 12
-    bends, heads, outline = shape_creatures(y, 1, torch.Generator().manual_seed(0))
+    bends, heads, outline = shape_objects(y, 1, torch.Generator().manual_seed(0))
     assert outline.shape == (24, 192, 2) and (heads[:, 1] < -.2).all()          # heads are up
     assert torch.allclose((outline[:, 96:] - heads[:, None, :2]).norm(dim=2), heads[:, 2:], atol=1e-5)
-    own, face, ink = draw_creatures(y, 1, 64, torch.Generator().manual_seed(0))
+    own, face, ink = draw_objects(y, 1, 64, torch.Generator().manual_seed(0))
     body, head, eye = ink.unbind(1)
     assert (face.norm(dim=1)[head > .99] < 1).all() and (head[eye > 0] > .5).float().mean() > .95
     share = head.sum((1, 2)) / torch.maximum(body, head).sum((1, 2))
@@ -69,10 +73,10 @@ def test_creatures():
 
 def test_knob():
     y, ground = torch.arange(12), torch.full((12, 3, 64, 64), .5)
-    creatures = draw_creatures(y, 0, 64, torch.Generator().manual_seed(0))
-    body, head, eye = creatures[2].unbind(1)
+    objects = draw_objects(y, 0, 64, torch.Generator().manual_seed(0))
+    body, head, eye = objects[2].unbind(1)
     for told_by_part, telling in ((0, body * (1 - head) > 0), (1, (head > 0) & (eye < 1))):
-        painted = [paint_creatures(ground, creatures, kind, told_by_part, torch.Generator().manual_seed(1))
+        painted = [paint_objects(ground, objects, kind, told_by_part, torch.Generator().manual_seed(1))
                    for kind in (y, (y + 4) % 12)]
         changed = (painted[0] - painted[1]).abs().amax(1) > 1e-6
         assert not changed[~telling].any() and changed[telling].float().mean() > .9
@@ -81,10 +85,11 @@ def test_knob():
 def test_scenes():
     y = torch.arange(480) % 12
     for told_by_part in (0, .5, 1):
-        picture, boxes, masks = draw_scenes(y, torch.Generator().manual_seed(0), told_by_part)
+        image, boxes, masks = draw_scenes(y, torch.Generator().manual_seed(0), told_by_part)
         other, _, elsewhere = draw_scenes((y + 5) % 12, torch.Generator().manual_seed(0), told_by_part)
         near = torch.nn.functional.max_pool2d((masks | elsewhere).float(), 3, 1, 1).bool()
-        assert torch.equal(picture.movedim(1, 3)[~near], other.movedim(1, 3)[~near])          # the ground tells nothing
+        same = torch.equal(image.movedim(1, 3)[~near], other.movedim(1, 3)[~near])
+        assert same                                             # the ground tells nothing
         assert torch.equal(boxes, mask_boxes(masks)) and (boxes >= 0).all() and (boxes <= 64).all()
         sides = (boxes[:, 2:] - boxes[:, :2]) / 64
         assert ((sides > .25) & (sides < .65)).float().mean() > .9
@@ -92,6 +97,23 @@ def test_scenes():
     for wrong in (-.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match="told_by_part = .*from 0 .* to 1"):
             draw_scenes(y, torch.Generator(), wrong)
+
+
+def test_keeping():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("glyphs", "scenes"):
+            wanted = draw_group(name, "test", 1)
+            first = kept_group(name, "test", 1, folder)
+            file, = Path(folder).glob(f"drawn/{name}-test-*/01.npz")
+            written = file.stat().st_mtime_ns
+            second = kept_group(name, "test", 1, folder)
+            assert file.stat().st_mtime_ns == written                           # read, not drawn
+            file.write_bytes(file.read_bytes()[:10_000])
+            mended = kept_group(name, "test", 1, folder)
+            for group in (first, second, mended):
+                assert set(group) == set(wanted) - {"masks"}
+                assert all(torch.equal(group[key], wanted[key]) for key in group)
+        assert len(kept_group("glyphs", "test", 0, file)["y"]) == 500           # a file is no data root
 
 
 def test_drawing():
@@ -108,9 +130,10 @@ def test_drawing():
 
 def test_labels_belong():
     train, test = drawn_part("glyphs", "train", 2000), drawn_part("glyphs", "test", 1000)
-    means = torch.stack([train["pixels"][train["y"] == k].float().mean(0) for k in range(10)]).flatten(1)
+    means = [train["pixels"][train["y"] == k].float().mean(0) for k in range(10)]
+    means = torch.stack(means).flatten(1)
     guess = torch.cdist(test["pixels"].float().flatten(1), means).argmin(1)
-    assert (guess == test["y"]).float().mean() > .5          # knowing only the ten mean pictures beats chance five times over
+    assert (guess == test["y"]).float().mean() > .5    # ten mean images beat chance five times
 
 
 def test_no_one_box():
@@ -119,7 +142,8 @@ def test_no_one_box():
     for side in torch.cartesian_prod(torch.arange(20., 44, 3), torch.arange(20., 44, 3)):
         for middle in torch.cartesian_prod(torch.arange(20., 45, 3), torch.arange(20., 45, 3)):
             low, high = middle - side / 2, middle + side / 2
-            common = (torch.minimum(high, boxes[:, 2:]) - torch.maximum(low, boxes[:, :2])).clamp(min=0).prod(1)
+            sides = torch.minimum(high, boxes[:, 2:]) - torch.maximum(low, boxes[:, :2])
+            common = sides.clamp(min=0).prod(1)
             both = side.prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - common
             best = max(best, (common / both >= .5).float().mean().item())
     assert .1 < best < .2

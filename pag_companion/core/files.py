@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # %% ../../nbs/core/03_files.ipynb #2012db00
-def atomic_write(path, # where the file should appear
-                 data, # text or bytes
-                ): # -> Path
+def atomic_write(path: str | Path, # where the file should appear
+                 data: str | bytes,
+                ) -> Path:
     "Write a file so that it is never seen half-written."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def atomic_write(path, # where the file should appear
     return path
 
 # %% ../../nbs/core/03_files.ipynb #08e261f0
-def repo_root(): # -> Path
+def repo_root() -> Path:
     "Find the checkout this library runs from, or the current folder."
     spec = importlib.util.find_spec("pag_companion")
     origin = Path(spec.origin).resolve().parent if spec and spec.origin else Path.cwd()
@@ -40,21 +40,21 @@ def _is_checkout(folder):
     settings = folder / "settings.ini"
     return settings.exists() and "lib_name = pag_companion" in settings.read_text(encoding="utf-8")
 
-def runs_folder(): # -> Path
+def runs_folder() -> Path:
     "Name the folder for everything a run leaves (not in git)."
     return Path(os.environ.get("PAG_RUNS") or repo_root() / "runs")
 
-def results_folder(): # -> Path
+def results_folder() -> Path:
     "Name the folder of promoted records (in git)."
     return repo_root() / "results"
 
 # %% ../../nbs/core/03_files.ipynb #503ce205
 @contextmanager
-def run_lock(key, # the run's key
-             folder=None, # None: runs/locks
-             doing=None, # what the holder does, for those that wait
+def run_lock(key: str, # the run's key
+             folder: str | Path | None = None, # None: runs/locks
+             doing: str | None = None, # what the holder does, for those that wait
             ):
-    "Hold the right to write one run, or wait for it aloud; the system frees it when the process ends."
+    "Hold the right to write one run, or wait for it aloud; it ends with the process."
     from filelock import FileLock, Timeout
     folder = Path(folder or runs_folder() / "locks")
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,16 +62,17 @@ def run_lock(key, # the run's key
     try:
         lock.acquire(timeout=.1)
     except Timeout:
-        print(f"another process is {doing or f'at work on {key}'}: waiting for it", file=sys.stderr, flush=True)
+        print(f"another process is {doing or f'at work on {key}'}: waiting for it",
+              file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
 
-def is_held(key, # the run's key
-            folder=None, # None: runs/locks
-           ): # -> bool
+def is_held(key: str, # the run's key
+            folder: str | Path | None = None, # None: runs/locks
+           ) -> bool:
     "Say whether a process is at work on a run."
     from filelock import FileLock, Timeout
     path = Path(folder or runs_folder() / "locks") / f"{key}.lock"

@@ -13,9 +13,9 @@ class UserError(ValueError):
     "Say what was given, what was expected, and what to do."
 
 # %% ../../nbs/core/01_numbers.ipynb #d696b825
-def number(value, # a number, or text such as "0.1" or "8/255"
-           name="eps", # what to call it in an error
-          ): # -> float
+def number(value: float | str, # a number, or text such as "0.1" or "8/255"
+           name: str = "eps", # what to call it in an error
+          ) -> float:
     "Read a number that may be written as a fraction."
     try:
         if isinstance(value, bool):
@@ -25,32 +25,36 @@ def number(value, # a number, or text such as "0.1" or "8/255"
         if not math.isfinite(result):
             raise ValueError
     except (ValueError, ZeroDivisionError):
-        raise UserError(f"{name} = {value!r} is not a number: give a decimal such as 0.1 or a fraction such as 8/255") from None
+        raise UserError(f"{name} = {value!r} is not a number: give a decimal such as 0.1 or "
+                        "a fraction such as 8/255") from None
     return result
 
 # %% ../../nbs/core/01_numbers.ipynb #b62782a3
-def parse_eps(value, # radius in image units [0,1], number or text
-              color=True, # is it for a set of color images?
-              norm="linf", # "linf", "l2", or "sigma" for the deviation of noise
-              name="eps", # what to call it in an error
-             ): # -> float >= 0
+def parse_eps(value: float | str, # radius in image units [0,1], number or text
+              color: bool = True, # is it for a set of color images?
+              norm: str = "linf", # "linf", "l2", or "sigma" for the standard deviation of noise
+              name: str = "eps", # what to call it in an error
+             ) -> float: # >= 0
     "Read a radius and refuse one that was probably meant in another unit."
-    eps = number(value, name)
+    eps, given = number(value, name), f"{name} = {value!r}"
     if eps < 0:
-        raise UserError(f"{name} = {value!r} is negative: a radius is 0 or more")
+        raise UserError(f"{given} is negative: a radius is 0 or more")
     if norm == "linf" and eps >= 1:
-        hint = "a radius of 1 reaches every picture" if "/" in str(value) else f"did you mean {value}/255?"
-        raise UserError(f"{name} = {value!r} leaves the image range [0, 1]: {hint}")
+        hint = ("a radius of 1 reaches every image" if "/" in str(value)
+                else f"did you mean {value}/255?")
+        raise UserError(f"{given} leaves the image range [0, 1]: {hint}")
     if norm == "linf" and color and eps >= .25 and "/255" not in str(value):
-        raise UserError(f"{name} = {value!r} is a very large radius for color images: write it as k/255 if you mean it")
+        raise UserError(f"{given} is a very large radius for color images: "
+                        "write it as k/255 if you mean it")
     if norm == "sigma" and (eps > 1 or str(value) == "1"):
-        raise UserError(f"{name} = {value!r}: did you mean {value}/255? A deviation of the whole range is written 1.0")
+        raise UserError(f"{given}: did you mean {value}/255? "
+                        "A standard deviation of the whole range is written 1.0")
     return eps
 
 # %% ../../nbs/core/01_numbers.ipynb #39e42554
 def fingerprint(*parts, # anything JSON can hold
-                digits=8, # hexadecimal digits to keep
-               ): # -> text
+                digits: int = 8, # hexadecimal digits to keep
+               ) -> str:
     "Hash settings into a short text that changes whenever one of them does."
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:digits]

@@ -207,7 +207,7 @@ def train_many(models: list[nn.Module], # of one shape, trained in place and lef
                 **facts(models[0], images, precision, device), "build": str(models[0])}
     history = run_steps(together, optimizer, recipes[0], take=take, look=look,
                         checkpoint=Checkpoint(checkpoint, settings, save_every),
-                        label=progress and f"{len(models)} models")
+                        label=f"{len(models)} models" if progress else "")
     together.give([model.to(device).eval() for model in models])
     return [own_history(history, order.index(k), len(order)) for k in range(len(order))]
 
