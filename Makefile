@@ -2,12 +2,12 @@
 #
 #   PYTHON   which Python makes the environment      make env PYTHON=python3.12
 #   VENV     where the environment is                make test VENV=$CONDA_PREFIX    (an environment you have is used as it is)
-#   SCALE    smoke (embedded data), small (real), imagenet (pictures of your own) or paper (its own size)   make paper SCALE=small
+#   SCALE    smoke (embedded data), small (real), imagenet (images of your own) or paper (its own size)   make paper SCALE=small
 #   PAG_DATA where the data sets are or will go      make paper SCALE=small PAG_DATA=~/data
 
 VENV ?= .venv
 SCALE ?= smoke
-CHAPTER ?= nbs/[0-9]*.ipynb
+CHAPTER ?= $(wildcard nbs/[0-9]*.ipynb nbs/*/[0-9]*.ipynb)
 WORKERS ?= 2
 
 # The first Python here that the project can use
@@ -21,7 +21,9 @@ $(error VENV = "$(VENV)" has spaces, or none at all: name a folder without space
 endif
 
 BIN := $(VENV)/bin
-READY := $(VENV)/.pag_companion-installed
+# What is installed there: RUN to run the experiments, DEV also to test and change them
+RUN := $(VENV)/.pag_companion-run
+DEV := $(VENV)/.pag_companion-dev
 # Tests leave their runs here, so that a report never mixes them with yours: below the project's folder, which is where
 # every line of a rule starts; the shell puts the folder's name in front, whatever characters it has
 TEST_RUNS := build/test-runs
@@ -31,15 +33,18 @@ TEST_RUNS := build/test-runs
 stage = printf '\n== %s\n' '$(1)'; began=$$(date +%s); \
 	{ $(2); } || { printf '== failed: %s\n' '$(1)' >&2; exit 1; }; printf '   (%s s)\n' $$(($$(date +%s) - began))
 
-.PHONY: help env paper bench test test-slow sync outputs lab hooks clean
+# $(call install,WHAT): install by pip, quietly
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
+
+.PHONY: help env paper bench test test-slow sync outputs layers lab hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-env: $(READY) ## set up the environment in .venv, once
+env: $(DEV) ## set up the environment in .venv, once
 
-$(READY): pyproject.toml settings.ini
+$(RUN): pyproject.toml settings.ini
 	@test -n "$(strip $(PYTHON))" || test -x $(BIN)/python || \
 		{ echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make env PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -c '$(SUITS)' || \
@@ -48,51 +53,60 @@ $(READY): pyproject.toml settings.ini
 		{ echo "$(PYTHON) cannot make an environment (on Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -c '$(SUITS)' || \
 		{ echo "$(VENV) holds $$($(BIN)/python --version); the project needs 3.11, 3.12 or 3.13: remove $(VENV) and try again" >&2; exit 1; }
-	@$(call stage,installing into $(VENV) (PyTorch is large: the first time takes minutes), \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1)
+	@$(call stage,installing into $(VENV) (PyTorch is large: the first time takes minutes),$(call install,-e ".[run]"))
 	@touch $@
 
-paper: $(READY) ## run the paper's experiments and write runs/report/index.html (SCALE=smoke|small|imagenet|paper)
+$(DEV): $(RUN)
+	@$(call stage,installing what tests need into $(VENV), \
+		$(call install,-e ".[dev]") && $(call install,--no-deps torchattacks==3.5.1))
+	@touch $@
+
+paper: $(RUN) ## run the paper's experiments and write runs/report/index.html (SCALE=smoke|small|imagenet|paper)
 	@test -f grids/$(SCALE).toml || \
 		{ echo "There is no grids/$(SCALE).toml; SCALE is one of: $(basename $(notdir $(wildcard grids/*.toml)))" >&2; exit 1; }
 	@$(BIN)/python -m pag_companion.sweep run grids/$(SCALE).toml; swept=$$?; \
 		$(BIN)/python -m pag_companion.report build && exit $$swept
 
-bench: $(READY) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
+bench: $(DEV) ## measure speed on this machine, about 10 minutes on 2 cores (results/benchmarks, runs/benchmarks)
 	@mkdir -p runs/benchmarks
-	@$(call stage,chapter 40 at scale small: leave the machine alone meanwhile, \
-		$(BIN)/python -m papermill --cwd nbs nbs/40_benchmarks.ipynb runs/benchmarks/40_benchmarks.ipynb -k python3 -p scale small)
+	@$(call stage,benchmarks at scale small: leave the machine alone meanwhile, \
+		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
 
-test: $(READY) ## everything CI checks, within ten minutes
-	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.export_tests --check)
+test: $(DEV) ## everything CI checks, within ten minutes
+	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)
+	@$(call stage,no unused or unknown names (ruff),$(BIN)/python -m ruff check --quiet)
+	@$(call stage,types (mypy),$(BIN)/python -m mypy)
+	@$(call stage,numbers in prose are those of the records,$(BIN)/python -m pag_companion.report fill --check)
 	@rm -rf ./$(TEST_RUNS)
-	@$(call stage,chapters run from top to bottom (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
+	@$(call stage,notebooks run from top to bottom (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
 	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
 		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY) ## what takes longer than that, and what needs a GPU
+test-slow: $(DEV) ## what takes longer than that, and what needs a GPU
 	@rm -rf ./$(TEST_RUNS)
-	@$(call stage,slow cells of the chapters (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
+	@$(call stage,slow cells of the notebooks (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
 	@printf '\n== slow tests (pytest)\n'; $(BIN)/python -m pytest -m "slow or gpu"
 
-sync: $(READY) ## after editing a chapter: clean notebooks, write badges, library and test files
+sync: $(DEV) ## after editing a notebook: clean notebooks, write badges, library and test files, remove what has none
 	@$(BIN)/nbdev_clean
-	@$(BIN)/python -m pag_companion.export_tests --badges
+	@$(BIN)/python -m pag_companion.lab.development --badges
 	@$(BIN)/nbdev_export
-	@$(BIN)/python -m pag_companion.export_tests
+	@$(BIN)/python -m pag_companion.lab.development
 
-outputs: $(READY) ## run chapters anew and keep their pictures (CHAPTER=nbs/05_attacks.ipynb for one)
+outputs: $(DEV) ## run notebooks anew and keep their figures (CHAPTER=nbs/library/14_attacks.ipynb for one)
 	@for chapter in $(CHAPTER); do echo "$$chapter"; \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$chapter || exit 1; done
 	@$(BIN)/nbdev_clean
 
-lab: $(READY) ## open the chapters in JupyterLab
+layers: $(RUN) ## print and draw which module imports which (results/figures/layers.png)
+	@$(BIN)/python -m pag_companion.lab.layers
+
+lab: $(RUN) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs
 
-hooks: $(READY) ## let git and Jupyter clean notebooks by themselves (also changes ~/.jupyter)
+hooks: $(DEV) ## let git and Jupyter clean notebooks by themselves (also changes ~/.jupyter)
 	@$(BIN)/nbdev_install_hooks
 
 clean: ## remove caches and build leftovers; environment, data and runs stay
-	@rm -rf build dist .pytest_cache nbs/.ipynb_checkpoints
-	@find pag_companion tests nbs -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf build dist .pytest_cache
+	@find pag_companion tests nbs '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -type d -prune -exec rm -rf {} +

@@ -1,1 +1,5 @@
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+from .core.moved import install
+
+install()

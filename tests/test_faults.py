@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pag_companion.records import repo_root
+from pag_companion.core.files import repo_root
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists() or not importlib.util.find_spec("papermill"), reason="needs Linux and papermill")
 GRID = """experiment = "zero_shot"

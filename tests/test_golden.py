@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from pag_companion.data import load
-from pag_companion.engines import EXPERIMENTS
+from pag_companion.lab.experiment import experiments
 from pag_companion.models import build
 from pag_companion.training import TRAINING_VERSION, Recipe, train
 
 KEPT = Path(__file__).with_name("golden.json")
 RECIPES = [Recipe(), Recipe("at", .2), Recipe("at", .2, attack="pgd", attack_steps=3), Recipe("noise", .2),
            Recipe("at", 8 / 255, unit=1 / 255, optimizer="sgd", lr=.05, weight_decay=5e-4, augment="flip+shift")]
-SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at")
-MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20), "gradients": dict(pictures=50), "large_eps": dict(pictures=50), "wsol": dict(steps=8, batch_size=32)}
+SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at", arch="madry_cnn", batch_size=64, lr=2e-3)
+MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20), "gradients": dict(pictures=50), "large_eps": dict(pictures=50), "wsol": dict(steps=8, batch_size=32, arch="map-32-64-128", lr=5e-3)}
 LOSS, COUNT, MEAN = 2e-4, 3, .01    # what another processor may change: share of a loss, pictures, a mean over pictures
 
 
@@ -42,15 +42,15 @@ def training_numbers():
 
 def scores(name):
     "Run an experiment in small; give its counts and its means."
-    record = EXPERIMENTS[name].load().run({**SHORT, **MORE.get(name, {})})
+    record = experiments()[name].run({**SHORT, **MORE.get(name, {})})
     counts = {key: [score["correct"], score["total"]] for key, score in record["scores"].items()}
     return {"counts": counts, "means": {key: value["mean"] for key, value in record.get("alignment", {}).items() if isinstance(value, dict)}}
 
 
 def versions():
     "Name what numbers are kept of, with its version."
-    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.load().CODE_VERSION}, training {TRAINING_VERSION}"
-                                                           for name, experiment in EXPERIMENTS.items()}}
+    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.version}, training {TRAINING_VERSION}"
+                                                           for name, experiment in experiments().items()}}
 
 
 def numbers_of(name):
@@ -76,7 +76,7 @@ def apart(found, wanted):
 
 
 def test_training_computes_what_it_did():
-    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in chapter 06"
+    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in 15_training"
 
 
 @pytest.mark.parametrize("changed, value", [("pag_companion.training.learning_rate", lambda step, steps, recipe: recipe.lr),
@@ -87,14 +87,14 @@ def test_a_small_change_is_noticed(changed, value):
         assert apart(training_numbers(), kept("training"))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_an_experiment_computes_what_it_did(name, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PAG_RUNS", str(tmp_path_factory.getbasetemp() / "golden"))
     found, wanted = numbers_of(name), kept(name)
     assert found["counts"].keys() == wanted["counts"].keys()
     far = [key for key, (correct, total) in wanted["counts"].items() if abs(found["counts"][key][0] - correct) > COUNT or found["counts"][key][1] != total]
     far += [key for key, mean in wanted["means"].items() if abs(found["means"][key] - mean) > MEAN]
-    assert far == [], f"{name} computes other numbers: if that is meant, raise CODE_VERSION in {EXPERIMENTS[name].notebook}"
+    assert far == [], f"{name} computes other numbers: if that is meant, raise the version of its Experiment"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The Makefile's own lines, run in a folder whose path has a space: nothing outside the project is touched."""
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-STUB = '#!/bin/sh\n[ -z "$PAG_RUNS" ] || printf "%s\\n" "$PAG_RUNS" >> runs-named\nexit 0\n'
+STUB = """#!/bin/sh
+[ -z "$PAG_RUNS" ] || printf "%s\\n" "$PAG_RUNS" >> runs-named
+printf "%s\\n" "$*" >> commands
+"""
 
 
 @pytest.fixture
@@ -20,7 +24,10 @@ def project(tmp_path):
         (root / ".venv" / "bin" / name).chmod(0o755)
     for name in ("Makefile", "pyproject.toml", "settings.ini"):
         shutil.copy(ROOT / name, root)
-    (root / ".venv" / ".pag_companion-installed").touch()      # newer than what it stands for
+    for stamp in ("run", "dev"):
+        (root / ".venv" / f".pag_companion-{stamp}").touch()      # newer than what it stands for
+    (root / "grids").mkdir()
+    (root / "grids" / "smoke.toml").touch()
     (tmp_path / "my").mkdir()
     (tmp_path / "my" / "thesis.txt").write_text("years of work")
     (root / "build" / "test-runs").mkdir(parents=True)
@@ -47,3 +54,36 @@ def test_an_environment_with_a_space_is_refused(project):
     done = make(project, "test", "VENV=my env")
     assert done.returncode and "without spaces" in done.stderr
     assert (project / "build" / "test-runs").exists()
+
+
+def installed(project):
+    "List what pip was asked to install since the last time."
+    commands = project / "commands"
+    lines = commands.read_text().splitlines() if commands.exists() else []
+    commands.unlink(missing_ok=True)
+    return [line.split("--disable-pip-version-check ")[1] for line in lines if line.startswith("-m pip install")]
+
+
+def test_each_command_installs_what_it_needs_once(project):
+    for stamp in (project / ".venv").glob(".pag_companion-*"):
+        stamp.unlink()
+    assert make(project, "paper").returncode == 0
+    assert installed(project) == ["-e .[run]"]
+    assert make(project, "test").returncode == 0
+    assert installed(project) == ["-e .[dev]", "--no-deps torchattacks==3.5.1"]
+    assert make(project, "paper", "test").returncode == 0 and installed(project) == []
+    os.utime(project / "pyproject.toml", (2**31, 2**31))
+    assert make(project, "paper").returncode == 0 and installed(project) == ["-e .[run]"]
+
+
+@pytest.mark.parametrize("command", ["lab.development --check", "ruff check", "-m mypy", "report fill --check", "--n_workers", "-m pytest"])
+def test_make_test_fails_with_every_check(project, command):
+    assert make(project, "test").returncode == 0
+    for tool in ("python", "nbdev_test"):
+        (project / ".venv" / "bin" / tool).write_text(f"{STUB}case \"$*\" in *\"{command}\"*) exit 1;; esac\n")
+    assert make(project, "test").returncode, f"make test does not run {command}, or passes over its failure"
+
+
+def test_notebooks_that_it_names_exist():
+    named = re.findall(r"\bnbs/[\w/]+\.ipynb", (ROOT / "Makefile").read_text())
+    assert named and not [name for name in named if not (ROOT / name).exists()]

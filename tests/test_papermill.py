@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CHAPTER = Path(__file__).parents[1] / "nbs" / "10_zero_shot.ipynb"
+CHAPTER = Path(__file__).parents[1] / "nbs" / "50_zero_shot.ipynb"
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("papermill"), reason="papermill is not installed")
 
 

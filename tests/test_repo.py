@@ -4,10 +4,12 @@ Each check collects everything that is wrong before it fails, and names the file
 """
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -15,16 +17,18 @@ import yaml
 from packaging.requirements import Requirement
 
 from pag_companion import __version__
-from pag_companion.export_tests import (
-    GPU, chapters, check, code_cells, has_parameters, module_of, read_notebook, read_settings, rebuilt)
+from pag_companion.core.moved import COMMANDS, MOVED
+from pag_companion.lab.development import (
+    GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings, rebuilt)
+from pag_companion.lab.layers import EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = read_settings(ROOT)
-CHAPTERS = {path: read_notebook(path) for path in chapters(ROOT)}
-LIBRARY = sorted((ROOT / "pag_companion").glob("[!_]*.py"))
+NOTEBOOKS = {path: read_notebook(path) for path in notebooks(ROOT)}
+LIBRARY = sources(ROOT / "pag_companion")
 
 # Chapters that run an experiment, whatever else may be found to run one
-RUNNING = ("10_zero_shot",)
+RUNNING = ("50_zero_shot",)
 
 MB = 2**20
 
@@ -49,7 +53,7 @@ def kept_files():
 
 
 def kept_texts():
-    "Read the kept files that are text; of a notebook without its pictures."
+    "Read the kept files that are text; of a notebook without its images."
     for path in kept_files():
         data = path.read_bytes()
         if b"\0" not in data:
@@ -57,26 +61,21 @@ def kept_texts():
             yield path.relative_to(ROOT), re.sub(r'("image/png": )"[^"]*"', r"\1", text)
 
 
-# Chapters
+# Notebooks
 
 
 def running_chapters():
-    "Name the chapters that papermill must be able to set: those that export run(settings)."
-    found = set(RUNNING)
-    for path, notebook in CHAPTERS.items():
-        exported = [source for source, words in code_cells(notebook) if "export" in words]
-        functions = [node for source in exported for node in ast.parse(plain(source)).body
-                     if isinstance(node, ast.FunctionDef) and node.name == "run"]
-        if any(function.args.args and function.args.args[0].arg == "settings" for function in functions):
-            found.add(path.stem)
+    "Name the chapters that papermill must be able to set: those that register an experiment."
+    found = {path.stem for path, notebook in NOTEBOOKS.items() if any("export" in words and re.search(r"^EXPERIMENT = Experiment\(", source, re.M) for source, words in code_cells(notebook))}
+    assert set(RUNNING) <= found
     return sorted(found)
 
 
 @pytest.fixture(scope="module")
 def cleaned(tmp_path_factory):
-    "The chapters as nbdev_clean leaves them."
+    "The notebooks as nbdev_clean leaves them."
     folder = rebuilt(ROOT, tmp_path_factory.mktemp("project"))
-    return {path.stem: read_notebook(path) for path in chapters(folder)}
+    return {path.stem: read_notebook(path) for path in notebooks(folder)}
 
 
 def parameter_cells(notebook):
@@ -94,20 +93,20 @@ def test_running_chapters_keep_one_parameters_tag(cleaned):
 
 def test_a_lost_tag_would_be_noticed(tmp_path):
     "The check above rests on settings.ini: without its key nbdev_clean drops the tag."
-    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs" / "lab").mkdir(parents=True)
     key = "allowed_cell_metadata_keys ="
     (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text().replace(f"{key} tags", key))
     cell = dict(cell_type="code", id="a", metadata=dict(tags=["parameters"]), source=["eps: float = 0.1  # radius"],
                 execution_count=None, outputs=[])
     notebook = dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3")), nbformat=4, nbformat_minor=5)
-    (tmp_path / "nbs" / "10_zero_shot.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / "nbs" / "lab" / "50_zero_shot.ipynb").write_text(json.dumps(notebook))
     (tmp_path / "rebuilt").mkdir()
-    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "10_zero_shot.ipynb")
+    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "lab" / "50_zero_shot.ipynb")
     assert parameter_cells(notebook) and not parameter_cells(after)
 
 
 def test_parameters_are_typed_and_commented():
-    for path, notebook in CHAPTERS.items():
+    for path, notebook in NOTEBOOKS.items():
         for cell in parameter_cells(notebook):
             lines = cell.splitlines()
             for node in ast.parse(cell).body:
@@ -117,17 +116,17 @@ def test_parameters_are_typed_and_commented():
 
 
 def test_parameters_start_small():
-    for path, notebook in CHAPTERS.items():
+    for path, notebook in NOTEBOOKS.items():
         for cell in parameter_cells(notebook):
             small = re.search(r'^scale: str = "smoke"', cell, re.M)
-            assert small, f"{path.name}: by default a chapter runs at scale smoke"
+            assert small, f"{path.name}: by default a notebook runs at scale smoke"
 
 
-def test_gpu_is_asked_for_where_a_chapter_trains(cleaned):
+def test_gpu_is_requested_where_a_notebook_trains(cleaned):
     for name, notebook in cleaned.items():
-        asked = {key: notebook["metadata"].get(key) for key in GPU}
+        requested = {key: notebook["metadata"].get(key) for key in GPU}
         wanted = GPU if has_parameters(notebook) else dict.fromkeys(GPU)
-        assert asked == wanted, f"{name}: Colab's accelerator is {asked}; make sync mends it"
+        assert requested == wanted, f"{name}: Colab's accelerator is {requested}; make sync mends it"
 
 
 def test_everything_generated_is_in_step():
@@ -135,87 +134,93 @@ def test_everything_generated_is_in_step():
         assert not wrong, f"{looked_at}: {wrong}"
 
 
-def test_chapters_are_small():
-    sizes = {path.name: path.stat().st_size for path in CHAPTERS}
+def test_notebooks_are_small():
+    sizes = {path.name: path.stat().st_size for path in NOTEBOOKS}
     for name, size in sizes.items():
-        assert size <= MB, f"{name} has {size / MB:.1f} MB: GitHub does not show it; use fewer or smaller pictures"
-    assert sum(sizes.values()) <= 8 * MB, f"the chapters have {sum(sizes.values()) / MB:.1f} MB together; 8 at most"
+        assert size <= MB, f"{name} has {size / MB:.1f} MB: GitHub does not show it; use fewer or smaller images"
+    assert sum(sizes.values()) <= 8 * MB, f"the notebooks have {sum(sizes.values()) / MB:.1f} MB together; 8 at most"
 
 
-def imports(tree):
-    "List the modules of ours that some code imports, and whether by star."
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            yield from ((name[1], False) for name in names if name[0] == "pag_companion" and len(name) > 1)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("pag_companion", ""):
-            inner = (node.module or "").removeprefix("pag_companion").strip(".")
-            for alias in node.names:
-                yield (inner.split(".")[0] or alias.name), alias.name == "*"
+def test_numbers_are_unique():
+    "nbdev runs notebooks by base name, and a reader sorts all folders by number."
+    numbers = {}
+    for path in NOTEBOOKS:
+        number = re.match(r"(\d\d[a-z]?)_", path.name)
+        assert number, f"{path.name}: a notebook's name begins with two digits, such as 14_attacks.ipynb"
+        numbers.setdefault(number[1], []).append(str(path.relative_to(ROOT)))
+    twice = {number: names for number, names in numbers.items() if len(names) > 1}
+    assert not twice, f"numbers used twice: {twice}"
 
 
-def test_chapters_import_only_from_lower_numbers():
-    place = {path: path.stem.split("_")[0] for path in CHAPTERS}          # "02" < "02b" < "03"
-    numbers = {module_of(notebook): place[path] for path, notebook in CHAPTERS.items()}
-    for path, notebook in CHAPTERS.items():
-        for source, words in code_cells(notebook):
-            for module, star in imports(ast.parse(plain(source))):
-                own = module == module_of(notebook) and "export" not in words
-                assert not star, f"{path.name}: import from {module} by name, not by *"
-                assert own or numbers.get(module, "") < place[path], (
-                    f"{path.name} imports {module} of chapter {numbers[module]}; only lower numbers, please")
+def test_modules_lie_where_their_notebooks_do():
+    folders = {path: "chapters" if path.parent.name == "nbs" else path.parent.name for path in NOTEBOOKS}
+    wrong = [f"{path.relative_to(ROOT)} makes {module_of(notebook)}" for path, notebook in NOTEBOOKS.items()
+             if module_of(notebook) and layer_of(module_of(notebook)) != folders[path]]
+    assert not wrong, wrong
+
+
+def test_cells_import_from_their_own_layer_or_lower():
+    "A notebook that makes no module may use them all: nothing builds on it."
+    wrong = []
+    for path, notebook in NOTEBOOKS.items():
+        layer = layer_of(module_of(notebook)) if module_of(notebook) else LAYERS[-1]
+        for source, _ in code_cells(notebook):
+            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in imported(plain(source), "", set(LIBRARY))
+                      if layer_of(name) not in LAYERS[:LAYERS.index(layer) + 1]]
+            assert not re.search(r"^\s*from pag_companion\S* import \*", source, re.M), f"{path.name}: import by name, not by *"
+    assert not wrong, "\n".join(sorted(set(wrong)))
 
 
 def test_tour_imports_nothing():
-    for path, notebook in CHAPTERS.items():
+    for path, notebook in NOTEBOOKS.items():
         if path.stem.startswith("00"):
-            assert not list(imports(ast.parse(code(notebook)))), f"{path.name} is read, not run: it imports no chapter"
+            assert not imported(code(notebook), "", set(LIBRARY)), f"{path.name} is read, not run: it imports no module"
 
 
-def test_forbidden_in_chapters():
+def test_forbidden_in_notebooks():
     forbidden = {
         r"autoreload": "autoreload breaks in Colab",
         r"\bapt(-get)? +(install|update)\b": "no system packages",
         r"pip install(?! -q \"pag_companion)": "only the install cell installs",
         r"\btqdm\.(notebook|auto)\b": "a progress bar made of widgets stays at 0 % in a stored notebook",
     }
-    for path, notebook in CHAPTERS.items():
-        if path.stem.startswith("90"):
+    for path, notebook in NOTEBOOKS.items():
+        if path.stem == "99_development":
             continue
         source = "\n".join(source for source, _ in code_cells(notebook))
         for pattern, why in forbidden.items():
             assert not re.search(pattern, source), f"{path.name}: {pattern!r} in a code cell: {why}"
 
 
-def test_widgets_come_after_a_picture():
-    for path, notebook in CHAPTERS.items():
+def test_widgets_come_after_an_image():
+    for path, notebook in NOTEBOOKS.items():
         assert "widgets" not in notebook["metadata"], f"{path.name}: stored widget state; clear the widget's output"
-        pictures = 0
+        images = 0
         for cell in notebook["cells"]:
             outputs, source = json.dumps(cell.get("outputs", [])), "".join(cell["source"])
             assert "vnd.jupyter.widget" not in outputs, f"{path.name}: GitHub does not draw a stored widget"
             widget = cell["cell_type"] == "code" and re.search(r"\binteract\w*\(|\bwidgets\.\w+\(", source)
-            assert pictures or not widget, f"{path.name}: show a picture before the first widget"
-            pictures += "image/png" in outputs
+            assert images or not widget, f"{path.name}: show an image before the first widget"
+            images += "image/png" in outputs
 
 
-def test_pictures_have_words():
-    for path, notebook in CHAPTERS.items():
+def test_images_have_alt_text():
+    for path, notebook in NOTEBOOKS.items():
         for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 if "image/png" in output.get("data", {}):
                     alt = output["metadata"].get("image/png", {}).get("alt", "")
-                    assert len(alt) > 20, f"{path.name}: a picture without alt text; show it by records.show(fig, alt)"
+                    assert len(alt) > 20, f"{path.name}: an image without alt text; show it by core.progress.show(fig, alt)"
 
 
 def test_kernel_is_python3():
-    for path, notebook in CHAPTERS.items():
+    for path, notebook in NOTEBOOKS.items():
         name = notebook["metadata"].get("kernelspec", {}).get("name")
         assert name == "python3", f"{path.name}: kernel {name!r} is of one machine only"
 
 
 def test_outputs_hold_no_error():
-    for path, notebook in CHAPTERS.items():
+    for path, notebook in NOTEBOOKS.items():
         for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 text = "".join(output.get("text", []))
@@ -226,16 +231,36 @@ def test_outputs_hold_no_error():
 # The library
 
 
+def test_imports_run_downwards(capsys):
+    with capsys.disabled():
+        for chapter, others in EXCEPTIONS.items():
+            print(f"\nexception to the import rule: chapters.{chapter} imports {', '.join(sorted(others))}")
+    wrong = wrong_imports(import_graph(ROOT / "pag_companion"))
+    assert not wrong, "chapters -> lab -> library -> core:\n" + "\n".join(wrong)
+
+
+def test_no_chapter_is_named_below_the_chapters():
+    found = named_chapters(LIBRARY)
+    assert not found, "\n".join(found)
+
+
+def test_exceptions_are_needed():
+    graph = import_graph(ROOT / "pag_companion")
+    idle = [(chapter, other) for chapter, others in EXCEPTIONS.items() for other in others
+            if f"chapters.{other}" not in graph.get(f"chapters.{chapter}", ())]
+    assert not idle, f"no longer needed: {idle}"
+
+
 def test_library_does_not_import_nbdev():
-    for path in LIBRARY:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for module, source in LIBRARY.items():
+        for node in ast.walk(ast.parse(source)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(name.split(".")[0] == "nbdev" for name in names), f"{path.name} imports nbdev"
+            assert not any(name.split(".")[0] == "nbdev" for name in names), f"{module} imports nbdev"
 
 
-def python(program):
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+def python(program, *options):
+    return subprocess.run([sys.executable, *options, "-c", program], cwd=ROOT, capture_output=True, text=True)
 
 
 LIGHT = """
@@ -255,18 +280,54 @@ ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core"
           "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest", "foolbox", "captum", "torchcam",
           "torchattacks"}
 HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
+TABLES = {"pandas", "scipy"}            # the lab's results are a DataFrame, and its verdicts tests
 
 
 def test_library_imports_without_jupyter():
-    modules = [path.stem for path in LIBRARY]
-    done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=HEAVY))
-    assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
-    assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"
+    lower = [module for module in LIBRARY if layer_of(module) in ("core", "library")]
+    for modules, heavy in ((lower, HEAVY), (list(LIBRARY), HEAVY - TABLES)):
+        done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=heavy))
+        assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
+        assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"
 
 
-def test_absent_modules_are_really_absent():
-    done = python(LIGHT.format(absent=ABSENT | {"torch"}, modules=["attacks"], heavy=HEAVY))
-    assert done.returncode == 1 and "torch is not installed here" in done.stderr
+def test_core_needs_no_torch():
+    core = [module for module in LIBRARY if layer_of(module) == "core"]
+    done = python(LIGHT.format(absent=ABSENT | HEAVY | {"torch", "torchvision", "numpy"}, modules=core, heavy=set()))
+    assert done.returncode == 0, f"core is imported where nothing but Python may be:\n{done.stderr[-1500:]}"
+
+
+def test_the_library_uses_no_moved_names():
+    done = python("import importlib\nfor name in %r: importlib.import_module('pag_companion.' + name)" % list(LIBRARY),
+                  "-W", "error:pag_companion:DeprecationWarning")
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_nobody_uses_moved_modules():
+    gone = "|".join(old for old in MOVED if old not in LIBRARY and old not in COMMANDS)
+    pattern = re.compile(rf"\bpag_companion\.(?:({gone})\b(?!_)|({'|'.join(COMMANDS)}) import)")
+    where = ("nbs", "pag_companion", "tests", "README.md", "grids")
+    texts = {name: text for name, text in kept_texts() if name.parts[0] in where and "moved" not in name.stem}
+    for path, notebook in NOTEBOOKS.items():                # without outputs: a measurement of old may stand there
+        if "moved" not in path.stem:
+            texts[path.relative_to(ROOT)] = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
+    found = {str(name): sorted({match[0] for match in pattern.finditer(text)}) for name, text in texts.items()}
+    found = {name: old for name, old in found.items() if old}
+    assert not found, f"old names (core.moved says where they are now): {found}"
+
+
+WRONG_TYPES = """
+from pag_companion.core.scores import Score
+def wrong(score: Score) -> int:
+    return score.corect + Score(correct="7", total=9)
+"""
+
+
+def test_the_type_checker_sees_our_dataclasses(tmp_path):
+    (tmp_path / "wrong.py").write_text(WRONG_TYPES)
+    done = subprocess.run([sys.executable, "-m", "mypy", str(tmp_path / "wrong.py")], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "MYPYPATH": str(ROOT)})
+    assert '"Score" has no attribute "corect"' in done.stdout and 'incompatible type "str"' in done.stdout, done.stdout + done.stderr
 
 
 # Requirements
@@ -293,6 +354,20 @@ def test_pyproject_says_the_same_as_settings():
     assert {name: dev[name] for name in dev if name != "pag-companion"} == settings_requirements("dev_requirements")
     assert project["requires-python"] == f">={SETTINGS['min_python']}"
     assert project["description"] == SETTINGS["description"]
+
+
+def test_packages_are_installed_whole():
+    "Sub-packages, and files that are no Python, such as the report's template."
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["packages"]["find"]["include"] == ["pag_companion*"]
+    patterns = [pattern for found in setuptools["package-data"].values() for pattern in found]
+    for path in kept_files():
+        name = path.relative_to(ROOT)
+        if name.parts[0] == "pag_companion" and path.suffix == ".py":
+            assert (path.parent / "__init__.py").exists(), f"{name.parent} is no package"
+        elif name.parts[0] == "pag_companion":
+            inner = name.relative_to("pag_companion").as_posix()
+            assert any(fnmatch(inner, pattern) for pattern in patterns), f"{name} is not in package-data of pyproject.toml"
 
 
 CONDA_NAMES = {"pytorch": "torch"}
@@ -355,7 +430,7 @@ MARKER = re.compile(r"<!-- *report:([\w./-]+) +(begin|end) *-->")
 
 def test_markers_have_both_ends():
     texts = {"README.md": (ROOT / "README.md").read_text()}
-    for path, notebook in CHAPTERS.items():
+    for path, notebook in NOTEBOOKS.items():
         prose = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
         texts[path.name] = "\n".join(prose) if path.stem.startswith("00") else ""
     for name, text in texts.items():

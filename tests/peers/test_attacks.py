@@ -21,7 +21,7 @@ def peer(name):
 
 
 class Peers:
-    "A small network with BatchNorm, a batch of pictures, and the peers' view of both."
+    "A small network with BatchNorm, a batch of images, and the peers' view of both."
 
     def __init__(self, dtype):
         torch.manual_seed(0)

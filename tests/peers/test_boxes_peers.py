@@ -1,4 +1,4 @@
-"""Boxes against OpenCV and torchvision, the rules of the presets written out plainly, one picture and one threshold at a time.
+"""Boxes against OpenCV and torchvision, the rules of the presets written out plainly, one image and one threshold at a time.
 
 Maps are rough, smooth, flat in places, full of ties, and as noisy as a raw gradient. Boxes must be the same pixel for pixel.
 """
@@ -41,11 +41,11 @@ def plain_scores(raw, interpolation):
 
 
 def plain_gray(scores, protocol):
-    "Turn scores into bytes, through the colour map where the peers do so."
+    "Turn scores into bytes, through the color map where the peers do so."
     if protocol.quantise == "byte":
         return (scores * 255).astype(np.uint8)
-    colours = (colormaps["cubehelix"](scores)[..., :3].astype(np.float32) * 255).astype(np.uint8)
-    return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    colors = (colormaps["cubehelix"](scores)[..., :3].astype(np.float32) * 255).astype(np.uint8)
+    return cv2.cvtColor(colors, cv2.COLOR_RGB2GRAY)
 
 
 def plain_contours(gray, share):
@@ -142,7 +142,7 @@ def test_upsampling_is_opencvs(interpolation):
     assert np.abs(upsampled(maps, LocProtocol(interpolation=interpolation), SIDE).numpy() - theirs).max() < 1e-13
 
 
-def test_the_colour_map_is_painted_as_matplotlib_does():
+def test_the_color_map_is_painted_as_matplotlib_does():
     scores = np.linspace(0, 1, 100_001)
     theirs = plain_gray(scores[None], LocProtocol(quantise="cubehelix"))[0]
     assert np.array_equal(cubehelix_gray()[np.minimum(scores * 256, 255).astype(np.uint8)], theirs)

@@ -1,4 +1,4 @@
-"""Heat maps against captum and torchcam, on networks with random weights.
+"""Class activation maps against captum and torchcam, on networks with random weights.
 
 captum's Grad-CAM averages gradients over places, so that times the number of places it is CAM. torchcam has CAM itself. In
 float64 the maps agree to 1e-12 of their largest value, in float32 to 1e-6.

@@ -1,4 +1,4 @@
-"""Robust accuracy against torchattacks: the same pictures withstand, and AutoAttack leaves everything as it was."""
+"""Robust accuracy against torchattacks: image for image, and AutoAttack leaves everything as it was."""
 import pytest
 import torch
 
@@ -22,8 +22,8 @@ def model():
     return model
 
 
-def withstand(model, attack, images):
-    "Which pictures a model still names rightly after a torchattacks attack on all of them at once."
+def still_correct(model, attack, images):
+    "Which images a model still classifies correctly after a torchattacks attack on all of them at once."
     model.eval()
     attacked = attack(images.x, images.y)
     with torch.no_grad():
@@ -35,7 +35,7 @@ def withstand(model, attack, images):
 def test_last_is_a_torchattacks_loop_image_by_image(model, torchattacks, eps, batch_size):  # noqa: F811
     images = load("digits", "test", limit=200)
     torch.manual_seed(3)
-    theirs = withstand(model, torchattacks.PGD(model, eps=eps, alpha=.25 * eps, steps=10, random_start=True), images)
+    theirs = still_correct(model, torchattacks.PGD(model, eps=eps, alpha=.25 * eps, steps=10, random_start=True), images)
     torch.manual_seed(3)
     ours = robust_accuracy(model, images, Linf(eps), steps=10, batch_size=batch_size)
     assert (ours.hits == theirs).all() and 10 < ours.correct < accuracy(model, images).correct

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from pag_companion.records import repo_root
-from pag_companion.sweep import read_grid
+from pag_companion.core.files import repo_root
+from pag_companion.lab.sweep import read_grid
 
 pytest.importorskip("submitit")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("slurmctld") or os.geteuid(), reason="needs root and Slurm: tests/slurm/cluster.sh install")]
