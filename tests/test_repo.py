@@ -20,6 +20,7 @@ from pag_companion import __version__
 from pag_companion.core.moved import COMMANDS, MOVED
 from pag_companion.lab.development import (
     GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings, rebuilt)
+from pag_companion.lab.experiment import experiments, notebook_of
 from pag_companion.lab.layers import EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,6 +114,15 @@ def test_parameters_are_typed_and_commented():
                 line = lines[node.end_lineno - 1]
                 assert isinstance(node, ast.AnnAssign) and node.value is not None, f"{path.name}: no type in {line!r}"
                 assert "#" in line[node.end_col_offset:], f"{path.name}: no comment after {line!r}"
+
+
+def test_parameters_are_those_of_the_settings():
+    "What a chapter offers to papermill, with its defaults, is what its Settings say; only the method is the chapter's choice."
+    for name, experiment in experiments().items():
+        cell, = parameter_cells(read_notebook(notebook_of(name)))
+        offered = {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell).body}
+        assert {**experiment.Settings.parameters(), "method": offered["method"]} == offered, name
+        assert experiment.Settings.read(offered).scale == "smoke"
 
 
 def test_parameters_start_small():

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import torch
 
-from ..core.numbers import UserError
 from ..core.progress import dots_and_means, model_colors
 from ..data import load
 from .paper import TABLES
@@ -21,19 +20,15 @@ from ..gradients import stored_measures
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results
 from ..lab.settings import PRESETS, RunSettings, preset
-from ..lab.store import at_hand
+from ..lab.store import ladder_at_hand
 from ..robustness import accuracy, batch_size
 
 # %% ../../nbs/30_gradients.ipynb #6ecd1df4
 def draw_gradients(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw Figure 1 for a data set, from the models in runs/ and weights/."
-    ladder = [dict(method="natural"), *(dict(method="at", eps=eps) for eps in PRESETS[dataset].eps)]
-    wanted = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in ladder]
-    models = {settings.label: at_hand(settings, any_data=True) for settings in wanted}
-    models = {label: model for label, model in models.items() if model is not None}
-    if not models:
-        raise UserError(f"no model of {dataset} at scale {scale}, seed {seed}, is in runs/ or weights/: run this chapter for it first")
-    images = first_of_each_class(load(wanted[0].model.source, "test"))
+    models = ladder_at_hand(Settings, dataset, scale, seed)
+    source = Settings.read({"dataset": dataset, "scale": scale}).model.source
+    images = first_of_each_class(load(source, "test"))
     return gradients_figure(images, models), (f"{len(images)} test images of {images.name}, each with the loss gradient of "
                                               f"{', '.join(models)}; scale {scale}, seed {seed}")
 

@@ -6,8 +6,8 @@
 __all__ = ['SUBJECTS', 'SWAPS', 'EVALUATORS', 'LOOKS', 'EXPERIMENT', 'run', 'large_attack', 'aims', 'path_frames', 'answers',
            'attacked_images', 'noisy_images', 'Trial', 'check_evaluators', 'hold_trial', 'agreement', 'Subject',
            'Settings', 'needs', 'trial_scores', 'swap_ranks', 'measure', 'first_of', 'shown_classes', 'words_under',
-           'large_figure', 'path_figure', 'ladder_at_hand', 'draw_large_eps', 'draw_path', 'ladder_labels',
-           'agreement_figure', 'swaps_table']
+           'large_figure', 'path_figure', 'draw_large_eps', 'draw_path', 'ladder_labels', 'agreement_figure',
+           'swaps_table']
 
 # %% ../../nbs/40_large_eps.ipynb #7a6ffb08
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from ..data import Images, load
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, cell
 from ..lab.settings import PRESETS, RunSettings, preset, with_objective
-from ..lab.store import at_hand
+from ..lab.store import at_hand, ladder_at_hand
 from ..robustness import batch_size, batches, device_of, evaluating, predict
 from ..training import AT, Natural
 
@@ -313,19 +313,9 @@ def path_figure(model, images, target, # model, Images of one image, class name
                         {t: words_under(model, evaluator, frame, images.classes) for t, frame in zip(titles, strip.cpu())})
 
 # %% ../../nbs/40_large_eps.ipynb #48be80eb
-def ladder_at_hand(dataset: str, scale: str = "small", seed: int = 0) -> dict: # label -> model
-    "Find the models of a figure: Natural and one for each of the paper's radii."
-    wanted = [dict(method="natural"), *(dict(method="at", eps=eps) for eps in PRESETS[dataset].eps)]
-    settings = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in wanted]
-    models = {s.label: at_hand(s, any_data=True) for s in settings}
-    models = {label: model for label, model in models.items() if model is not None}
-    if not models:
-        raise UserError(f"no model of {dataset} at scale {scale}, seed {seed} is at hand: run this chapter with these settings first")
-    return models
-
 def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw Figure 2 or 3 from the models at hand."
-    settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(dataset, scale, seed)
+    settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(Settings, dataset, scale, seed)
     evaluator, ball = at_hand(needs(settings)["robust"], any_data=True), settings.ball
     balls = [replace(ball, eps=ball.eps / part) for part in ((4, 2, 1) if settings.norm == "l2" else (1,))]
     images = first_of(settings.images, shown_classes(settings)[0])
@@ -334,7 +324,7 @@ def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0
 
 def draw_path(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw a walk from one class to another, on the most robust model at hand."
-    settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(dataset, scale, seed)
+    settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(Settings, dataset, scale, seed)
     start, aim = shown_classes(settings)[1]
     evaluator = at_hand(needs(settings)["robust"], any_data=True)
     figure = path_figure(list(models.values())[-1], first_of(settings.images, [start]), aim, settings.ball, evaluator, 8, settings.large_steps)

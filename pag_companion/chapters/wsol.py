@@ -34,8 +34,8 @@ from ..imagenet import GROUPS, wnids_of
 from ..lab.claims import rank_correlation
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, cell, order_labels, table
-from ..lab.settings import PRESETS, RunSettings, model_settings
-from ..lab.store import at_hand, new_model
+from ..lab.settings import RunSettings, model_settings
+from ..lab.store import ladder_at_hand, new_model
 from ..robustness import batch_size, batches, device_of, evaluating, predict
 from ..augment import KEEP
 from ..device import pick_device
@@ -311,14 +311,9 @@ def first_counted(images, dataset, k=4): # Images with boxes, name, number of cl
 def draw_maps(source: str):
     "Give the function that draws Figure 4 for one kind of map."
     def draw(dataset: str = "boxed_imagenet", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
-        wanted = [dict(method="natural"), *(dict(method="at", eps=eps) for eps in PRESETS[dataset].eps)]
-        ladder = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in wanted]
-        models = {s.label: at_hand(s, any_data=True) for s in ladder}
-        models = {label: model for label, model in models.items() if model is not None}
-        if not models:
-            raise UserError(f"no model of {dataset} at scale {scale}, seed {seed} is at hand: run this chapter with these settings first")
-        val, test = ladder[0].images("val"), ladder[0].images("test")
-        side, some = ladder[0].side(test), first_counted(test, dataset)
+        settings, models = Settings.read({"dataset": dataset, "scale": scale}), ladder_at_hand(Settings, dataset, scale, seed)
+        val, test = settings.images("val"), settings.images("test")
+        side, some = settings.side(test), first_counted(test, dataset)
         columns = {label: column(Viewer(model, side), val, some, source, dataset) for label, model in models.items()}
         return (boxes_figure(frame_pictures(some, LocProtocol(), side), columns),
                 f"Images of {dataset} with true boxes, and the {MAPS[source]} of {', '.join(models)} with the box drawn from it")

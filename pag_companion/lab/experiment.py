@@ -19,7 +19,7 @@ from ..core.files import repo_root, run_lock, runs_folder
 from ..core.numbers import UserError
 from ..data import load
 from .records import SCHEMA, environment, read_record, run_key, write_record
-from .settings import RunSettings
+from .settings import LATE, RunSettings
 from .store import check_data, train_or_load, trained_on
 from ..weights import weights_sha256
 from ..device import pick_device
@@ -119,7 +119,7 @@ _NAMED = ("arch", "steps", "batch_size", "lr", "limit")
 
 def changed(settings: RunSettings, usual: Mapping) -> dict: # usual: defaults of its data set and scale
     "List the settings that differ from those fixed beforehand, but for what a table varies."
-    flat = settings.flat()
+    flat = {**LATE, **settings.flat()}
     moved = {name: value for name, value in flat.items() if name not in VARIED + _NAMED and value != usual[name]}
     return moved if flat["attack"] == "pgd" else {n: v for n, v in moved.items() if not n.startswith("attack_")}
 

@@ -291,14 +291,16 @@ def draw_images(names: list, # experiments; none: all
 NOTHING = "*No results have been promoted yet.*"
 MARKER = re.compile(r"<!-- *report:([\w-]+) +(begin|end) *-->")
 
-def blocks(results: Results, here: str = "") -> dict: # way from the file to the project's folder -> name -> Markdown
+def blocks(results: Results, here: str = "", # way from the file to the project's folder
+           verdicts: dict | None = None, # from `judge`, if there are some
+          ) -> dict: # name -> Markdown
     "Write the blocks that README and tour have room for."
     mains = {}
     for part in parts_of(results):
         experiment, dataset, scale = kind_of(part)
         if part.records == results.main(experiment.name, dataset, scale).records:
             mains[experiment.name, dataset, scale] = part
-    verdicts = judge(results)
+    verdicts = verdicts or judge(results)
     made = {"claims": claims_markdown(results, verdicts), "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
             "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs" for part in mains.values()) or NOTHING}
     for (name, dataset, scale), part in mains.items():
@@ -376,7 +378,8 @@ def fill(check: bool = False, # True: change nothing
          root: Path | None = None, results: Results | None = None) -> list: # names of files that were out of date
     "Fill README and tour from the committed results, and write the pages of claims and weights."
     root, results = Path(root or repo_root()), results or Results.read()
-    texts = {name: fill_file(root / name, blocks(results, here)) for name, here in FILES.items()}
+    verdicts = judge(results)
+    texts = {name: fill_file(root / name, blocks(results, here, verdicts)) for name, here in FILES.items()}
     texts |= {"results/README.md": claims_page(results), "weights/README.md": weights_page(root / "weights")}
     stale = [name for name, text in texts.items() if not (root / name).exists() or text != (root / name).read_text(encoding="utf-8")]
     for name in stale if not check else ():

@@ -101,7 +101,7 @@ class ModelSettings:
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
-        return without_late({**own, **_objective(self.recipe).settings(),
+        return without_late({**own, **self.recipe.objective.settings(),
                              **{name: getattr(self.recipe, name) for name in _OF_RECIPE}})
 
     @property
@@ -113,10 +113,6 @@ class ModelSettings:
     def label(self) -> str:
         "Name the configuration: Natural, AT-0.1, AT-0.1 PGD, N-0.1."
         return self.recipe.label + (" PGD" if self.flat().get("attack") == "pgd" else "")
-
-def _objective(recipe):
-    "Give a recipe's objective, which is always set."
-    return recipe.objective
 
 _OF_RECIPE = ("unit", "optimizer", "lr", "warmup", "weight_decay", "augment", "head_lr")
 

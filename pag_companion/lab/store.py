@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['channel_statistics', 'new_model', 'trained_on', 'same_data', 'check_data', 'train_or_load', 'find_shipped', 'at_hand',
-           'train_and_keep', 'watched_images', 'keep_trained', 'missing_models']
+           'train_and_keep', 'watched_images', 'keep_trained', 'ladder_at_hand', 'missing_models']
 
 # %% ../../nbs/lab/92_store.ipynb #f6ac7b4d
 from dataclasses import replace
@@ -15,7 +15,7 @@ from ..core.files import repo_root, run_lock, runs_folder
 from ..core.numbers import UserError
 from ..data import Images, load
 from .records import environment
-from .settings import ModelSettings, model_settings
+from .settings import PRESETS, ModelSettings, RunSettings, model_settings
 from ..models import build
 from ..weights import load_model, read_card, save_model, weight_files
 from ..checkpoints import sweep_parts
@@ -130,6 +130,19 @@ def keep_trained(model, history, settings: ModelSettings, **more): # more: for t
     if history.compiled:
         card["compiled"] = True
     return save_model(model, runs_folder() / "models" / settings.key, card)
+
+# %% ../../nbs/lab/92_store.ipynb #1add3202
+def ladder_at_hand(kind: type[RunSettings], # settings of the experiment that asks
+                   dataset: str, scale: str = "small", seed: int = 0) -> dict: # label -> model
+    "Find the models of a figure: Natural and one for each of the paper's radii."
+    wanted = [dict(method="natural"), *(dict(method="at", eps=eps) for eps in PRESETS[dataset].eps)]
+    ladder = [kind.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in wanted]
+    models = {settings.label: at_hand(settings, any_data=True) for settings in ladder}
+    models = {label: model for label, model in models.items() if model is not None}
+    if not models:
+        raise UserError(f"no model of {dataset} at scale {scale}, seed {seed}, is in runs/ or weights/: "
+                        "run the chapter with these settings first")
+    return models
 
 # %% ../../nbs/lab/92_store.ipynb #3c2cc514
 def missing_models(asked) -> dict: # settings, each as for train_or_load -> key -> ModelSettings
