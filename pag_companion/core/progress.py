@@ -98,7 +98,7 @@ def dots_and_means(axes, x, cells, # cells: a dict seed -> value for each x
     "Draw every seed as a dot and the means as a line."
     known = [(at, list(values.values())) for at, values in zip(x, cells) if values]
     for at, values in known:
-        axes.plot([at + aside] * len(values), values, marker, color=color, ms=3.5, alpha=.6, mew=0)
+        axes.plot([at + aside] * len(values), values, marker, color=color, ms=3.5, alpha=.6, mew=marker == "x")
     if known:
         means = [sum(values) / len(values) for _, values in known]
         axes.plot([at + aside for at, _ in known], means, "-", color=color, lw=1.3, label=label)
