@@ -33,11 +33,15 @@ def pick_precision(precision: str = "auto", # "auto", "bf16" or "float32"
         fast = torch.cuda.get_device_capability(chosen) >= (8, 0)
     elif hasattr(torch.cpu, "get_capabilities"):
         able = torch.cpu.get_capabilities()
-        fast = able.get("avx512_bf16") or able.get("amx_bf16")
+        fast = (able.get("avx512_bf16") or able.get("amx_bf16")) and _onednn_has_bf16()
     else:     # before torch 2.10
         older = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         fast = any(getattr(torch.cpu, name, bool)() for name in older)
     return "bf16" if fast else "float32"
+
+def _onednn_has_bf16() -> bool:
+    "Ask oneDNN, which ONEDNN_MAX_CPU_ISA may hold back from what the processor has."
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 # %% ../nbs/library/15c_device.ipynb #cd9cf3d6
 # mallopt's numbers for M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD

@@ -17,8 +17,11 @@ def test_precision():
     assert pick_precision("float32") == "float32" and pick_precision("bf16") == "bf16"
     with patch.object(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False}, create=True):
         assert pick_precision(device="cpu") == "float32"
+    onednn = f"{pick_precision.__module__}._onednn_has_bf16"
     with patch.object(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, create=True):
-        assert pick_precision(device="cpu") == "bf16"
+        for able, usual in ((True, "bf16"), (False, "float32")):
+            with patch(onednn, lambda able=able: able):
+                assert pick_precision(device="cpu") == usual
     with pytest.raises(UserError, match="fp16"):
         pick_precision("fp16")
 
