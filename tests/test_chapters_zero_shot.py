@@ -30,7 +30,7 @@ def test_smoke_run():
     totals = {name: score["total"] for name, score in made["scores"].items()}
     assert made["row"] == "AT-0.1" and made["stand_in"] and totals["target"] == 60 == totals["source"]
     assert totals["target/all"] == 180 and totals["watch/pgd"] == 60 and made["alignment"]["alignment"]["n"] == 60
-    assert made["settings"]["target"] == "digits" and "glyphs" in made["data"] and "digits/test" in made["data"]
+    assert made["settings"]["target"] == "digits" and "mnist_sample" in made["data"] and "digits/test" in made["data"]
 
 
 def test_settings_are_checked_first():

@@ -109,7 +109,8 @@ def test_scenes():
 
 def test_loading():
     with tempfile.TemporaryDirectory() as folder:
-        for name, sizes in (("digits", [1233, 64, 500]), ("glyphs", [19_000, 1_000, 2_000])):
+        for name, sizes in (("digits", [1233, 64, 500]), ("glyphs", [19_000, 1_000, 2_000]),
+                            ("mnist_sample", [4_750, 250, 1_000])):
             few = load(name, "train", folder, limit=30)
             train, val, test = (load(name, split, folder) for split in SPLITS)
             assert [len(images) for images in (train, val, test)] == sizes

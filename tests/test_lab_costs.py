@@ -10,7 +10,7 @@ from pag_companion.lab.engines import Slot, plan
 
 
 def test_operations_are_counted():
-    assert all(load(name, "test").shape == SHAPES[name] for name in ("glyphs", "street_glyphs", "scenes"))
+    assert all(load(name, "test").shape == SHAPES[name] for name in ("mnist_sample", "street_glyphs", "scenes"))
     told = (plan("robustness", {"scale": "paper", "method": "at", "eps": "2/255"}, "here").settings.flat())
     assert 10e9 < forward_operations("wrn-28-10", (3, 32, 32)) < 11e9 and passes(told) == 5
     assert training_operations(told) == 5 * 30_000 * 128 * forward_operations("wrn-28-10", (3, 32, 32))

@@ -43,17 +43,21 @@ def test_parts_and_tables():
 def test_build_writes_the_page():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as printed:
         promote(toy_side().records, Path(folder) / "records")
-        text = build().read_text(encoding="utf-8")
+        text = build(Path(folder)).read_text(encoding="utf-8")
         tables = Path(folder) / "report" / "tables"
         assert sorted(path.name for path in tables.iterdir()) == ["scores.csv", "zero_shot-mnist-small.tex"]
         assert "toprule" in (tables / "zero_shot-mnist-small.tex").read_text() and len(pd.read_csv(tables / "scores.csv")) == 60
-    assert "80.00 ± 0.50 (5)" in text and "82.41" in text and "the runs of this machine" in text and "20 runs" in printed.getvalue()
-    assert not re.search(r'(src|href)="http', text) and "no run on real data" not in text and text.count("<section") == 4
+        with patch(f"{build.__module__}.page", lambda *sides: " | ".join(one.name for one in sides)):
+            assert build().read_text() == "the runs of this machine | the committed results"
+    assert "80.00 ± 0.50 (5)" in text and "82.41" in text and "20 runs" in printed.getvalue()
+    assert not re.search(r'(src|href)="http', text) and "no run on real data" not in text and text.count("<section") == 3
+    assert text.index("The findings") < text.index("<img") < text.index("82.41</td>") < text.index("All claims, scale small")
+    assert "U3: On the target, at the largest ε the gain is gone. Supported" in text
 
 
 def test_synthetic_data_are_never_a_result():
     text = page(toy_side(1, "smoke"))
-    assert "no run on real data yet" in text and text.count("SYNTHETIC DATA") == 2 and "Claims, scale" not in text
+    assert "no run on real data yet" in text and text.count("SYNTHETIC DATA") == 2 and "All claims" not in text
 
 
 def test_a_users_report_is_her_own():
@@ -101,6 +105,7 @@ def test_filling_replaces_the_block_and_nothing_else():
     once = fill_text(text, made, "README.md")
     assert once == fill_text(once, made, "README.md") and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model")
     assert "old | table" not in once and "\nkept <!--" in once and "75.00 ± 0.50 (5)" in once and "20 runs" in once
+    assert "| A small ε transfers better, MNIST → USPS" in made["findings"] and "20 runs" in made["scope"]
     assert "| R1" in made["claims"] and "| U3" in made["claims"] and made["transfer-mnist"].endswith("(results/figures/transfer-mnist.png)")
     for wrong, word in ((text.replace("setup end", "setup begin"), "partner"), (text.replace("table3", "tabel3"), "'tabel3'"), (text[:60], "README.md: the marker")):
         with pytest.raises(UserError, match=word):

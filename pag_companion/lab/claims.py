@@ -132,6 +132,7 @@ class Claim:
     size_unit: str = "points" # or "sd": standard deviations of the difference over seeds
     note: str = "" # numbers of the paper that are no difference in a table
     data: str = "" # what a test of it takes
+    finding: str = "" # what a headline asks of it; "": it is in no headline
 
     def __post_init__(self):
         if self.who not in WHO:

@@ -25,7 +25,8 @@ from .experiment import find_experiment
 from .engines import share_out
 
 # %% ../../nbs/lab/96b_costs.ipynb #9504d876
-SHAPES = {"glyphs": (1, 28, 28), "mnist": (1, 28, 28), **dict.fromkeys(("street_glyphs", "svhn", "cifar10"), (3, 32, 32)),
+SHAPES = {**dict.fromkeys(("glyphs", "mnist_sample", "mnist"), (1, 28, 28)),
+          **dict.fromkeys(("street_glyphs", "svhn", "cifar10"), (3, 32, 32)),
           **dict.fromkeys(("scenes", "boxed_imagenet", "restricted_imagenet", "cub"), (3, 64, 64))}
 
 @lru_cache

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['WARNING', 'NAMES', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'NOTHING', 'MARKER', 'FILES', 'parts_of', 'kind_of', 'title_of',
-           'main_table', 'notes_on', 'png', 'alt_text', 'picture_of', 'section', 'page', 'tiles', 'others_table',
-           'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts', 'compare', 'compare_verdicts',
-           'candidates', 'write_figures', 'draw_images', 'blocks', 'table_markdown', 'claims_markdown',
-           'verdicts_markdown', 'fill_text', 'fill_file', 'claims_page', 'fill', 'read_arguments', 'promote_runs',
-           'print_comparison', 'main']
+           'main_table', 'notes_on', 'png', 'alt_text', 'picture_of', 'section', 'claims_on', 'one_side', 'page',
+           'names_of', 'others_table', 'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts',
+           'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'blocks', 'findings_markdown',
+           'table_markdown', 'claims_markdown', 'verdicts_markdown', 'fill_text', 'fill_file', 'claims_page', 'fill',
+           'read_arguments', 'promote_runs', 'write_mlrc', 'print_comparison', 'main']
 
 # %% ../../nbs/lab/98_report.ipynb #6fcf29b7
 import argparse
@@ -28,6 +28,7 @@ from ..core.files import atomic_write, repo_root, results_folder, runs_folder
 from ..core.numbers import UserError
 from .claims import NOT_RUN, claims_table, headline, judge
 from .experiment import experiments, find_experiment
+from .findings import SURVIVES, findings, gallery, mlrc, scope
 from .records import promote
 from .results import Results, cell, order_labels, staleness, table
 from .settings import SCALES
@@ -121,30 +122,45 @@ def section(part: Results) -> dict: # what the page's template asks for
             "figure": base64.b64encode(picture_of(part, stem)).decode() if stem else ""}
 
 # %% ../../nbs/lab/98_report.ipynb #48048c20
-def page(results: Results) -> str: # HTML
-    "Write one side's report as one page."
-    from jinja2 import Environment
+def claims_on(part: Results, verdicts: dict) -> list: # scale -> id -> Verdict; of text
+    "Say what the paper claims about a table, and how each claim stands."
+    experiment, dataset, scale = kind_of(part)
+    def about(verdict):
+        return any((c.experiment, c.dataset) == (experiment.name, dataset) and c.counted for c in verdict.claim.comparisons)
+    judged = verdicts.get(scale, {}).values()
+    return [f"{v.claim.id}: {v.claim.sentence} {v.outcome.capitalize()}{SURVIVES[v.survives]}." for v in judged if about(v) and v.outcome != NOT_RUN]
+
+def one_side(results: Results) -> dict: # what the page's template asks for
+    "Collect what the page says about one side."
     from markupsafe import Markup
     scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
     verdicts = {scale: judge(results, scale) for scale in scales}
-    claims = [{"scale": s, "headline": headline(v), "table": Markup(claims_table(results, s, verdicts=v).to_html(border=0))} for s, v in verdicts.items()]
-    parts = [section(part) for part in parts_of(results)]
-    for part in parts:
+    tables = [{"scale": s, "headline": headline(v), "table": Markup(claims_table(results, s, verdicts=v).to_html(border=0))} for s, v in verdicts.items()]
+    main = [part for part in parts_of(results) if part.records == results.main(*names_of(part)).records]
+    sections = [{**section(part), "claims": claims_on(part, verdicts)} for part in main]
+    for part in sections:
         part |= {"table": Markup(part["table"]), "more": [(title, Markup(html)) for title, html in part["more"]]}
-    template = Environment(autoescape=True).from_string(files("pag_companion.lab").joinpath("page.html").read_text(encoding="utf-8"))
-    others = others_table(results)
-    return template.render(side=results.name, warning=WARNING, claims_tables=claims, parts=parts, tiles=tiles(results, verdicts),
-                           real=bool(scales), machines=Markup(machines_table(results).to_html(border=0)),
-                           others=Markup(others.to_html(border=0)) if len(others) else "")
+    others, answers = others_table(results), findings(results, verdicts)
+    return {"name": results.name, "scope": scope(results), "real": bool(scales), "parts": sections, "claims_tables": tables,
+            "findings": Markup(answers.replace(r"\*\*", "", regex=True).to_html(border=0)) if len(answers) else "",
+            "others": Markup(others.to_html(border=0)) if len(others) else "", "machines": Markup(machines_table(results).to_html(border=0))}
 
-def tiles(results: Results, verdicts: dict) -> list: # of (name, count)
-    "Count runs and verdicts at the head of the page; synthetic data have no verdicts."
-    counts = Counter(v.outcome for judged in verdicts.values() for v in judged.values())
-    return [("runs", len(results)), *((name, n) for name, n in counts.items() if name != NOT_RUN)]
+def page(*sides: Results) -> str: # HTML
+    "Write the report of one side, or of several one below the other."
+    from jinja2 import Environment
+    template = Environment(autoescape=True).from_string(files("pag_companion.lab").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(side=" and ".join(results.name for results in sides), warning=WARNING, sides=[one_side(results) for results in sides])
+
+# %% ../../nbs/lab/98_report.ipynb #1edd62bb
+def names_of(part: Results) -> tuple: # experiment, data set, scale, by name
+    "Name what a part is about."
+    experiment, dataset, scale = kind_of(part)
+    return experiment.name, dataset, scale
 
 def others_table(results: Results) -> pd.DataFrame:
-    "List the runs that stand in no table."
-    shown = {record["key"] for part in parts_of(results) for record in part.records}
+    "List the runs that stand in no table of the page."
+    main = [part for part in parts_of(results) if part.records == results.main(*names_of(part)).records]
+    shown = {record["key"] for part in main for record in part.records}
     lines = [{"run": r["key"], "what": r["setup"], **{name: f"{100 * s['correct'] / s['total']:.2f}" for name, s in r["scores"].items() if "/" not in name}}
              for r in results.records if r["key"] not in shown]
     return pd.DataFrame(lines).fillna("")
@@ -165,7 +181,9 @@ def build(folder: Path | None = None, # of records; None: this machine's runs, o
     results = results.only(scale=scale) if scale else results
     for part in parts_of(results):
         print(f"\n{title_of(part)}{f'  [{WARNING}]' if part.synthetic else ''}\n{main_table(part).to_string()}")
-    path = atomic_write(runs_folder() / "report" / "index.html", page(results))
+    committed = Results.read(name="the committed results")
+    mine = folder is None and results.name != committed.name
+    path = atomic_write(runs_folder() / "report" / "index.html", page(results, *[committed] * (mine and bool(committed.records))))
     write_tables(results, path.parent / "tables")
     print(f"\n{len(results)} runs of {results.name}; the report: {path}; as CSV and LaTeX: {path.parent / 'tables'}")
     return path
@@ -302,6 +320,7 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
             mains[experiment.name, dataset, scale] = part
     verdicts = verdicts or judge(results)
     made = {"claims": claims_markdown(results, verdicts), "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
+            "findings": findings_markdown(results), "scope": scope(results),
             "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs" for part in mains.values()) or NOTHING}
     for (name, dataset, scale), part in mains.items():
         experiment = find_experiment(name)
@@ -312,6 +331,11 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
         if experiment.paper.get(dataset) and scale == "small":
             made[f"table{experiment.paper[dataset].number}"] = table_markdown(part)
     return made
+
+def findings_markdown(results: Results) -> str:
+    "Write the headline's questions with their answers."
+    answers = findings(results)
+    return _escaped(answers.reset_index(drop=True)).to_markdown(index=False, disable_numparse=True) if len(answers) else NOTHING
 
 def table_markdown(part: Results) -> str:
     "Write a table, and below it in small print what it is made of."
@@ -380,7 +404,8 @@ def fill(check: bool = False, # True: change nothing
     root, results = Path(root or repo_root()), results or Results.read()
     verdicts = judge(results)
     texts = {name: fill_file(root / name, blocks(results, here, verdicts)) for name, here in FILES.items()}
-    texts |= {"results/README.md": claims_page(results), "weights/README.md": weights_page(root / "weights")}
+    texts |= {"results/README.md": claims_page(results), "weights/README.md": weights_page(root / "weights"),
+              "results/figures/README.md": gallery(root / "results" / "figures")}
     stale = [name for name, text in texts.items() if not (root / name).exists() or text != (root / name).read_text(encoding="utf-8")]
     for name in stale if not check else ():
         atomic_write(root / name, texts[name])
@@ -407,6 +432,9 @@ def read_arguments(words=None) -> argparse.Namespace: # list of text; None: thos
     figures_.add_argument("--scale", choices=SCALES, default="small")
     figures_.add_argument("--seed", type=int, default=0)
     figures_.add_argument("--out", type=Path, help="folder (default: runs/figures)")
+    mlrc_ = commands.add_parser("mlrc", help="write a report in the order of a reproducibility track, as Markdown and LaTeX")
+    mlrc_.add_argument("--folder", type=Path, help="of records (default: the committed results)")
+    mlrc_.add_argument("--out", type=Path, help="folder (default: runs/report)")
     fill_ = commands.add_parser("fill", help="bring README.md, the tour, results/README.md and weights/README.md up to date")
     fill_.add_argument("--check", action="store_true", help="change nothing; exit status 1 if something is out of date")
     return parser.parse_args(words)
@@ -421,6 +449,12 @@ def promote_runs(options) -> None:
     new = promote(records)
     more = write_figures(Results.read()) + [keep_weights(record) for found in known.values() for record in found.values()]
     print(f"{len(records)} records, {len(new)} of them new; written besides: {', '.join(path.name for path in more)}")
+
+def write_mlrc(folder: Path | None = None, out: Path | None = None) -> list: # of records; to write to -> of Path
+    "Write the report of a reproducibility track."
+    results = side(folder) if folder else Results.read(name="the committed results")
+    target = Path(out or runs_folder() / "report")
+    return [atomic_write(target / f"mlrc.{form}", mlrc(results, form)) for form in ("md", "tex")]
 
 def print_comparison(options) -> None:
     "Print how two folders of results agree, and write it down if asked to."
@@ -440,6 +474,8 @@ def main(words=None) -> int: # list of text; None: those of the command line -> 
             promote_runs(options)
         elif options.command == "compare":
             print_comparison(options)
+        elif options.command == "mlrc":
+            print("\n".join(map(str, write_mlrc(options.folder, options.out))))
         elif options.command == "figures":
             print("\n".join(map(str, draw_images(options.experiments, options.scale, options.seed, options.out))))
         else:

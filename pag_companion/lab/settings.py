@@ -54,8 +54,8 @@ _SGD = dict(optimizer="sgd", weight_decay=5e-4)
 _SMOKE = dict(arch="fast-16-32-32", steps=80, batch_size=64, limit=1000, test_limit=300, lr=5e-3)
 _COLOR_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
-register_preset("mnist", Preset("glyphs", 1, (.05, .1, .2, .3), .1, {
-    "smoke": _SMOKE,
+register_preset("mnist", Preset("mnist_sample", 1, (.05, .1, .2, .3), .1, {
+    "smoke": dict(_SMOKE, steps=160, limit=None, test_limit=None),
     "small": dict(steps=938),
     "paper": dict(steps=4690, attack_steps=40)}))
 register_preset("svhn", Preset("street_glyphs", 1 / 255, _COLOR_EPS, 4 / 255, {
@@ -140,6 +140,8 @@ def check_choice(name: str, value, allowed) -> None:
 def of_type(name: str, value, default) -> Any:
     "Bring a value to the default's type, or refuse it; a default of None takes a whole number or None."
     whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is None and name in ("limit", "test_limit"): # all there are
+        return None
     if type(default) is int and not whole:
         raise UserError(f"{name} = {value!r} should be a whole number, such as {default}")
     if isinstance(default, str) and not isinstance(value, str):
