@@ -41,29 +41,32 @@ def table_scores(model, images, settings: Settings) -> dict: # score -> Score
     "Count what a line of Table 1 needs, the strict count beside it, and the curve."
     def attacked(k, part, **more):
         start = torch.Generator().manual_seed(settings.model.seed)
-        return robust_accuracy(model, part, Linf(k / 255), batch_size=batch_size(), generator=start, **more)
+        return robust_accuracy(model, part, Linf(k / 255), batch_size=batch_size(),
+                               generator=start, **more)
     scores = {"clean": accuracy(model, images, batch_size=batch_size())}
     scores |= {f"{k}/255": attacked(k, images[:settings.attack_limit]) for k in (4, 8)}
     scores["8/255/any"] = attacked(8, images[:settings.any_limit], steps=settings.any_steps,
                                    restarts=settings.any_restarts, success="any")
-    return scores | {f"curve/{k}/255": attacked(k, images[:settings.curve_limit]) for k in CURVE_EPS}
+    return (scores | {f"curve/{k}/255": attacked(k, images[:settings.curve_limit])
+                      for k in CURVE_EPS})
 
 # %% ../../nbs/20_robustness.ipynb #45da3524
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Name the model whose attacks are tried on this one."
-    lender = AT(2 / 255) if settings.model.recipe.method == "natural" else Natural()
-    return {"lender": with_objective(settings.model, lender)}
+    objective = AT(2 / 255) if settings.model.recipe.method == "natural" else Natural()
+    return {"attacker": with_objective(settings.model, objective)}
 
 def measure(settings: Settings, model, needs_: dict) -> Measured:
     "Attack a model (Table 1)."
     images = load(settings.model.source, "test", limit=settings.test_limit)
     model = model.to(memory_format=torch.channels_last)     # the same numbers, half as fast again on a CPU
-    battery = masking_battery(model, images[:settings.battery_limit], needs_["lender"],
+    masking = masking_battery(model, images[:settings.battery_limit], needs_["attacker"],
                               batch_size=batch_size(), seed=settings.model.seed)
-    checks = {f"battery/{name}": score for name, score in battery.scores.items()}
-    said = {"passed": battery.passed, "beyond": battery.beyond, "said": str(battery),
-            "other": needs(settings)["lender"].label}
-    return Measured({**table_scores(model, images, settings), **checks}, (images,), {"battery": said})
+    checks = {f"battery/{name}": score for name, score in masking.scores.items()}
+    summary = {"passed": masking.passed, "beyond": masking.beyond, "said": str(masking),
+            "other": needs(settings)["attacker"].label}
+    return Measured({**table_scores(model, images, settings), **checks}, (images,),
+                    {"battery": summary})
 
 # %% ../../nbs/20_robustness.ipynb #074d04aa
 LADDER = {0: "Natural", 1: "AT-1", 2: "AT-2", 4: "AT-4", 8: "AT-8"} # by radius, in 1/255
@@ -76,11 +79,14 @@ def robustness_figure(results: Results, dataset: str = "cifar10"):
     paper = PAPER.get(dataset) if not results.synthetic else None
     for score, color in SHOWN.items():
         cells = [results.values(score, label) for label in LADDER.values()]
-        dots_and_means(axes, LADDER, cells, color, score if score == "clean" else f"PGD-10 at {score}")
+        dots_and_means(axes, LADDER, cells, color, score if score == "clean"
+                       else f"PGD-10 at {score}")
         if paper:
-            axes.plot(list(LADDER), [paper.value(label, score) for label in LADDER.values()], "D", color=color,
+            axes.plot(list(LADDER), [paper.value(label, score) for label in LADDER.values()], "D",
+                      color=color,
                       mfc="none", ls="--", lw=.6, label=f"paper, {score}")
-    axes.set(xlabel="training radius in 1/255 (0: Natural)", ylabel="accuracy, %", xticks=list(LADDER),
+    axes.set(xlabel="training radius in 1/255 (0: Natural)", ylabel="accuracy, %",
+             xticks=list(LADDER),
              ylim=(-3, 103), title=f"{dataset.upper()}, {_seeds(results)}")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return fig
@@ -88,7 +94,8 @@ def robustness_figure(results: Results, dataset: str = "cifar10"):
 def _seeds(results: Results) -> str:
     "Say how many seeds a figure shows."
     counts = {len(results.values("clean", label)) for label in results.labels} or {0}
-    return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else f"{counts.pop()} seed(s)"
+    return (f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1
+            else f"{counts.pop()} seed(s)")
 
 # %% ../../nbs/20_robustness.ipynb #808c1771
 def curves_figure(results: Results, dataset: str = "cifar10"):
@@ -98,7 +105,8 @@ def curves_figure(results: Results, dataset: str = "cifar10"):
     for label, color in model_colors(LADDER.values()).items():
         cells = [results.values(f"curve/{k}/255", label) for k in CURVE_EPS]
         dots_and_means(axes, CURVE_EPS, cells, color, label)
-    axes.set(xlabel="radius of the attack (L∞), in 1/255", ylabel="accuracy under PGD-10, %", xticks=CURVE_EPS,
+    axes.set(xlabel="radius of the attack (L∞), in 1/255", ylabel="accuracy under PGD-10, %",
+             xticks=CURVE_EPS,
              ylim=(-3, 103), title=f"{dataset.upper()}, first test images, {_seeds(results)}")
     if axes.lines:
         axes.legend(frameon=False, fontsize=8)
@@ -110,20 +118,26 @@ def checks_table(results: Results, dataset: str = "cifar10"):
     import pandas as pd
     lines = {}
     for label in order_labels(results.labels, PAPER.get(dataset)):
-        found = [r["battery"] for r in results.records if r["row"] == label]
-        worst = {check: [b["beyond"].get(check) for b in found] for check in ("eps", "steps", "huge", "noise", "transfer")}
-        if found:
-            cells = {check: [v for v in values if v is not None] for check, values in worst.items()}
-            lines[label] = {**{check: f"{max(v):+.1f}" if v else "not measured" for check, v in cells.items()},
-                            "passed": f"{sum(b['passed'] for b in found)} of {len(found)}"}
+        checks = [r["battery"] for r in results.records if r["row"] == label]
+        worst = {check: [b["beyond"].get(check) for b in checks]
+                 for check in ("eps", "steps", "huge", "noise", "transfer")}
+        if checks:
+            cells = {check: [v for v in values if v is not None]
+                     for check, values in worst.items()}
+            lines[label] = {**{check: f"{max(v):+.1f}" if v else "not measured"
+                               for check, v in cells.items()},
+                            "passed": f"{sum(b['passed'] for b in checks)} of {len(checks)}"}
     return pd.DataFrame(lines).T
 
 # %% ../../nbs/20_robustness.ipynb #3b255fcf
 PAPER = {"cifar10": TABLES[1]}
 EXPERIMENT = Experiment(
     "robustness", 1, Settings, measure, needs=needs, title="Robustness on {dataset}", paper=PAPER,
-    columns={"clean": "clean", "4/255": "4/255", "8/255": "8/255", "8/255/any": "8/255, worst case over iterates"},
-    figures={"robustness": robustness_figure}, tables={"Gradient-masking checks: points beyond what is allowed": checks_table},
-    caption="Dots: one seed each. Lines: means over seeds. Open marks: the paper. Accuracy on clean and attacked "
+    columns={"clean": "clean", "4/255": "4/255", "8/255": "8/255",
+             "8/255/any": "8/255, worst case over iterates"},
+    figures={"robustness": robustness_figure}, tables={"Gradient-masking checks: points beyond "
+                                                       "what is allowed": checks_table},
+    caption="Dots: one seed each. Lines: means over seeds. Open marks: the paper. Accuracy on "
+            "clean and attacked "
             "images against the radius that a model was trained with.")
 run = EXPERIMENT.run

@@ -28,15 +28,15 @@ ABOVE = (0., math.inf) # a gain
 BELOW = (-math.inf, 0.) # a loss
 
 def within(margin: float) -> tuple: # in the comparison's unit
-    "Ask for equivalence: a difference inside plus or minus the margin."
+    "Claim equivalence: a difference inside plus or minus the margin."
     return (-margin, margin)
 
 def at_most(margin: float) -> tuple: # in the comparison's unit
-    "Ask for a difference, or a value, below the margin."
+    "Claim a difference, or a value, below the margin."
     return (-math.inf, margin)
 
-def region_text(region) -> str: # pair of ends, or None where nothing is asked
-    "Say a region in a few characters."
+def region_text(region) -> str: # pair of ends, or None where nothing is claimed
+    "Write a region in a few characters."
     if region is None:
         return "shown"
     low, high = region
@@ -89,7 +89,8 @@ class Comparison:
 
     @property
     def short(self) -> str:
-        return self.a if self.b is None else f"{self.a} - {'' if self.factor == 1 else f'{self.factor:g} '}{self.b}"
+        return (self.a if self.b is None
+                else f"{self.a} - {'' if self.factor == 1 else f'{self.factor:g} '}{self.b}")
 
     @property
     def name(self) -> str:
@@ -109,8 +110,10 @@ def values_of(results: Results, # of one side
     if comparison.b is None:
         return first
     constant = comparison.constant
-    second = dict.fromkeys(first, constant) if constant is not None else runs.values(comparison.score, comparison.b)
-    return {seed: first[seed] - comparison.factor * second[seed] for seed in first if seed in second}
+    second = (dict.fromkeys(first, constant) if constant is not None
+              else runs.values(comparison.score, comparison.b))
+    return {seed: first[seed] - comparison.factor * second[seed] for seed in first
+            if seed in second}
 
 # %% ../../nbs/lab/95_claims.ipynb #ca67e099
 WHO = {"S": "the authors say so", "I": "read off their table", "O": "our own reading"}
@@ -132,7 +135,7 @@ class Claim:
     size_unit: str = "points" # or "sd": standard deviations of the difference over seeds
     note: str = "" # numbers of the paper that are no difference in a table
     data: str = "" # what a test of it takes
-    finding: str = "" # what a headline asks of it; "": it is in no headline
+    finding: str = "" # how a headline states it; "": it is in no headline
 
     def __post_init__(self):
         if self.who not in WHO:
@@ -144,11 +147,13 @@ class Claim:
         counted = [c for c in self.comparisons if c.counted]
         if self.kind == "descriptive":
             return "shown, no verdict"
-        wanted = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
-        share = f"{self.needed} of {len(counted)} " if self.needed else "each " if len(counted) > 1 else ""
-        size = f"; size {self.size:g}" + (" s.d." if self.size_unit == "sd" else "") if self.size else ""
+        regions = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
+        share = (f"{self.needed} of {len(counted)} " if self.needed else "each "
+                 if len(counted) > 1 else "")
+        size = (f"; size {self.size:g}" + (" s.d." if self.size_unit == "sd" else "") if self.size
+                else "")
         sign = "; same sign against Natural" if self.same_sign else ""
-        return " and ".join(filter(None, [share + wanted + size + sign, *self.parts]))
+        return " and ".join(filter(None, [share + regions + size + sign, *self.parts]))
 
 # %% ../../nbs/lab/95_claims.ipynb #3d2663b7
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
@@ -160,7 +165,8 @@ def seed_interval(values, # one number a seed, at least 2
     "Form the t interval of a mean over seeds."
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        raise UserError(f"{len(values)} value(s) have no spread over seeds: give at least 2, or use image_interval")
+        raise UserError(f"{len(values)} value(s) have no spread over seeds: give at least 2, or "
+                        "use image_interval")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     interval = stats.ttest_1samp(values, 0).confidence_interval(level)
@@ -172,7 +178,8 @@ def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
     "Form the paired interval over test images, for these models only."
     a, b = (np.atleast_2d(np.asarray(hits, dtype=float)) for hits in (hits_a, hits_b))
     if a.shape != b.shape or a.size == 0:
-        raise UserError(f"hits of shape {a.shape} and {b.shape}: both models need the same images, at least one")
+        raise UserError(f"hits of shape {a.shape} and {b.shape}: both models need the same "
+                        "images, at least one")
     if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
         raise UserError("hits must be 0 or 1 (or False and True) for each image")
     d = np.append((a - factor * b).mean(0), [1, -factor])      # one image each way: an interval of no width says too much
@@ -180,7 +187,7 @@ def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
     return float(100 * (d.mean() - half)), float(100 * (d.mean() + half))
 
 def judge_interval(interval: tuple, region: tuple) -> str: # (low, high), (low, high)
-    "Hold an interval against a region."
+    "Compare an interval with a region."
     if region[0] < interval[0] and interval[1] < region[1]:
         return SUPPORTED
     return NOT_SUPPORTED if interval[1] < region[0] or interval[0] > region[1] else INCONCLUSIVE
@@ -196,7 +203,8 @@ def p_values(values, # one number a seed, at least 2
             return .5 if values_[0] == 0 else float(far * values_[0] < 0)
         return float(stats.ttest_1samp(values_, 0, alternative=side).pvalue)
     inside = [p(end, side) for end, side in zip(region, ("greater", "less")) if math.isfinite(end)]
-    outside = [p(end, side) for end, side in zip(region, ("less", "greater")) if math.isfinite(end)]
+    outside = [p(end, side) for end, side in zip(region, ("less", "greater"))
+               if math.isfinite(end)]
     return max(inside), min(1., len(outside) * min(outside))
 
 # %% ../../nbs/lab/95_claims.ipynb #4fa68674
@@ -240,10 +248,12 @@ def weigh(comparison: Comparison,
     n, region = len(values), comparison.region
     if n == 0:
         return Result(comparison)
-    first = Result(comparison, n, float(np.mean(values)), outcome=SHOWN if region is None else TOO_FEW,
+    first = Result(comparison, n, float(np.mean(values)), outcome=SHOWN if region is None
+                   else TOO_FEW,
                    size=TOO_FEW if size and region else None)
     if n < SEEDS_FOR_INTERVAL:
-        interval = image_interval(images[0], images[1], factor=comparison.factor) if images else None
+        interval = (image_interval(images[0], images[1], factor=comparison.factor) if images
+                    else None)
         return replace(first, interval=interval, basis="these models only")
     interval = seed_interval(values)
     first = replace(first, interval=interval, basis="seeds")
@@ -252,7 +262,8 @@ def weigh(comparison: Comparison,
     p, against = p_values(values, region)
     margin = (size or 0) * (float(np.std(values, ddof=1)) if size_unit == "sd" else 1)
     farther = judge_interval(interval, size_region(region, margin)) if size else None
-    return replace(first, outcome=judge_interval(interval, region), size=farther, p=p, p_against=against)
+    return replace(first, outcome=judge_interval(interval, region), size=farther, p=p,
+                   p_against=against)
 
 # %% ../../nbs/lab/95_claims.ipynb #ae49cdcf
 def combine(outcomes: Iterable, # one a condition
@@ -280,7 +291,8 @@ def agree(first: str, second: str) -> str: # outcomes of two orderings
     "Say whether two differences have the same sign."
     if {first, second} <= {SUPPORTED, NOT_SUPPORTED}:
         return SUPPORTED if first == second else NOT_SUPPORTED
-    return next(why for why in (SYNTHETIC, NOT_RUN, TOO_FEW, INCONCLUSIVE) if why in (first, second))
+    return next(why for why in (SYNTHETIC, NOT_RUN, TOO_FEW, INCONCLUSIVE)
+                if why in (first, second))
 
 # %% ../../nbs/lab/95_claims.ipynb #3393d441
 @dataclass(frozen=True)
@@ -299,8 +311,8 @@ class Verdict:
     @property
     def n(self) -> int:
         "Count the fewest seeds of a comparison that counts and was run."
-        own = [r.n for r in self.results if r.comparison.counted and r.n]
-        return min(own + [part.n for part in self.parts.values() if part.n], default=0)
+        seeds = [r.n for r in self.results if r.comparison.counted and r.n]
+        return min(seeds + [part.n for part in self.parts.values() if part.n], default=0)
 
     @property
     def main(self) -> Result | None:
@@ -311,12 +323,16 @@ class Verdict:
 
     def frame(self) -> pd.DataFrame:
         "Lay the verdict out, a line a comparison."
-        lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region), "seeds": r.n,
-                  "mean": _signed(r.mean), "95 %": _ends(r.interval), "paper": _signed(r.comparison.paper),
+        lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region),
+                  "seeds": r.n,
+                  "mean": _signed(r.mean), "95 %": _ends(r.interval),
+                  "paper": _signed(r.comparison.paper),
                   "outcome": r.outcome if r.comparison.counted else f"{r.outcome} (shown apart)",
                   "size": r.size or ""} for r in self.results]
-        lines += [{"comparison": id, "claimed": "supported", "seeds": part.n, "mean": "", "95 %": "", "paper": "",
-                   "outcome": part.outcome, "size": part.size or ""} for id, part in self.parts.items()]
+        lines += [{"comparison": id, "claimed": "supported", "seeds": part.n, "mean": "",
+                   "95 %": "", "paper": "",
+                   "outcome": part.outcome, "size": part.size or ""}
+                  for id, part in self.parts.items()]
         return pd.DataFrame(lines)
 
     def __str__(self):
@@ -342,16 +358,21 @@ def verdict(claim: Claim,
     results = [weigh(c, check_values(values.get(c.name, ()), c.name), claim.size, claim.size_unit,
                      images.get(c.name)) for c in claim.comparisons]
     if synthetic:
-        results = [Result(r.comparison, r.n, r.mean, outcome=SYNTHETIC if r.n else NOT_RUN) for r in results]
-    counted, of = [r for r in results if r.comparison.counted], {r.comparison.name: r.outcome for r in results}
+        results = [Result(r.comparison, r.n, r.mean, outcome=SYNTHETIC if r.n else NOT_RUN)
+                   for r in results]
+    counted, of = ([r for r in results if r.comparison.counted],
+                   {r.comparison.name: r.outcome for r in results})
     conditions = [r.outcome for r in counted] + [part.outcome for part in parts.values()]
-    outcome = combine([*conditions, *(agree(of[a], of[b]) for a, b in claim.same_sign)], claim.needed)
+    outcome = combine([*conditions, *(agree(of[a], of[b]) for a, b in claim.same_sign)],
+                      claim.needed)
     if claim.kind == "descriptive" or not (counted or parts):
         outcome = next((r.outcome for r in results if r.n), NOT_RUN)
-    size = combine([r.size or r.outcome for r in counted], claim.needed) if claim.size and counted else None
+    size = (combine([r.size or r.outcome for r in counted], claim.needed) if claim.size and counted
+            else None)
     needed, total = claim.needed or len(conditions), len(conditions)
     p = p_of_several([r.p for r in counted] + [v.p for v in parts.values()], needed)
-    against = p_of_several([r.p_against for r in counted] + [v.p_against for v in parts.values()], total - needed + 1)
+    against = p_of_several([r.p_against for r in counted] + [v.p_against for v in parts.values()],
+                           total - needed + 1)
     return Verdict(claim, tuple(results), outcome, size, p, against, parts)
 
 def check_values(values, name: str) -> np.ndarray: # name: of the comparison, for the error
@@ -367,14 +388,14 @@ def check_values(values, name: str) -> np.ndarray: # name: of the comparison, fo
 # %% ../../nbs/lab/95_claims.ipynb #997d61d1
 def claims() -> dict: # id -> Claim
     "Find the claims of all chapters: those of the paper, and those that experiments add."
-    found: dict = {}
+    by_id: dict = {}
     for module in chapter_modules():
         added = [*getattr(module, "CLAIMS", {}).values(),
                  *(module.EXPERIMENT.claims if hasattr(module, "EXPERIMENT") else ())]
         for claim in added:
-            if found.setdefault(claim.id, claim) is not claim:
+            if by_id.setdefault(claim.id, claim) is not claim:
                 raise UserError(f"two claims are called {claim.id!r}: give one another id")
-    return dict(sorted(found.items(), key=lambda item: bool(item[1].parts)))
+    return dict(sorted(by_id.items(), key=lambda item: bool(item[1].parts)))
 
 def judge(results: Results, # of one side
           scale: str = "small",
@@ -384,8 +405,10 @@ def judge(results: Results, # of one side
     verdicts: dict = {}
     for id, claim in claims().items():
         numbers = {c.name: values_of(results, c, scale) for c in claim.comparisons}
-        made = verdict(claim, {name: list(v.values()) for name, v in numbers.items()}, parts=verdicts,
-                       images=hit_pairs(results, claim, numbers, scale), synthetic=scale == "smoke")
+        made = verdict(claim, {name: list(v.values()) for name, v in numbers.items()},
+                       parts=verdicts,
+                       images=hit_pairs(results, claim, numbers, scale),
+                       synthetic=scale == "smoke")
         verdicts[id] = replace(made, warnings=warnings_on(results, claim, scale))
     verdicts = with_holm(verdicts)
     return verdicts if ids is None else {id: verdicts[id] for id in ids}
@@ -396,7 +419,8 @@ LEVEL = .025 # one-sided, as the 95 % intervals
 def holm(p_values_: Iterable) -> list: # numbers in [0,1]; None where a claim was not judged
     "Adjust p-values for their number by Holm's step-down rule."
     p_values_ = list(p_values_)
-    order = sorted((k for k, p in enumerate(p_values_) if p is not None), key=lambda k: p_values_[k])
+    order = sorted((k for k, p in enumerate(p_values_) if p is not None),
+                   key=lambda k: p_values_[k])
     if not all(0 <= p_values_[k] <= 1 for k in order):
         raise UserError(f"{p_values_} are not p-values: each must lie in [0, 1], or be None")
     adjusted, highest = [None] * len(p_values_), 0.
@@ -407,12 +431,14 @@ def holm(p_values_: Iterable) -> list: # numbers in [0,1]; None where a claim wa
 
 def with_holm(verdicts: Mapping) -> dict: # id -> Verdict
     "Say of each verdict whether it survives the correction for all claims judged; a composite is no further test."
-    judged = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE)]
+    judged = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED,
+                                                            INCONCLUSIVE)]
     simple = [v for v in judged if not (v.parts and not v.results)]
     corrected = {}
     for outcome, name in ((SUPPORTED, "p"), (NOT_SUPPORTED, "p_against")):
         adjusted = holm(getattr(v, name) for v in simple)
-        corrected[outcome] = {v.claim.id: p is not None and p <= LEVEL for v, p in zip(simple, adjusted)}
+        corrected[outcome] = {v.claim.id: p is not None and p <= LEVEL
+                              for v, p in zip(simple, adjusted)}
     def survives(v):
         if v.outcome not in corrected:
             return None
@@ -425,43 +451,45 @@ def with_holm(verdicts: Mapping) -> dict: # id -> Verdict
 # %% ../../nbs/lab/95_claims.ipynb #26155668
 def hit_pairs(results: Results, claim: Claim, numbers: Mapping, scale: str) -> dict:
     "Collect which images both models got right, where there are only one or two common seeds."
-    found = {}
+    pairs = {}
     for c in claim.comparisons:
-        if c.b is None or c.constant is not None or not 0 < len(numbers[c.name]) < SEEDS_FOR_INTERVAL:
+        if (c.b is None or c.constant is not None or not 0 < len(numbers[c.name])
+            < SEEDS_FOR_INTERVAL):
             continue
         runs = results.main(c.experiment, c.dataset, scale)
         a, b = runs.hits(c.score, c.a), runs.hits(c.score, c.b)
         common = [seed for seed in numbers[c.name] if seed in a and seed in b]
         if common and len({len(hits[seed]) for hits in (a, b) for seed in common}) == 1:
-            found[c.name] = [a[seed] for seed in common], [b[seed] for seed in common]
-    return found
+            pairs[c.name] = [a[seed] for seed in common], [b[seed] for seed in common]
+    return pairs
 
 def warnings_on(results: Results, claim: Claim, scale: str) -> tuple:
     "Name the models of a claim that suffer catastrophic overfitting, or did not train."
-    found = []
+    warnings = []
     for experiment, dataset in dict.fromkeys((c.experiment, c.dataset) for c in claim.comparisons):
         frame = results.main(experiment, dataset, scale).frame
         named = {x for c in claim.comparisons for x in (c.a, c.b) if c.dataset == dataset}
         models = frame[frame.label.isin(named)].drop_duplicates("key")
         for label, group in models.groupby("label"):
             if group.overfitted.any():
-                found.append(f"{label} on {dataset}: catastrophic overfitting in {group.overfitted.sum()} of {len(group)}")
-    return tuple(found)
+                warnings.append(f"{label} on {dataset}: catastrophic overfitting in "
+                                f"{group.overfitted.sum()} of {len(group)}")
+    return tuple(warnings)
 
 def slices(results: Results, claim: Claim, scale: str = "small") -> dict: # dataset -> Verdict
     "Judge a claim's part on each of its data sets apart, to be shown below the whole."
     sets = list(dict.fromkeys(c.dataset for c in claim.comparisons))
     if len(sets) < 2:
         return {}
-    found = {}
+    verdicts = {}
     for dataset in sets:
-        kept = tuple(c for c in claim.comparisons if c.dataset == dataset)
-        names = {c.name for c in kept}
+        comparisons = tuple(c for c in claim.comparisons if c.dataset == dataset)
+        names = {c.name for c in comparisons}
         signs = tuple(pair for pair in claim.same_sign if set(pair) <= names)
-        part = replace(claim, comparisons=kept, same_sign=signs, parts=(), needed=None)
-        numbers = {c.name: list(values_of(results, c, scale).values()) for c in kept}
-        found[dataset] = verdict(part, numbers, synthetic=scale == "smoke")
-    return found
+        part = replace(claim, comparisons=comparisons, same_sign=signs, parts=(), needed=None)
+        numbers = {c.name: list(values_of(results, c, scale).values()) for c in comparisons}
+        verdicts[dataset] = verdict(part, numbers, synthetic=scale == "smoke")
+    return verdicts
 
 # %% ../../nbs/lab/95_claims.ipynb #f5b57a67
 def claims_table(results: Results, scale: str = "small", with_slices: bool = True,
@@ -479,10 +507,14 @@ def claim_line(v: Verdict) -> dict:
     "Say in a line how a claim stands."
     main = v.main
     paper = "" if main is None else _signed(main.comparison.paper)
-    ours = "; ".join(f"{id} {part.outcome}" for id, part in v.parts.items()) if main is None else str(main)
-    return {"who": v.claim.who, "in our words": v.claim.sentence, "supported when": v.claim.rule, "paper": paper,
-            "ours [95 %]": ours, "outcome": v.outcome, "size": v.size or "", "p": "" if v.p is None else f"{v.p:.2g}",
-            "survives Holm": {True: "yes", False: "no", None: ""}[v.survives], "warnings": "; ".join(v.warnings)}
+    ours = ("; ".join(f"{id} {part.outcome}" for id, part in v.parts.items()) if main is None
+            else str(main))
+    return {"who": v.claim.who, "in our words": v.claim.sentence, "supported when": v.claim.rule,
+            "paper": paper,
+            "ours [95 %]": ours, "outcome": v.outcome, "size": v.size or "", "p": "" if v.p is None
+            else f"{v.p:.2g}",
+            "survives Holm": {True: "yes", False: "no", None: ""}[v.survives],
+            "warnings": "; ".join(v.warnings)}
 
 def headline(verdicts: Mapping) -> str:
     "Count the outcomes; only what survives Holm's correction is a headline."
@@ -490,7 +522,9 @@ def headline(verdicts: Mapping) -> str:
     judged = len(called) + sum(v.outcome == INCONCLUSIVE for v in verdicts.values())
     if not judged:
         return f"none of {len(verdicts)} claims has a verdict yet: that takes real data and five seeds"
-    counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of {sum(v.outcome == o for v in called)} {o}"
+    counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of "
+              f"{sum(v.outcome == o for v in called)} {o}"
               for o in (SUPPORTED, NOT_SUPPORTED)]
-    return (f"{judged} of {len(verdicts)} claims judged; {' and '.join(counts)} survive Holm's correction; "
+    return (f"{judged} of {len(verdicts)} claims judged; {' and '.join(counts)} survive Holm's "
+            "correction; "
             f"without it, about {.05 * judged:.1f} would be called by luck")

@@ -30,7 +30,7 @@ class Measured:
     "Hold what an experiment has measured on one model."
     scores: Mapping # name -> Score
     images: tuple = () # Images measured on: their checksums go into the record
-    fields: Mapping = field(default_factory=dict) # what else the record shall hold
+    fields: Mapping = field(default_factory=dict) # further fields of the record
 
 # %% ../../nbs/lab/93_experiment.ipynb #c9888de3
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Experiment:
     version: int # raised by hand when the arithmetic changes
     Settings: type[RunSettings] # derived
     measure: Callable # (settings, model, needs) -> Measured; nothing else may enter it
-    columns: Mapping # score -> heading, of the table and of a run's own sheet
+    columns: Mapping # score -> heading, of the table over runs and of a single run's
     title: str = "" # of its table, "{dataset}" is filled in
     claims: tuple = () # Claims that join the one claims table
     quantities: Mapping = field(default_factory=dict) # name -> function(results, comparison, scale) -> {seed: number}
@@ -65,13 +65,13 @@ class Experiment:
            ) -> dict:
         "Make a run unless it has a record; give the record."
         given = settings.flat() if isinstance(settings, RunSettings) else settings or {}
-        wanted = self.Settings.read({**given, **more})
-        key = self.key(wanted)
+        resolved = self.Settings.read({**given, **more})
+        key = self.key(resolved)
         path = runs_folder() / "records" / f"{key}.json"
         with run_lock(key):
             if path.exists():
-                return still_true(read_record(path), wanted, path)
-            write_record(make_record(self, wanted))
+                return still_true(read_record(path), resolved, path)
+            write_record(make_record(self, resolved))
         return read_record(path)
 
 # %% ../../nbs/lab/93_experiment.ipynb #86801b7d
@@ -79,38 +79,48 @@ def still_true(record: dict, settings: RunSettings, path: Path) -> dict:
     "Refuse a record whose training code or data have changed since."
     check_data(record["data"], settings.model, path)
     if record["model"] != settings.model.key:
-        raise UserError(f"{path} was made by another version of training: remove it, and run again")
+        raise UserError(
+            f"{path} was made by another version of training: remove it, and run again")
     return record
 
 def make_record(experiment: Experiment, settings: RunSettings) -> dict:
-    "Train or find the models, measure, and say everything that a reader must know."
+    "Train or load the models, measure, and state everything that a reader must know."
     model: Any = train_or_load(settings, exact=True)
-    needs = {name: train_or_load(other, exact=True) for name, other in experiment.needs(settings).items()}
+    needs = {name: train_or_load(other, exact=True)
+             for name, other in experiment.needs(settings).items()}
     start = time.monotonic()
     measured = experiment.measure(settings, model, needs)
-    seconds = {"training": dict(model.card)["training_seconds"], "testing": round(time.monotonic() - start, 1)}
+    seconds = {"training": dict(model.card)["training_seconds"],
+               "testing": round(time.monotonic() - start, 1)}
     images, card = [trained_on(settings.model), *measured.images], dict(model.card)
     return {"schema": SCHEMA, "experiment": experiment.name, "key": experiment.key(settings),
             "code_version": experiment.version, "row": settings.label, "settings": settings.flat(),
-            "setup": describe(settings, images), "scores": {n: s.to_dict() for n, s in measured.scores.items()},
+            "setup": describe(settings, images),
+            "scores": {n: s.to_dict() for n, s in measured.scores.items()},
             "data": {**card["data"], **{f"{i.name}/{i.split}": i.sha256 for i in measured.images}},
             "stand_in": settings.scale == "smoke" or any(i.stand_in for i in images),
-            "notes": sorted({i.note for i in images} - {""}), "seconds": round(sum(seconds.values()), 1),
+            "notes": sorted({i.note for i in images} - {""}),
+            "seconds": round(sum(seconds.values()), 1),
             "seconds_of": seconds, "environment": environment(pick_device()),
-            "training_environment": card["environment"], "weights": weights_sha256(model), "model": card["key"],
-            "watch": card.get("watch", "not watched"), "collapse": card.get("collapse", "not watched"),
-            **{name: card[name] for name in ("compiled", "together") if name in card}, **measured.fields}
+            "training_environment": card["environment"], "weights": weights_sha256(model),
+            "model": card["key"],
+            "watch": card.get("watch", "not watched"),
+            "collapse": card.get("collapse", "not watched"),
+            **{name: card[name] for name in ("compiled", "together") if name in card},
+            **measured.fields}
 
 # %% ../../nbs/lab/93_experiment.ipynb #e1df060c
 def describe(settings: RunSettings, images=()) -> str: # images: Images, whose origin is named
     "Say in a line what was run."
     model, usual = settings.model, settings.defaults(settings.dataset, settings.scale)
-    part = "" if model.limit is None else f" ({model.limit:,} images)"
+    share = "" if model.limit is None else f" ({model.limit:,} images)"
     target = f" → {settings.target}" if hasattr(settings, "target") else ""
-    words = [settings.scale, f"{model.source}{part}{target}", model.arch,
-             f"{model.steps:,} steps of {model.batch_size}", f"lr {model.recipe.lr:g}", model.precision]
+    words = [settings.scale, f"{model.source}{share}{target}", model.arch,
+             f"{model.steps:,} steps of {model.batch_size}", f"lr {model.recipe.lr:g}",
+             model.precision]
     words += [f"{name} {value}" for name, value in changed(settings, usual).items()]
-    copies = dict.fromkeys(f"own copy of {i.name}" + (f" ({i.part})" if i.part else "") for i in images
+    copies = dict.fromkeys(f"own copy of {i.name}" + (f" ({i.part})" if i.part else "")
+                           for i in images
                            if "own copy" in i.note)
     return " · ".join([*words, *copies])
 
@@ -120,8 +130,10 @@ _NAMED = ("arch", "steps", "batch_size", "lr", "limit")
 def changed(settings: RunSettings, usual: Mapping) -> dict: # usual: defaults of its data set and scale
     "List the settings that differ from those fixed beforehand, but for what a table varies."
     flat = {**LATE, **settings.flat()}
-    moved = {name: value for name, value in flat.items() if name not in VARIED + _NAMED and value != usual[name]}
-    return moved if flat["attack"] == "pgd" else {n: v for n, v in moved.items() if not n.startswith("attack_")}
+    moved = {name: value for name, value in flat.items() if name not in VARIED + _NAMED
+             and value != usual[name]}
+    return (moved if flat["attack"] == "pgd" else {n: v for n, v in moved.items()
+                                                   if not n.startswith("attack_")})
 
 # %% ../../nbs/lab/93_experiment.ipynb #72ccb41b
 def chapter_modules() -> list:
@@ -132,8 +144,9 @@ def chapter_modules() -> list:
 
 def experiments() -> dict: # name -> Experiment
     "Find the experiments of all chapters."
-    found: dict = {module.EXPERIMENT.name: module.EXPERIMENT for module in chapter_modules() if hasattr(module, "EXPERIMENT")}
-    return dict(sorted(found.items()))
+    by_name: dict = {module.EXPERIMENT.name: module.EXPERIMENT for module in chapter_modules()
+                     if hasattr(module, "EXPERIMENT")}
+    return dict(sorted(by_name.items()))
 
 def find_experiment(name: str) -> Experiment:
     "Look an experiment up by its name."
@@ -145,10 +158,12 @@ def find_experiment(name: str) -> Experiment:
 # %% ../../nbs/lab/93_experiment.ipynb #ef56e8e7
 def notebook_of(name: str) -> Path: # name of an experiment
     "Find the notebook that exports an experiment."
-    module = next(m for m in chapter_modules() if getattr(m, "EXPERIMENT", None) is find_experiment(name))
+    module = next(m for m in chapter_modules() if getattr(m, "EXPERIMENT", None)
+                  is find_experiment(name))
     stem = module.__name__.rpartition(".")[2]
-    wanted = f"default_exp chapters.{stem}"
+    directive = f"default_exp chapters.{stem}"
     for path in sorted((repo_root() / "nbs").rglob("*.ipynb")):
-        if wanted in path.read_text(encoding="utf-8"):
+        if directive in path.read_text(encoding="utf-8"):
             return path
-    raise UserError(f"there is no notebook for {name}: a sweep needs a clone of the project, not only the library")
+    raise UserError(f"there is no notebook for {name}: a sweep needs a clone of the project, not "
+                    "only the library")

@@ -23,9 +23,9 @@ def best_verdict(verdicts: dict, # scale -> id -> Verdict
                 ) -> tuple: # (scale, Verdict)
     "Pick the largest scale at which a claim has a verdict, else the first at which anything was run."
     for scale in ("paper", "small"):
-        found = verdicts.get(scale, {}).get(id)
-        if found and found.outcome in (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE):
-            return scale, found
+        verdict = verdicts.get(scale, {}).get(id)
+        if verdict and verdict.outcome in (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE):
+            return scale, verdict
     run = [(scale, judged[id]) for scale, judged in verdicts.items() if id in judged]
     return next(((s, v) for s, v in run if v.outcome != NOT_RUN), run[0])
 
@@ -36,14 +36,17 @@ def ours_in_short(verdict: Verdict) -> str:
     lines = []
     for r in counted:
         variant = r.comparison.score.partition("/")[2].replace("cam", "CAM")
-        ends = "" if r.interval is None else f" [{r.interval[0]:+.{digits}f}, {r.interval[1]:+.{digits}f}]"
-        lines.append(f"{r.comparison.a}{f' ({variant})' if variant else ''} {r.mean:+.{digits}f}{ends}")
+        ends = ("" if r.interval is None
+                else f" [{r.interval[0]:+.{digits}f}, {r.interval[1]:+.{digits}f}]")
+        lines.append(f"{r.comparison.a}{f' ({variant})' if variant else ''} "
+                     f"{r.mean:+.{digits}f}{ends}")
     return "; ".join(lines) or "not run"
 
 def papers_in_short(verdict: Verdict) -> str:
     "Give the paper's own numbers for the same comparisons."
     numbers = {r.comparison.a: r.comparison.paper for r in verdict.results if r.comparison.counted}
-    return "; ".join(f"{a} {paper:+.1f}" for a, paper in numbers.items() if paper is not None) or "images, no numbers"
+    return ("; ".join(f"{a} {paper:+.1f}" for a, paper in numbers.items() if paper is not None)
+            or "images, no numbers")
 
 # %% ../../nbs/lab/98d_findings.ipynb #3e197356
 SURVIVES = {True: ", survives Holm's correction", False: ", not after Holm's correction", None: ""}
@@ -59,11 +62,12 @@ def findings(results: Results, # of one side
     every = next(iter(verdicts.values()))
     lines = []
     for id in (id for id, v in every.items() if v.claim.finding):
-        scale, found = best_verdict(verdicts, id)
-        n = f", {found.n} seed{'s' * (found.n > 1)}" if found.n else ""
-        lines.append({"claim": id, "the paper says": found.claim.finding, "paper, points": papers_in_short(found),
-                      "here [95 % over seeds]": ours_in_short(found), "scale": f"{scale}{n}",
-                      "verdict": f"**{found.outcome}**{SURVIVES[found.survives]}"})
+        scale, verdict = best_verdict(verdicts, id)
+        n = f", {verdict.n} seed{'s' * (verdict.n > 1)}" if verdict.n else ""
+        lines.append({"claim": id, "the paper says": verdict.claim.finding,
+                      "paper, points": papers_in_short(verdict),
+                      "here [95 % over seeds]": ours_in_short(verdict), "scale": f"{scale}{n}",
+                      "verdict": f"**{verdict.outcome}**{SURVIVES[verdict.survives]}"})
     return pd.DataFrame(lines).set_index("claim")
 
 # %% ../../nbs/lab/98d_findings.ipynb #83526ada
@@ -75,9 +79,11 @@ def scope(results: Results) -> str: # Markdown
         if records:
             devices = sorted({r["environment"]["device"] for r in records})
             sets = sorted({r["settings"]["dataset"] for r in records})
-            lines.append(f"scale `{scale}`: {len(records)} runs on {', '.join(sets)} ({'; '.join(devices)})")
+            lines.append(f"scale `{scale}`: {len(records)} runs on {', '.join(sets)} "
+                         f"({'; '.join(devices)})")
     hours = sum(r["seconds"] for r in results.records) / 3600
-    return "; ".join(lines) + f". About {hours:.0f} hours of computing in all." if lines else "nothing real was run."
+    return ("; ".join(lines) + f". About {hours:.0f} hours of computing in all." if lines
+            else "nothing real was run.")
 
 # %% ../../nbs/lab/98d_findings.ipynb #a9ceb943
 def alt_of(path) -> str: # of a PNG
@@ -91,14 +97,19 @@ def gallery(folder) -> str: # of figures -> Markdown
     from pathlib import Path
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:
-        raise UserError(f"{folder} holds no figures: draw them with `python -m pag_companion.report promote`")
-    parts = [f"## {path.stem}\n\n![{alt_of(path) or path.stem}]({path.name})\n\n{alt_of(path)}".rstrip() for path in paths]
-    return "# Gallery\n\nEvery committed figure. Written by `python -m pag_companion.report fill`.\n\n" + "\n\n".join(parts) + "\n"
+        raise UserError(f"{folder} holds no figures: draw them with `python -m "
+                        "pag_companion.report promote`")
+    parts = [
+        f"## {path.stem}\n\n![{alt_of(path) or path.stem}]({path.name})\n\n{alt_of(path)}".rstrip()
+        for path in paths]
+    return ("# Gallery\n\nEvery committed figure. Written by `python -m pag_companion.report "
+            "fill`.\n\n" + "\n\n".join(parts) + "\n")
 
 # %% ../../nbs/lab/98d_findings.ipynb #dc0cfde8
 def cost_table(results: Results) -> pd.DataFrame:
     "Add up what each experiment cost."
-    lines = pd.DataFrame({"experiment": r["experiment"], "scale": r["settings"]["scale"], "runs": 1,
+    lines = pd.DataFrame({"experiment": r["experiment"], "scale": r["settings"]["scale"],
+                          "runs": 1,
                           "hours": r["seconds"] / 3600} for r in results.records)
     return lines.groupby(["experiment", "scale"], sort=True).sum().round(1).reset_index()
 
@@ -107,12 +118,15 @@ def datasets_table(results: Results) -> pd.DataFrame:
     notes: dict = {}
     for record in results.records:
         notes.setdefault(record["settings"]["dataset"], set()).update(record.get("notes", ()))
-    return pd.DataFrame([{"data": name, "note": "; ".join(sorted(some)) or "the official set"} for name, some in sorted(notes.items())])
+    return pd.DataFrame([{"data": name, "note": "; ".join(sorted(some)) or "the official set"}
+                         for name, some in sorted(notes.items())])
 
 def settings_table(results: Results) -> pd.DataFrame:
     "List the setups, a line for each experiment, data set and scale."
-    seen = dict.fromkeys((r["experiment"], r["settings"]["dataset"], r["settings"]["scale"]) for r in results.records)
-    rows = [(find_experiment(name).name, results.main(name, dataset, scale).records[0]["setup"]) for name, dataset, scale in sorted(seen)]
+    seen = dict.fromkeys((r["experiment"], r["settings"]["dataset"], r["settings"]["scale"])
+                         for r in results.records)
+    rows = [(find_experiment(name).name, results.main(name, dataset, scale).records[0]["setup"])
+            for name, dataset, scale in sorted(seen)]
     return pd.DataFrame(rows, columns=["experiment", "setup"])
 
 # %% ../../nbs/lab/98d_findings.ipynb #fae8e1b8
@@ -124,33 +138,44 @@ def mlrc(results: Results, # of one side
     if form not in ("md", "tex"):
         raise UserError(f"form = {form!r}: choose md or tex")
     if not any(r["settings"]["scale"] != "smoke" for r in results.records):
-        raise UserError(f"{results.name} hold no run on real data: a report needs results, not smoke")
-    marks = {} if form == "md" else dict(block_start_string="<%", block_end_string="%>", variable_start_string="<<",
-                                         variable_end_string=">>", comment_start_string="<#", comment_end_string="#>")
+        raise UserError(f"{results.name} hold no run on real data: a report needs results, not "
+                        "smoke")
+    marks = {} if form == "md" else dict(block_start_string="<%", block_end_string="%>",
+                                         variable_start_string="<<",
+                                         variable_end_string=">>", comment_start_string="<#",
+                                         comment_end_string="#>")
     template = files("pag_companion.lab").joinpath(f"mlrc.{form}").read_text(encoding="utf-8")
     scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
     verdicts = {scale: judge(results, scale) for scale in scales}
-    written = {"findings": findings(results, verdicts).reset_index(), "data": datasets_table(results),
+    written = {"findings": findings(results, verdicts).reset_index(),
+               "data": datasets_table(results),
                "settings": settings_table(results), "cost": cost_table(results)}
     tables = {name: as_text(frame, form) for name, frame in written.items()}
     headlines = [f"Scale {scale}: {headline(judged)}." for scale, judged in verdicts.items()]
-    return Environment(**marks).from_string(template).render(**tables, scope=plain(scope(results), form),
-                                                             headlines=[plain(line, form) for line in headlines])
+    return Environment(**marks).from_string(template).render(**tables,
+                                                             scope=plain(scope(results), form),
+                                                             headlines=[plain(line, form)
+                                                                        for line in headlines])
 
 # %% ../../nbs/lab/98d_findings.ipynb #27a7ba33
-SYMBOLS = {"\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}", "~": "\\textasciitilde{}",
-           "^": "\\textasciicircum{}", "→": "$\\to$", "ε": "$\\epsilon$", "σ": "$\\sigma$", "×": "$\\times$", "−": "$-$", "·": "$\\cdot$", "±": "$\\pm$"}
+SYMBOLS = {"\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "#": "\\#", "_": "\\_", "{": "\\{",
+           "}": "\\}", "~": "\\textasciitilde{}",
+           "^": "\\textasciicircum{}", "→": "$\\to$", "ε": "$\\epsilon$", "σ": "$\\sigma$",
+           "×": "$\\times$", "−": "$-$", "·": "$\\cdot$", "±": "$\\pm$"}
 
 def plain(text: str, form: str) -> str:
     "Escape a text for LaTeX, Markdown marks off; Markdown stays as it is."
     if form == "md":
         return text
-    return "".join(SYMBOLS.get(letter, letter) for letter in text.replace("**", "").replace("`", ""))
+    return "".join(SYMBOLS.get(letter, letter)
+                   for letter in text.replace("**", "").replace("`", ""))
 
 def as_text(frame: pd.DataFrame, form: str) -> str:
     "Lay a table out in Markdown or LaTeX."
     if form == "md":
         return frame.to_markdown(index=False, disable_numparse=True)
     width = f"{.94 / len(frame.columns):.2f}\\linewidth"
-    cells = frame.astype(str).map(lambda text: plain(text, form)).rename(columns=lambda name: plain(name, form))
-    return cells.to_latex(index=False, escape=False, column_format=f"p{{{width}}}" * len(frame.columns))
+    cells = frame.astype(str).map(lambda text: plain(text, form)).rename(
+        columns=lambda name: plain(name, form))
+    return cells.to_latex(index=False, escape=False, column_format=f"p{{{width}}}"
+                          * len(frame.columns))

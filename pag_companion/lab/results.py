@@ -37,7 +37,8 @@ def staleness(record: dict) -> str: # "" for a fresh one
         model = experiment.Settings.of_record(record["settings"]).model.key
     except UserError as error:
         return f"its settings are no longer known ({error})"
-    return "" if record.get("model", model) == model else "its model was made by another version of training"
+    return ("" if record.get("model", model) == model
+            else "its model was made by another version of training")
 
 def is_usual(record: dict) -> bool:
     "Tell whether a run has the settings fixed beforehand, by fresh code."
@@ -53,27 +54,32 @@ def is_usual(record: dict) -> bool:
 def _steps_of_pgd(record):
     "Look up with how many steps the preset trains on PGD."
     experiment = experiments()[record["experiment"]]
-    return experiment.Settings.defaults(record["settings"]["dataset"], record["settings"]["scale"])["attack_steps"]
+    return experiment.Settings.defaults(record["settings"]["dataset"],
+                                        record["settings"]["scale"])["attack_steps"]
 
 def variant_of(record: dict) -> str:
     "Fingerprint what a record must have in common with the others of its table."
     settings = {name: value for name, value in record["settings"].items() if name not in _VARIES}
     return fingerprint(record["experiment"], record["code_version"], settings, record["data"],
-                       record["stand_in"], staleness(record), record["settings"]["seed"] >= REHEARSAL)
+                       record["stand_in"], staleness(record), record["settings"]["seed"]
+                       >= REHEARSAL)
 
-REHEARSAL = 100 # seeds from here on are never part of a result
+REHEARSAL = 100 # seeds of pilot runs: from here on, never part of a result
 
 # %% ../../nbs/lab/94_results.ipynb #7352fca4
 def lines_of(record: dict) -> list: # of dict, one a score or measure
     "Read every number of a record."
     settings = record["settings"]
-    common = {"experiment": record["experiment"], "dataset": settings["dataset"], "scale": settings["scale"],
-              "label": record["row"], "method": settings["method"], "eps": settings["eps"], "seed": settings["seed"],
+    common = {"experiment": record["experiment"], "dataset": settings["dataset"],
+              "scale": settings["scale"],
+              "label": record["row"], "method": settings["method"], "eps": settings["eps"],
+              "seed": settings["seed"],
               "synthetic": record["stand_in"], "setup": record["setup"], "key": record["key"],
               "model": record.get("model", ""), "weights": record["weights"],
               "overfitted": is_overfitted(record), "device": record["environment"]["device"]}
     scores = [{**common, "score": name, "value": 100 * Score(s["correct"], s["total"]).value,
-               "correct": s["correct"], "total": s["total"]} for name, s in record["scores"].items()]
+               "correct": s["correct"], "total": s["total"]}
+              for name, s in record["scores"].items()]
     means = [{**common, "score": name, "value": 100 * m["mean"], "total": m["n"]}
              for name, m in record.get("alignment", {}).items() if isinstance(m, dict)]
     return scores + means
@@ -84,13 +90,13 @@ GAP = .3 # accuracy under FGSM less that under PGD-10
 def is_overfitted(record: dict) -> bool:
     "Tell whether a model suffers catastrophic overfitting, as far as its record shows."
     one, ten = (record["scores"].get(f"watch/{name}") for name in ("fgsm", "pgd"))
-    parted = one and ten and one["correct"] / one["total"] - ten["correct"] / ten["total"] > GAP
-    return isinstance(record.get("collapse"), int) or bool(parted)
+    gap = one and ten and one["correct"] / one["total"] - ten["correct"] / ten["total"] > GAP
+    return isinstance(record.get("collapse"), int) or bool(gap)
 
 # %% ../../nbs/lab/94_results.ipynb #a7c111fe
 @dataclass(frozen=True)
 class Results:
-    "Hold the records of one side, or a part of them."
+    "Hold the records of one side, or some of them."
     records: tuple
     name: str = "results" # of the side
 
@@ -117,39 +123,41 @@ class Results:
 
     def only(self, **where, # experiment="zero_shot", dataset="mnist", scale="small"
             ) -> "Results":
-        "Keep some of the records."
+        "Select some of the records."
         def fits(record):
             known = {**record["settings"], "experiment": record["experiment"]}
             return all(known.get(name) == value for name, value in where.items())
         return Results(tuple(filter(fits, self.records)), self.name)
 
     def main(self, experiment: str, dataset: str, scale: str = "small") -> "Results":
-        "Keep the runs of a table with the settings fixed beforehand; of several variants, the largest."
+        "Select the runs of a table with the settings fixed beforehand; of several variants, the largest."
         key = experiment, dataset, scale
         if key not in self._mains:
-            part = self.only(experiment=experiment, dataset=dataset, scale=scale)
-            usual = Results(tuple(filter(is_usual, part.records)), self.name)
-            self._mains[key] = max(usual.variants(), key=lambda each: len(each.records), default=usual)
+            runs = self.only(experiment=experiment, dataset=dataset, scale=scale)
+            usual = Results(tuple(filter(is_usual, runs.records)), self.name)
+            self._mains[key] = max(usual.variants(), key=lambda each: len(each.records),
+                                   default=usual)
         return self._mains[key]
 
     @cached_property
     def _mains(self) -> dict:
-        "Remember the tables that were asked for."
+        "Cache the tables."
         return {}
 
     def variants(self) -> list: # of Results, the largest first
-        "Part the records into those that may share a table."
-        parts: dict = {}
+        "Group the records that may share a table."
+        groups: dict = {}
         for record in self.records:
-            parts.setdefault(variant_of(record), []).append(record)
-        return [Results(tuple(part), self.name) for part in sorted(parts.values(), key=len, reverse=True)]
+            groups.setdefault(variant_of(record), []).append(record)
+        return [Results(tuple(group), self.name)
+                for group in sorted(groups.values(), key=len, reverse=True)]
 
     def values(self, score: str, label: str) -> dict: # seed -> percent, or 100 times a mean
         "Collect one cell over the seeds."
-        found = self._cells.get((score, label), [])
-        if len(dict(found)) < len(found):
-            raise UserError(f"{label}, {score}: two records of one seed; keep one variant")
-        return dict(sorted(found))
+        lines = self._cells.get((score, label), [])
+        if len(dict(lines)) < len(lines):
+            raise UserError(f"{label}, {score}: two records of one seed; select one variant")
+        return dict(sorted(lines))
 
     @cached_property
     def _cells(self) -> dict: # (score, label) -> list of (seed, value)
@@ -161,24 +169,27 @@ class Results:
 
     def hits(self, score: str, label: str) -> dict: # seed -> bool array, one an image
         "Collect which images the models of a configuration got right."
-        rows = [r for r in self.records if r["row"] == label and "hits" in r["scores"].get(score, {})]
+        rows = [r for r in self.records if r["row"] == label
+                and "hits" in r["scores"].get(score, {})]
         return {r["settings"]["seed"]: Score.from_dict(r["scores"][score]).hits for r in rows}
 
     @property
     def labels(self) -> list:
         "List the configurations: Natural, then by method and radius."
-        order = self.frame.drop_duplicates("label").sort_values(["method", "eps", "label"], key=_rank)
+        order = self.frame.drop_duplicates("label").sort_values(["method", "eps", "label"],
+                                                                key=_rank)
         return order.label.tolist()
 
     @property
     def synthetic(self) -> bool:
-        "Does any run stand on synthetic data?"
+        "Tell whether any run used synthetic data."
         return any(record["stand_in"] for record in self.records)
 
     def __len__(self) -> int:
         return len(self.records)
 
-_COLUMNS = ("experiment", "dataset", "scale", "label", "method", "eps", "seed", "score", "value", "correct", "total",
+_COLUMNS = ("experiment", "dataset", "scale", "label", "method", "eps", "seed", "score", "value",
+            "correct", "total",
             "synthetic", "setup", "key", "model", "weights", "overfitted", "device")
 
 def _rank(column):
@@ -191,13 +202,15 @@ def check_weights(records: Iterable) -> None:
     for record in records:
         model = record.get("model", record["key"])
         if owner.setdefault(record["weights"], model) != model:
-            raise UserError(f"{owner[record['weights']]} and {model} have the same weights: one was stored "
+            raise UserError(f"{owner[record['weights']]} and {model} have the same weights: one "
+                            "was stored "
                             "over the other; remove their records and run again")
 
 # %% ../../nbs/lab/94_results.ipynb #0a485a06
 def cell(values) -> str: # numbers, one a seed
     "Write mean ± sample standard deviation (number of seeds)."
-    values = pd.Series(list(values.values()) if isinstance(values, dict) else list(values), dtype=float)
+    values = pd.Series(list(values.values()) if isinstance(values, dict) else list(values),
+                       dtype=float)
     if values.empty:
         return "not run"
     spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
@@ -220,27 +233,31 @@ def table(results: Results, columns: dict, # score -> heading
 
 def order_labels(labels: list, paper=None) -> list:
     "Put the paper's configurations first, each followed by its twin trained with PGD."
-    first = [twin for row in (paper.rows if paper is not None else ()) for twin in (row, f"{row} PGD")]
+    first = [twin for row in (paper.rows if paper is not None else ())
+             for twin in (row, f"{row} PGD")]
     rows = set(paper.rows) if paper is not None else set()
-    kept = [label for label in first if label in labels or label in rows]
-    return kept + [label for label in labels if label not in kept]
+    ordered = [label for label in first if label in labels or label in rows]
+    return ordered + [label for label in labels if label not in ordered]
 
 # %% ../../nbs/lab/94_results.ipynb #bf65b609
 def run_table(record: dict) -> pd.DataFrame:
     "Lay out what one run has measured, with 95 % intervals over images."
     columns = experiments()[record["experiment"]].columns
     lines = []
-    for name, stored in sorted(record["scores"].items(), key=lambda item: (item[0] not in columns, item[0])):
+    for name, stored in sorted(record["scores"].items(),
+                               key=lambda item: (item[0] not in columns, item[0])):
         score = Score.from_dict(stored)
         low, high = score.interval()
-        lines.append((columns.get(name, name), f"{score.correct:,} of {score.total:,}", f"{100 * score.value:.2f}",
+        lines.append((columns.get(name, name), f"{score.correct:,} of {score.total:,}",
+                      f"{100 * score.value:.2f}",
                       f"{100 * low:.1f} to {100 * high:.1f}"))
     for name, m in record.get("alignment", {}).items():
         if isinstance(m, dict):
             lines.append((columns.get(name, name), f"{m['n']:,} images", f"{100 * m['mean']:.2f}",
                           f"{100 * m['low']:.1f} to {100 * m['high']:.1f}"))
     table_ = pd.DataFrame(lines, columns=["score", "hits", "%", "95 %"]).set_index("score")
-    return with_caption(table_, f"{record['row']}, seed {record['settings']['seed']}: {record['setup']}"
+    return with_caption(table_, f"{record['row']}, seed {record['settings']['seed']}: "
+                                f"{record['setup']}"
                         + ("; synthetic data" if record["stand_in"] else ""))
 
 def with_caption(frame: pd.DataFrame, caption: str) -> pd.DataFrame:
@@ -258,12 +275,17 @@ def made_up(label: str, seed: int, scores: dict, # score -> percent
     unit = kind.Settings.defaults(dataset, scale)["unit"]
     given = {"dataset": dataset, "scale": scale, "seed": seed, "precision": "float32"}
     if rest:
-        given |= {"method": {"AT": "at", "N": "noise"}[name], "eps": float(sigma) if sigma else float(number) * unit,
+        given |= {"method": {"AT": "at", "N": "noise"}[name], "eps": float(sigma) if sigma
+                  else float(number) * unit,
                   "attack": "pgd" if label.endswith("PGD") else "fgsm"}
     settings = kind.Settings.read(given)
     counts = {s: {"correct": round(100 * v), "total": 10_000} for s, v in scores.items()}
     machine = {"device": "a made-up machine", "python": "3.11", "commit": "unknown"}
-    return {"schema": 1, "experiment": experiment, "key": kind.key(settings), "code_version": kind.version,
-            "row": label, "setup": describe(settings), "settings": settings.flat(), "scores": counts,
-            "environment": machine, "data": {settings.model.source: "made up"}, "weights": settings.model.key,
-            "model": settings.model.key, "seconds": 90., "stand_in": scale == "smoke", "notes": [], **more}
+    return {"schema": 1, "experiment": experiment, "key": kind.key(settings),
+            "code_version": kind.version,
+            "row": label, "setup": describe(settings), "settings": settings.flat(),
+            "scores": counts,
+            "environment": machine, "data": {settings.model.source: "made up"},
+            "weights": settings.model.key,
+            "model": settings.model.key, "seconds": 90., "stand_in": scale == "smoke", "notes": [],
+            **more}

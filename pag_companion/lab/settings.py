@@ -78,7 +78,8 @@ _BOX_EPS = (.5 / 255, 1 / 255, 2 / 255)
 register_preset("restricted_imagenet", Preset("street_glyphs", 1 / 255, (2 / 255,), 2 / 255, {
     "smoke": _SMOKE,
     "small": _RESNET,
-    "paper": dict(_RESNET, arch="resnet50", steps=150_000, batch_size=256, lr=.1, weight_decay=1e-4)}))
+    "paper": dict(_RESNET, arch="resnet50", steps=150_000, batch_size=256, lr=.1,
+                  weight_decay=1e-4)}))
 register_preset("cub", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
     "smoke": _SCENES, "small": dict(_BOXES, batch_size=64), "paper": _PRETRAINED}))
 register_preset("boxed_imagenet", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
@@ -100,8 +101,8 @@ class ModelSettings:
 
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
-        return without_late({**own, **self.recipe.objective.settings(),
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        return without_late({**values, **self.recipe.objective.settings(),
                              **{name: getattr(self.recipe, name) for name in _OF_RECIPE}})
 
     @property
@@ -135,7 +136,8 @@ def check_names(given: Mapping, # settings as they came
 def check_choice(name: str, value, allowed) -> None:
     "Refuse a value that is not on the list."
     if value not in allowed:
-        raise UserError(f"{name} = {value!r} is not known: choose one of {', '.join(map(str, allowed))}")
+        raise UserError(f"{name} = {value!r} is not known: choose one of "
+                        f"{', '.join(map(str, allowed))}")
 
 def of_type(name: str, value, default) -> Any:
     "Bring a value to the default's type, or refuse it; a default of None takes a whole number or None."
@@ -150,7 +152,8 @@ def of_type(name: str, value, default) -> Any:
 
 def check_least(name: str, value, least: int) -> None:
     "Refuse a count that is too small; None stands for all."
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+    if (value is not None and (not isinstance(value, int) or isinstance(value, bool)
+                               or value < least)):
         raise UserError(f"{name} = {value!r} should be a whole number, {least} or more")
 
 # %% ../../nbs/lab/91_settings.ipynb #3dd93529
@@ -168,7 +171,7 @@ def read_eps(method: str, eps, preset: Preset) -> float:
 
 def read_recipe(values: Mapping, # flat settings, complete
                ) -> Recipe:
-    "Build the recipe; options of another objective have no say."
+    "Build the recipe; options of another objective are ignored."
     check_choice("method", values["method"], tuple(OBJECTIVES))
     objective = OBJECTIVES[values["method"]].from_settings(dict(values))
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
@@ -186,9 +189,10 @@ def read_model(values: Mapping, # flat settings, complete
     for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1), ("seed", 0)):
         check_least(name, values[name], least)
     check_choice("pretrained", values["pretrained"], ("none", "imagenet"))
-    own = {f.name: values[f.name] for f in fields(ModelSettings) if f.name not in ("recipe", "precision")}
+    others = {f.name: values[f.name] for f in fields(ModelSettings)
+              if f.name not in ("recipe", "precision")}
     precision = pick_precision(values["precision"], values.get("device"))
-    return ModelSettings(recipe=read_recipe(values), precision=precision, **own)
+    return ModelSettings(recipe=read_recipe(values), precision=precision, **others)
 
 # %% ../../nbs/lab/91_settings.ipynb #8fd3ef53
 OBJECTIVE_NAMES = ("method", "eps", "attack", "attack_steps", "attack_reach")
@@ -201,9 +205,11 @@ def model_settings(given, # ModelSettings, the settings of a run, or flat names
         return given
     missing = [name for name in ("source", "arch", "steps") if name not in given]
     if missing:
-        raise UserError(f"the settings lack {', '.join(missing)}: a model is made by its source, arch, "
+        raise UserError(f"the settings lack {', '.join(missing)}: a model is made by its source, "
+                        "arch, "
                         "steps, and by what differs from the defaults")
-    base = {**DEFAULTS, "method": "natural", "eps": 0., "attack": "fgsm", "seed": 0, "unit": 1 / 255}
+    base = {**DEFAULTS, "method": "natural", "eps": 0., "attack": "fgsm", "seed": 0,
+            "unit": 1 / 255}
     values = {**base, **given}
     for name in ("lr", "warmup", "weight_decay", "head_lr", "attack_reach"):
         values[name] = number(values[name], name)
@@ -249,7 +255,8 @@ class RunSettings:
         check_choice("dataset", dataset, cls.DATASETS)
         check_choice("scale", scale, SCALES)
         chosen = PRESETS[dataset]
-        base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset, "scale": scale}
+        base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset,
+                "scale": scale}
         own = {f.name: f.metadata["preset"](dataset, scale) for f in cls.own()}
         source = chosen.synthetic if scale == "smoke" else dataset
         return {**base, **own, "source": source, "unit": chosen.unit}
@@ -270,7 +277,8 @@ class RunSettings:
         cls._check_derived(values, base)
         values["eps"] = read_eps(values["method"], values["eps"], PRESETS[values["dataset"]])
         check_least("test_limit", values["test_limit"], 1)
-        settings = cls(model=read_model(values), **{f.name: values[f.name] for f in fields(cls) if f.name != "model"})
+        settings = cls(model=read_model(values), **{f.name: values[f.name] for f in fields(cls)
+                                                    if f.name != "model"})
         settings.check()
         return settings
 
@@ -280,7 +288,8 @@ class RunSettings:
         derived = ["source", "unit", *(f.name for f in cls.own() if f.metadata["derived"])]
         for name in derived:
             if values[name] != base[name]:
-                raise UserError(f"{name} = {values[name]!r} contradicts dataset {values['dataset']!r} at scale "
+                raise UserError(f"{name} = {values[name]!r} contradicts dataset "
+                                f"{values['dataset']!r} at scale "
                                 f"{values['scale']!r}: leave it out ({base[name]!r})")
         for f in cls.own():
             if f.metadata["least"] is not None:
@@ -291,8 +300,8 @@ class RunSettings:
 
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
-        return without_late({**self.model.flat(), **own})
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        return without_late({**self.model.flat(), **values})
 
     @classmethod
     def of_record(cls, stored: Mapping, # "settings" of a record
@@ -307,7 +316,8 @@ class RunSettings:
 
     def sets(self) -> list:
         "List the data it needs: (name, split, limit)."
-        return [(self.model.source, "train", self.model.limit), (self.model.source, "test", self.test_limit)]
+        return [(self.model.source, "train", self.model.limit),
+                (self.model.source, "test", self.test_limit)]
 
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
@@ -320,5 +330,6 @@ def _options(method: str) -> dict:
 def with_objective(model: ModelSettings, objective, # such as Natural() or AT(2 / 255)
                   ) -> ModelSettings:
     "Name the model that is trained alike but for its objective."
-    recipe = Recipe(objective=objective, **{name: getattr(model.recipe, name) for name in _OF_RECIPE})
+    recipe = Recipe(objective=objective, **{name: getattr(model.recipe, name)
+                                            for name in _OF_RECIPE})
     return replace(model, recipe=recipe)
