@@ -57,7 +57,7 @@ def test_turns_and_ratios():
     row = timed("nothing", {"ours": [1., 2, 6], "floor": [1., 1, 2]}, batch=3)
     assert (row["ours_s"], row["floor_s"], row["rounds"], row["batch"]) == (2, 1, 3, 3)
     assert row["over"]["floor"] == [1.5, 2, 2.5] and row["spread"]["ours"] == [1.5, 4]
-    with patch.object(time, "perf_counter", count().__next__):                  # a clock that a look at it moves on by a second
+    with patch.object(time, "perf_counter", count().__next__):     # a clock that ticks when read
         assert len(interleaved({"ours": lambda: None}, 1, lasting=20)["ours"]) == 6
 
 
@@ -99,7 +99,7 @@ def test_a_training_step_makes_no_pass_too_many():
                 assert (counted.forward, counted.to_input, counted.full, counted.read) == (
                     steps + 1, steps, 1, 0), (recipe, precision)
     with Passes() as counted:
-        F.cross_entropy(net(images.x.requires_grad_()), images.y).backward()      # what an attack had better not do
+        F.cross_entropy(net(images.x.requires_grad_()), images.y).backward()      # not in an attack
     assert (counted.to_input, counted.full) == (0, 1)
 
 
@@ -123,7 +123,8 @@ def test_an_evaluation_makes_no_pass_too_many():
             robust_accuracy(net, images, Linf(.1), steps=4, batch_size=batch)
         assert (counted.forward, counted.to_input, counted.full) == (1 + 5 * parts, 4 * parts, 0)
     with Passes() as counted:
-        robust_accuracy(net, images, Linf(.3), steps=50, restarts=3, success="any")      # hardly an image outlives the first looks
+        # hardly an image stays correctly classified after the first steps
+        robust_accuracy(net, images, Linf(.3), steps=50, restarts=3, success="any")
     assert counted.forward < 50 and counted.to_input < 50 and counted.full == 0
 
 

@@ -28,7 +28,7 @@ def test_sizes_look_where_the_claim_looks():
             == NOT_SUPPORTED)
     gain = Comparison("alignment", "AT-1", "Natural")
     assert weigh(gain, [1., 2., 3., 4., 5.], size=.5, size_unit="sd").size == SUPPORTED
-    assert (weigh(gain, [1., 2., 3., 4., 5.], size=1.).size == SUPPORTED)       # 1 point; one s.d. is 1.58
+    assert weigh(gain, [1., 2., 3., 4., 5.], size=1.).size == SUPPORTED       # one s.d. is 1.58
     assert weigh(gain, [1., 2., 3., 4., 5.], size=1., size_unit="sd").size == INCONCLUSIVE
     assert weigh(gain, [1., 2., 3., 4., 5.], size=2.5).size == INCONCLUSIVE
 

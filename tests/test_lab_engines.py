@@ -75,7 +75,8 @@ def test_no_orphans():
 
     with tempfile.TemporaryDirectory() as folder:
         sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-        parent = f"import sys; from pag_companion.lab.engines import run_child; run_child([sys.executable, '-c', {sleeper!r}], '{folder}/log')"
+        parent = ("import sys; from pag_companion.lab.engines import run_child; "
+                  f"run_child([sys.executable, '-c', {sleeper!r}], '{folder}/log')")
         process = subprocess.Popen([sys.executable, "-c", parent], cwd=repo_root())
         while not Path(folder, "log").exists() or not Path(folder, "log").read_text().strip():
             time.sleep(.05)
@@ -128,7 +129,8 @@ def test_a_run_without_its_record_is_an_error():
         def interrupted(run, slot):
             raise Stopped("on purpose")
         failure_path(run.key).unlink()
-        assert (make(run, interrupted)[1] == "on purpose" and not failure_path(run.key).exists())      # stopped is not failed
+        assert make(run, interrupted)[1] == "on purpose"
+        assert not failure_path(run.key).exists()      # stopped is not failed
         assert make(run, lambda run, slot: run.record.write_text(json.dumps(made)))[:2] == (made, "")
 
 

@@ -119,7 +119,8 @@ def test_promoting():
 
 def test_filling_replaces_the_block_and_nothing_else():
     made = blocks(toy_side())
-    text = "# Mine\n<!-- report:table3 begin -->\nold | table\n<!-- report:table3 end -->\nkept <!-- report:setup begin --><!-- report:setup end -->"
+    text = ("# Mine\n<!-- report:table3 begin -->\nold | table\n<!-- report:table3 end -->\n"
+            "kept <!-- report:setup begin --><!-- report:setup end -->")
     once = fill_text(text, made, "README.md")
     assert (once == fill_text(once, made, "README.md")
             and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model"))
@@ -140,7 +141,7 @@ def test_readme_and_tour_say_what_the_records_give():
     assert fill(check=True) == [], "run: python -m pag_companion.report fill"
 
 
-TOY = """
+TOY_DATA = """
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
@@ -157,8 +158,12 @@ def dark(part, root, limit):
     return 255 - digits.pixels, digits.y
 
 register("dark_digits", Dataset(tuple("0123456789"), True, dark, derived_from=("digits",)))
-register_preset("dark_digits", Preset("digits", 1, (.1,), .1, {s: dict(steps=5, batch_size=32) for s in ("smoke", "small", "paper")}))
+register_preset("dark_digits", Preset("digits", 1, (.1,), .1, {
+    scale: dict(steps=5, batch_size=32) for scale in ("smoke", "small", "paper")}))
+"""
 
+
+TOY_OBJECTIVE = """
 @register_objective
 @dataclass(frozen=True)
 class Smoothed(Objective):
@@ -176,7 +181,10 @@ class Smoothed(Objective):
 class Settings(RunSettings):
     DATASETS: ClassVar = ("dark_digits",)
     count: int = preset(smoke=20, small=50, paper=100, least=1)
+"""
 
+
+TOY_EXPERIMENT = """
 def measure(settings, model, needs):
     images = load(settings.model.source, "test", limit=settings.count)
     return Measured({"clean": accuracy(model, images)}, (images,))
@@ -184,28 +192,33 @@ def measure(settings, model, needs):
 def figure(results, dataset):
     from matplotlib import pyplot
     fig, axes = pyplot.subplots()
-    axes.bar(results.labels, [sum(results.values("clean", label).values()) for label in results.labels])
+    heights = [sum(results.values("clean", label).values()) for label in results.labels]
+    axes.bar(results.labels, heights)
     return fig
 
-EXPERIMENT = Experiment("toy", 1, Settings, measure, {"clean": "clean accuracy"}, title="Dark digits", figures={"toy": figure},
-    claims=(Claim("T1", "O", "nowhere", "Smoothing labels helps.", "ordering",
-                  (Comparison("clean", "LS-0.1", "Natural", dataset="dark_digits", experiment="toy"),)),))
+HELPS = Comparison("clean", "LS-0.1", "Natural", dataset="dark_digits", experiment="toy")
+EXPERIMENT = Experiment(
+    "toy", 1, Settings, measure, {"clean": "clean accuracy"}, title="Dark digits",
+    figures={"toy": figure},
+    claims=(Claim("T1", "O", "nowhere", "Smoothing labels helps.", "ordering", (HELPS,)),))
 """
+TOY = TOY_DATA + TOY_OBJECTIVE + TOY_EXPERIMENT
+
+
+import pag_companion.chapters as package
+import sys
+from pag_companion.data import DATASETS
+from pag_companion.lab.engines import plan
+from pag_companion.lab.settings import PRESETS
+from pag_companion.lab.sweep import sweep
+from pag_companion.training import OBJECTIVES
 
 
 def test_a_chapter_touches_nothing_but_itself():
-    import pag_companion.chapters as package
-    import sys
-    from pag_companion.data import DATASETS
-    from pag_companion.lab.engines import plan
-    from pag_companion.lab.settings import PRESETS
-    from pag_companion.lab.sweep import sweep
-    from pag_companion.training import OBJECTIVES
     assert len([line for line in TOY.splitlines() if line.strip()]) < 60
     registries = [patch.dict(each) for each in (DATASETS, PRESETS, OBJECTIVES, sys.modules)]
-    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder,
-                                                              PAG_PROGRESS="none"),
-          redirect_stdout(io.StringIO())):
+    with (tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()),
+          patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none")):
         for each in registries:
             each.start()
         with patch.object(package, "__path__", [*package.__path__, folder]):

@@ -48,4 +48,4 @@ def test_no_table_is_empty():
     for experiment, dataset in tables:
         part = side.main(experiment, dataset)
         assert len(
-            part.labels) > 1, f"{experiment} on {dataset} has no committed run with the settings of its preset"
+            part.labels) > 1, f"{experiment} on {dataset}: no run with its preset's settings"

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE', 'TOO_FEW', 'NOT_RUN', 'SHOWN', 'SYNTHETIC',
            'SEEDS_FOR_INTERVAL', 'SEEDS_FOR_VERDICT', 'LEVEL', 'within', 'at_most', 'region_text', 'Table',
-           'Comparison', 'values_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval', 'p_values',
-           'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree', 'Verdict',
-           'verdict', 'check_values', 'claims', 'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices',
-           'claims_table', 'claim_line', 'headline']
+           'Comparison', 'values_of', 'rule_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval',
+           'p_values', 'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree',
+           'fewest_seeds', 'main_result', 'verdict_frame', 'Verdict', 'verdict', 'p_of_claim', 'check_values', 'claims',
+           'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices', 'claims_table', 'claim_line', 'headline']
 
 # %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
 import math
@@ -118,6 +118,20 @@ def values_of(results: Results, # of one side
 # %% ../../nbs/lab/95_claims.ipynb #ca67e099
 WHO = {"S": "the authors say so", "I": "read off their table", "O": "our own reading"}
 
+def rule_of(claim) -> str:
+    "Say in a line when a claim is supported."
+    counted = [c for c in claim.comparisons if c.counted]
+    if claim.kind == "descriptive":
+        return "shown, no verdict"
+    regions = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
+    share = (f"{claim.needed} of {len(counted)} " if claim.needed
+             else "each " if len(counted) > 1 else "")
+    unit = " s.d." if claim.size_unit == "sd" else ""
+    size = f"; size {claim.size:g}{unit}" if claim.size else ""
+    sign = "; same sign against Natural" if claim.same_sign else ""
+    return " and ".join(filter(None, [share + regions + size + sign, *claim.parts]))
+
+# %% ../../nbs/lab/95_claims.ipynb #362f452e
 @dataclass(frozen=True)
 class Claim:
     "Hold one claim of a paper, with its rule."
@@ -125,7 +139,7 @@ class Claim:
     who: str # "S", "I" or "O", see WHO
     place: str # where in the paper
     sentence: str # in our words
-    kind: str # "ordering", "equivalence", ..., see the chapter `10_paper`; "descriptive" gets no verdict
+    kind: str # "ordering", "equivalence", ..., see `10_paper`; "descriptive" gets no verdict
     comparisons: tuple = () # what is measured
     size: float | None = None # effect-size margin, shown apart from the ordering
     needed: int | None = None # how many comparisons must hold; None: all
@@ -136,24 +150,11 @@ class Claim:
     note: str = "" # numbers of the paper that are no difference in a table
     data: str = "" # what a test of it takes
     finding: str = "" # how a headline states it; "": it is in no headline
+    rule = property(rule_of)
 
     def __post_init__(self):
         if self.who not in WHO:
             raise UserError(f"claim {self.id}: who = {self.who!r} must be one of {', '.join(WHO)}")
-
-    @property
-    def rule(self) -> str:
-        "Say in a line when the claim is supported."
-        counted = [c for c in self.comparisons if c.counted]
-        if self.kind == "descriptive":
-            return "shown, no verdict"
-        regions = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
-        share = (f"{self.needed} of {len(counted)} " if self.needed else "each "
-                 if len(counted) > 1 else "")
-        size = (f"; size {self.size:g}" + (" s.d." if self.size_unit == "sd" else "") if self.size
-                else "")
-        sign = "; same sign against Natural" if self.same_sign else ""
-        return " and ".join(filter(None, [share + regions + size + sign, *self.parts]))
 
 # %% ../../nbs/lab/95_claims.ipynb #3d2663b7
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
@@ -172,9 +173,12 @@ def seed_interval(values, # one number a seed, at least 2
     interval = stats.ttest_1samp(values, 0).confidence_interval(level)
     return float(interval.low), float(interval.high)
 
+# %% ../../nbs/lab/95_claims.ipynb #d4b10d75
 def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
                    hits_b, # the same shape; model b on the same images
-                   level: float = .95, factor: float = 1.) -> tuple: # b taken off this many times -> (low, high), points
+                   level: float = .95,
+                   factor: float = 1., # b is taken off this many times
+                  ) -> tuple: # (low, high), points
     "Form the paired interval over test images, for these models only."
     a, b = (np.atleast_2d(np.asarray(hits, dtype=float)) for hits in (hits_a, hits_b))
     if a.shape != b.shape or a.size == 0:
@@ -182,7 +186,7 @@ def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
                         "images, at least one")
     if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
         raise UserError("hits must be 0 or 1 (or False and True) for each image")
-    d = np.append((a - factor * b).mean(0), [1, -factor])      # one image each way: an interval of no width says too much
+    d = np.append((a - factor * b).mean(0), [1, -factor])      # one image each way: never no width
     half = stats.norm.ppf(.5 + level / 2) * d.std() / math.sqrt(len(d))
     return float(100 * (d.mean() - half)), float(100 * (d.mean() + half))
 
@@ -238,22 +242,21 @@ def size_region(region: tuple, margin: float) -> tuple:
     "Move a region's end away from zero by the margin: a claimed loss must be larger, too."
     return (-math.inf, -margin) if region[0] == -math.inf else (margin, math.inf)
 
+# %% ../../nbs/lab/95_claims.ipynb #379c6023
 def weigh(comparison: Comparison,
           values, # one number a seed, in its unit
           size: float | None = None, # effect-size margin
-          size_unit: str = "points", # or "sd": the margin is a multiple of the standard deviation over seeds
-          images: tuple | None = None, # (hits of a, hits of b), used for 1 or 2 seeds
+          size_unit: str = "points", # or "sd": standard deviations over seeds
+          images: tuple[list, list] | None = None, # hits of a, hits of b, for 1 or 2 seeds
          ) -> Result:
     "Judge one comparison."
     n, region = len(values), comparison.region
     if n == 0:
         return Result(comparison)
-    first = Result(comparison, n, float(np.mean(values)), outcome=SHOWN if region is None
-                   else TOO_FEW,
+    first = Result(comparison, n, float(np.mean(values)), outcome=TOO_FEW if region else SHOWN,
                    size=TOO_FEW if size and region else None)
     if n < SEEDS_FOR_INTERVAL:
-        interval = (image_interval(images[0], images[1], factor=comparison.factor) if images
-                    else None)
+        interval = image_interval(*images, factor=comparison.factor) if images else None
         return replace(first, interval=interval, basis="these models only")
     interval = seed_interval(values)
     first = replace(first, interval=interval, basis="seeds")
@@ -295,6 +298,37 @@ def agree(first: str, second: str) -> str: # outcomes of two orderings
                 if why in (first, second))
 
 # %% ../../nbs/lab/95_claims.ipynb #3393d441
+def fewest_seeds(verdict) -> int:
+    "Count the fewest seeds of a comparison that counts and was run."
+    seeds = [r.n for r in verdict.results if r.comparison.counted and r.n]
+    return min(seeds + [part.n for part in verdict.parts.values() if part.n], default=0)
+
+def main_result(verdict) -> Result | None:
+    "Pick the main comparison; else, of those that count, the first with the most seeds."
+    counted = [r for r in verdict.results if r.comparison.counted] or list(verdict.results)
+    named = [r for r in counted if r.comparison.a == verdict.claim.main and r.n]
+    return next(iter(named), max(counted, key=lambda r: r.n, default=None))
+
+# %% ../../nbs/lab/95_claims.ipynb #3aba5360
+def verdict_frame(verdict) -> pd.DataFrame:
+    "Lay a verdict out, a line a comparison."
+    lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region),
+              "seeds": r.n, "mean": _signed(r.mean), "95 %": _ends(r.interval),
+              "paper": _signed(r.comparison.paper),
+              "outcome": r.outcome if r.comparison.counted else f"{r.outcome} (shown apart)",
+              "size": r.size or ""} for r in verdict.results]
+    lines += [{"comparison": id, "claimed": "supported", "seeds": part.n, "mean": "", "95 %": "",
+               "paper": "", "outcome": part.outcome, "size": part.size or ""}
+              for id, part in verdict.parts.items()]
+    return pd.DataFrame(lines)
+
+def _signed(value) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+def _ends(interval) -> str:
+    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+
+# %% ../../nbs/lab/95_claims.ipynb #36aaaa17
 @dataclass(frozen=True)
 class Verdict:
     "Hold the outcome of a claim, with everything it rests on."
@@ -307,50 +341,22 @@ class Verdict:
     parts: Mapping = field(default_factory=dict) # id -> Verdict, of a composite
     survives: bool | None = None # Holm's correction; None: no verdict to correct
     warnings: tuple = () # what a reader must know of the models compared
-
-    @property
-    def n(self) -> int:
-        "Count the fewest seeds of a comparison that counts and was run."
-        seeds = [r.n for r in self.results if r.comparison.counted and r.n]
-        return min(seeds + [part.n for part in self.parts.values() if part.n], default=0)
-
-    @property
-    def main(self) -> Result | None:
-        "Pick the main comparison; else, of those that count, the first with the most seeds."
-        counted = [r for r in self.results if r.comparison.counted] or list(self.results)
-        named = [r for r in counted if r.comparison.a == self.claim.main and r.n]
-        return next(iter(named), max(counted, key=lambda r: r.n, default=None))
+    n, main = property(fewest_seeds), property(main_result)
 
     def frame(self) -> pd.DataFrame:
         "Lay the verdict out, a line a comparison."
-        lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region),
-                  "seeds": r.n,
-                  "mean": _signed(r.mean), "95 %": _ends(r.interval),
-                  "paper": _signed(r.comparison.paper),
-                  "outcome": r.outcome if r.comparison.counted else f"{r.outcome} (shown apart)",
-                  "size": r.size or ""} for r in self.results]
-        lines += [{"comparison": id, "claimed": "supported", "seeds": part.n, "mean": "",
-                   "95 %": "", "paper": "",
-                   "outcome": part.outcome, "size": part.size or ""}
-                  for id, part in self.parts.items()]
-        return pd.DataFrame(lines)
+        return verdict_frame(self)
 
     def __str__(self):
         results = [str(r) for r in self.results if r.comparison.counted]
         results += [f"{id} {part.outcome}" for id, part in self.parts.items()]
         return f"{self.claim.id} {self.outcome}: {'; '.join(results)}"
 
-def _signed(value) -> str:
-    return "" if value is None else f"{value:+.2f}"
-
-def _ends(interval) -> str:
-    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
-
 # %% ../../nbs/lab/95_claims.ipynb #8a83aadf
 def verdict(claim: Claim,
             values: Mapping, # comparison name -> one number a seed
             *, parts: Mapping | None = None, # id -> Verdict, of a composite
-            images: Mapping | None = None, # name -> (hits of a, hits of b), for an interval with 1 or 2 seeds
+            images: Mapping | None = None, # name -> (hits of a, hits of b), for 1 or 2 seeds
             synthetic: bool = False, # True: the quantity is shown, never a verdict
            ) -> Verdict:
     "Judge a claim by the rule fixed beforehand."
@@ -360,8 +366,8 @@ def verdict(claim: Claim,
     if synthetic:
         results = [Result(r.comparison, r.n, r.mean, outcome=SYNTHETIC if r.n else NOT_RUN)
                    for r in results]
-    counted, of = ([r for r in results if r.comparison.counted],
-                   {r.comparison.name: r.outcome for r in results})
+    counted = [r for r in results if r.comparison.counted]
+    of = {r.comparison.name: r.outcome for r in results}
     conditions = [r.outcome for r in counted] + [part.outcome for part in parts.values()]
     outcome = combine([*conditions, *(agree(of[a], of[b]) for a, b in claim.same_sign)],
                       claim.needed)
@@ -369,11 +375,18 @@ def verdict(claim: Claim,
         outcome = next((r.outcome for r in results if r.n), NOT_RUN)
     size = (combine([r.size or r.outcome for r in counted], claim.needed) if claim.size and counted
             else None)
-    needed, total = claim.needed or len(conditions), len(conditions)
-    p = p_of_several([r.p for r in counted] + [v.p for v in parts.values()], needed)
-    against = p_of_several([r.p_against for r in counted] + [v.p_against for v in parts.values()],
-                           total - needed + 1)
+    p, against = p_of_claim([*counted, *parts.values()], claim.needed)
     return Verdict(claim, tuple(results), outcome, size, p, against, parts)
+
+# %% ../../nbs/lab/95_claims.ipynb #ad9ea835
+def p_of_claim(conditions: list, # Result or Verdict, each with its p-values
+               needed: int | None, # how many must hold; None: all
+              ) -> tuple: # (p for the claim, p against it)
+    "Combine the p-values of a claim's conditions."
+    total = len(conditions)
+    needed = needed or total
+    return (p_of_several([c.p for c in conditions], needed),
+            p_of_several([c.p_against for c in conditions], total - needed + 1))
 
 def check_values(values, name: str) -> np.ndarray: # name: of the comparison, for the error
     "Give the numbers as an array, or say what is wrong with them."
@@ -429,8 +442,9 @@ def holm(p_values_: Iterable) -> list: # numbers in [0,1]; None where a claim wa
         adjusted[k] = highest
     return adjusted
 
+# %% ../../nbs/lab/95_claims.ipynb #1441bdae
 def with_holm(verdicts: Mapping) -> dict: # id -> Verdict
-    "Say of each verdict whether it survives the correction for all claims judged; a composite is no further test."
+    "Say of each verdict whether it survives the correction; a composite is no further test."
     judged = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED,
                                                             INCONCLUSIVE)]
     simple = [v for v in judged if not (v.parts and not v.results)]
@@ -463,6 +477,7 @@ def hit_pairs(results: Results, claim: Claim, numbers: Mapping, scale: str) -> d
             pairs[c.name] = [a[seed] for seed in common], [b[seed] for seed in common]
     return pairs
 
+# %% ../../nbs/lab/95_claims.ipynb #392d7e73
 def warnings_on(results: Results, claim: Claim, scale: str) -> tuple:
     "Name the models of a claim that suffer catastrophic overfitting, or did not train."
     warnings = []
@@ -476,6 +491,7 @@ def warnings_on(results: Results, claim: Claim, scale: str) -> tuple:
                                 f"{group.overfitted.sum()} of {len(group)}")
     return tuple(warnings)
 
+# %% ../../nbs/lab/95_claims.ipynb #bad692fe
 def slices(results: Results, claim: Claim, scale: str = "small") -> dict: # dataset -> Verdict
     "Judge a claim's part on each of its data sets apart, to be shown below the whole."
     sets = list(dict.fromkeys(c.dataset for c in claim.comparisons))
@@ -493,7 +509,8 @@ def slices(results: Results, claim: Claim, scale: str = "small") -> dict: # data
 
 # %% ../../nbs/lab/95_claims.ipynb #f5b57a67
 def claims_table(results: Results, scale: str = "small", with_slices: bool = True,
-                 verdicts: Mapping | None = None) -> pd.DataFrame: # verdicts: from `judge`, if there are some
+                 verdicts: Mapping | None = None, # from `judge`, if there are some
+                ) -> pd.DataFrame:
     "Say for every claim how it stands."
     lines = []
     for id, v in (verdicts or judge(results, scale)).items():
@@ -516,12 +533,14 @@ def claim_line(v: Verdict) -> dict:
             "survives Holm": {True: "yes", False: "no", None: ""}[v.survives],
             "warnings": "; ".join(v.warnings)}
 
+# %% ../../nbs/lab/95_claims.ipynb #93dc2a4b
 def headline(verdicts: Mapping) -> str:
     "Count the outcomes; only what survives Holm's correction is a headline."
     called = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED)]
     judged = len(called) + sum(v.outcome == INCONCLUSIVE for v in verdicts.values())
     if not judged:
-        return f"none of {len(verdicts)} claims has a verdict yet: that takes real data and five seeds"
+        return (f"none of {len(verdicts)} claims has a verdict yet: that takes real data "
+                "and five seeds")
     counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of "
               f"{sum(v.outcome == o for v in called)} {o}"
               for o in (SUPPORTED, NOT_SUPPORTED)]

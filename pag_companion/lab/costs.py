@@ -118,6 +118,7 @@ def alike(settings, records): # complete settings; any -> those of the same kind
     "Pick the records whose training was of the same kind."
     return [r for r in records if kind(r["settings"]) == kind(settings)]
 
+# %% ../../nbs/lab/96b_costs.ipynb #bcf873c5
 def time_of_training(settings, # complete settings
                      same_device, # timed records made on one device
                      speed, # of it, operations a second and thread, or None
@@ -193,10 +194,11 @@ def wall_time(times, # of trainings and tests, seconds on one thread
 
 # %% ../../nbs/lab/96b_costs.ipynb #a239baca
 def models_of(runs) -> list: # of Run -> of settings
-    "List the models that runs need: those measured, those whose attacks are transferred, and evaluators."
+    "List the models that runs need: those measured, attacked for transfer, or evaluating."
     needs = [find_experiment(run.experiment).needs(run.settings).values() for run in runs]
     return [*(run.settings for run in runs), *(model for some in needs for model in some)]
 
+# %% ../../nbs/lab/96b_costs.ipynb #ffb26bd7
 def forecast(runs, # list of Run, to be made
              slots=None, # of share_out; None: as a sweep has them
             ): # -> Forecast

@@ -51,8 +51,9 @@ class Run:
     @property
     def label(self): # -> text
         given = dict(self.parameters)
-        return " ".join(
-            f"{self.experiment} {given.get('dataset', '')} {self.row} seed {given.get('seed', 0)} {given.get('scale', '')}".split())
+        words = (self.experiment, given.get("dataset", ""), self.row, "seed", given.get("seed", 0),
+                 given.get("scale", ""))
+        return " ".join(filter(None, map(str, words)))
 
     @property
     def record(self): # -> Path
@@ -74,7 +75,7 @@ def plan(experiment: str, # its name
 
 # %% ../../nbs/lab/96_engines.ipynb #2d929c41
 def working_cells(notebook, # dict, a chapter
-                ): # -> dict
+                 ): # -> dict
     "Keep a chapter's opening, definitions, hidden cells, parameters and the cells tagged `run`."
     tags = [set(cell["metadata"].get("tags", [])) for cell in notebook["cells"]]
     opening = next(k for k, cell_tags in enumerate(tags) if "parameters" in cell_tags)
@@ -126,6 +127,7 @@ def visible_gpus(): # -> list of text
     import torch
     return [str(k) for k in range(torch.cuda.device_count())]
 
+# %% ../../nbs/lab/96_engines.ipynb #c686ba10
 def share_out(jobs=None, # runs at once; None: one a GPU, or 2 where there are cores for it
               cores=None, # None: those this process may use
               gpus=None, # names; None: those that are visible
@@ -149,12 +151,13 @@ def end_with_parent():
 class Stopped(Exception):
     "Say that a run was ended together with its sweep: it did not fail."
 
+# %% ../../nbs/lab/96_engines.ipynb #b18e319c
 def run_child(command, # list of text
               log, # file for what it prints
               slot=Slot(), # its share of the machine
               **more, # further variables of its environment
-             ): # -> exit status
-    "Run a command in the project's folder; whatever ends this process ends it too. Raises Stopped where `end_children` ended it."
+             ): # -> exit status; Stopped where `end_children` ended it
+    "Run a command in the project's folder; whatever ends this process ends it too."
     environment = {**os.environ, **slot.environment, "PYTHONHASHSEED": "0",
                    "PAG_PROGRESS": "lines", "PAG_RUNS": str(runs_folder().resolve()),
                    "JUPYTER_PREFER_ENV_PATH": "1", **more}
@@ -189,8 +192,8 @@ def end_children(patience=10): # seconds before they are killed
 
 # %% ../../nbs/lab/96_engines.ipynb #b81bce2e
 def error_line(notebook, # executed, perhaps not to its end
-              log, # what papermill printed
-             ): # -> text
+               log, # what papermill printed
+              ): # -> text
     "Find the error of a failed run, in one line."
     if Path(notebook).exists():
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
@@ -204,7 +207,7 @@ def error_line(notebook, # executed, perhaps not to its end
 
 # %% ../../nbs/lab/96_engines.ipynb #3484e7e3
 def lost_its_port(log): # what papermill printed -> bool
-    "Recognise a kernel that never started because another one took its port first."
+    "Recognize a kernel that never started because another one took its port first."
     text = Path(log).read_text(errors="replace") if Path(log).exists() else ""
     return "Address already in use" in text or "Kernel died before replying" in text
 
@@ -224,6 +227,7 @@ def run_notebook(run, # Run
         raise RuntimeError(f"{error_line(notebook, log)}\n    see "
                            f"{notebook if notebook.exists() else log}")
 
+# %% ../../nbs/lab/96_engines.ipynb #46a45145
 def run_here(run, # Run
              slot=Slot(), # not used: this process keeps its own
             ):
@@ -241,7 +245,7 @@ def make(run, # Run
          engine, # function of (run, slot)
          slot=Slot(),
         ): # -> (record or None, error or "", seconds)
-    "Make one run and read its record; store the error of one that fails where `state_of` reads it."
+    "Make one run and read its record; store its error where `state_of` reads it."
     start = time.monotonic()
     try:
         engine(run, slot)
@@ -313,7 +317,7 @@ class SlurmJob:
                     Slot(int(os.environ.get("SLURM_CPUS_PER_TASK", 1))))[1:]
 
     def checkpoint(self): # -> what Slurm shall start again
-        "End the notebook, whose checkpoint is at most half a minute old, and ask to be queued again."
+        "End the notebook (its checkpoint is half a minute old at most), and be queued again."
         import submitit
         end_children()
         return submitit.helpers.DelayedSubmission(self)
@@ -337,6 +341,7 @@ def submit(runs, # list of Run
         jobs = [executor.submit(SlurmJob(run)) for run in runs]
     return {job.job_id: run for job, run in zip(jobs, runs)}
 
+# %% ../../nbs/lab/96_engines.ipynb #cb121f81
 def queued(): # -> set of job ids
     "List the jobs that Slurm still has in its queue, waiting or running."
     return set(subprocess.run(["squeue", "--noheader", "--array", "--format=%i"],
@@ -349,14 +354,16 @@ def follow(jobs, # dict: job id -> Run
     left = dict(jobs)
     while left:
         there = queued()
-        for job, run in [(job, run) for job, run in left.items() if run.record.exists()
-                         or job not in there]:
+        for job, run in [(job, run) for job, run in left.items()
+                         if run.record.exists() or job not in there]:
             del left[job]
-            message = read_json(failure_path(run.key)).get("error", f"job {job} is gone: see "
-                                                                    f"{runs_folder() / 'slurm' / job}_0_log.err")
+            log = f"{runs_folder() / 'slurm' / job}_0_log.err"
+            message = read_json(failure_path(run.key)).get("error",
+                                                           f"job {job} is gone: see {log}")
             yield run, "" if run.record.exists() else message
         time.sleep(every if left else 0)
 
+# %% ../../nbs/lab/96_engines.ipynb #fe1ca580
 def check_slurm():
     "Refuse to hand over jobs where Slurm or submitit is missing."
     if shutil.which("sbatch") is None:

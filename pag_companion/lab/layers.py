@@ -74,7 +74,7 @@ def circle(graph: dict[str, set[str]], # who imports whom
         return error.args[1]
     return []
 
-
+# %% ../../nbs/lab/99b_layers.ipynb #55a81063
 def wrong_imports(graph: dict[str, set[str]], # who imports whom
                  ) -> list[str]: # a line each
     "Name the imports that break the rule of the house."
@@ -136,7 +136,7 @@ def as_text(graph: dict[str, set[str]], # who imports whom
 
 # %% ../../nbs/lab/99b_layers.ipynb #42916561
 def positions(graph: dict[str, set[str]], # who imports whom
-          ) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
+             ) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
     "Place modules in a field 1 wide, and give each layer's lower and upper edge."
     spots, bands, y = {}, {}, 0.
     for layer in LAYERS:
@@ -150,7 +150,7 @@ def positions(graph: dict[str, set[str]], # who imports whom
         y += .7
     return spots, bands
 
-
+# %% ../../nbs/lab/99b_layers.ipynb #38e8c15c
 def draw(graph: dict[str, set[str]], # who imports whom
         ): # -> matplotlib figure
     "Draw the layers and their modules."
@@ -174,7 +174,7 @@ def draw(graph: dict[str, set[str]], # who imports whom
     ax.axis("off")
     return fig
 
-
+# %% ../../nbs/lab/99b_layers.ipynb #ceeadf08
 def draw_counts(ax, graph: dict[str, set[str]], # who imports whom
                 layer: str, # one of LAYERS
                 low: float, # its lower edge

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['ALIKE', 'STACKED', 'Casts', 'Together', 'PerModelLinf', 'stack', 'inputs_together', 'step_together', 'attack_of',
-           'check_together', 'train_many', 'history_of', 'watch_together', 'stacks_of', 'common_settings',
-           'train_missing']
+           'check_together', 'StackedRun', 'look_at', 'settings_of', 'train_many', 'history_of', 'watch_together',
+           'stacks_of', 'common_settings', 'train_missing']
 
 # %% ../../nbs/lab/96c_many.ipynb #a714b1ba
 import copy
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 
 import torch
@@ -142,6 +142,7 @@ def attack_of(recipe: Recipe) -> tuple | None: # None: it goes with any attack
         return None
     return recipe.attack, recipe.attack_steps, recipe.attack_reach
 
+# %% ../../nbs/lab/96c_many.ipynb #1b64e4c4
 def check_together(models: list[nn.Module], recipes: list[Recipe], seeds: list[int]) -> None:
     "Refuse what cannot be trained in one stack."
     if not len({id(model) for model in models}) == len(models) == len(recipes) == len(seeds) > 0:
@@ -168,12 +169,48 @@ def _one_value(name: str, values: set) -> None:
                         "call train_many once for each")
 
 # %% ../../nbs/lab/96c_many.ipynb #364ae5e5
+@dataclass
+class StackedRun:
+    "Take and watch the steps of a stack, as `run_steps` calls for them."
+    together: Together
+    optimizer: torch.optim.Optimizer
+    recipes: list[Recipe]
+    seeds: list[int]
+    pixels: Tensor # of all images, N,C,H,W, uint8
+    labels: Tensor # N
+    batch_size: int # images for each model
+    precision: str # "bf16" or "float32"
+    watch: Images | None # validation images
+
+    def take(self, step: int) -> Tensor: # losses, k
+        "Train every model by one step; models of one seed see the same images."
+        batches = {seed: next_batch(self.pixels, self.labels, self.recipes[0], step,
+                                    self.batch_size, seed) for seed in dict.fromkeys(self.seeds)}
+        x = stack([batches[seed][0] for seed in self.seeds])
+        y = torch.stack([batches[seed][1] for seed in self.seeds])
+        device = self.pixels.device
+        generators = [random_for("noise", seed, step, device=device) for seed in self.seeds]
+        return step_together(self.together, self.optimizer, x, y, self.recipes, generators,
+                             precision=self.precision)
+
+# %% ../../nbs/lab/96c_many.ipynb #900bdc5b
+def look_at(run: StackedRun, step: int, history: History) -> None:
+    "Watch a stack on its validation images, where it has some."
+    if run.watch:
+        device = run.pixels.device
+        held_out = run.watch.x.to(device), run.watch.y.to(device)
+        watch_together(run.together, held_out, run.recipes, step, run.seeds, history)
+
+def settings_of(run: StackedRun, model: nn.Module, images: Images, steps: int) -> dict:
+    "List what a checkpoint of a stack must agree in."
+    return {"recipes": [recipe.settings() for recipe in run.recipes], "seeds": run.seeds,
+            "seed": run.seeds[0], "steps": steps, "batch_size": run.batch_size,
+            **facts(model, images, run.precision, run.pixels.device), "build": str(model)}
+
+# %% ../../nbs/lab/96c_many.ipynb #b78c3f34
 def train_many(models: list[nn.Module], # of one shape, trained in place and left in eval mode
-               images: Images, # to train on
-               recipes: list[Recipe], # one for each model
-               *,
-               steps: int, # number of steps
-               batch_size: int = 128, # images for each model
+               images: Images, recipes: list[Recipe], # one for each model
+               *, steps: int, batch_size: int = 128, # images for each model
                seeds: list[int], # of data order and noise, one for each model
                device: str | None = None, # as for train, and so are the others
                precision: str = "auto", checkpoint=None, save_every: float | None = None,
@@ -184,30 +221,14 @@ def train_many(models: list[nn.Module], # of one shape, trained in place and lef
     check_training(models[0], images, steps, batch_size)
     order = sorted(range(len(models)), key=lambda k: not recipes[k].objective.adversarial)
     models, recipes = [models[k] for k in order], [recipes[k] for k in order]
-    seeds = [seeds[k] for k in order]
     device, precision = pick_device(device), precision_for(models[0], precision, device)
     together = Together(models).to(device)
-    optimizer = make_optimizer(together, recipes[0])
-    pixels, labels = images.pixels.to(device), images.y.to(device)
-
-    def take(step):
-        batches = {seed: next_batch(pixels, labels, recipes[0], step, batch_size, seed)
-                   for seed in dict.fromkeys(seeds)}
-        x, y = (stack([batches[seed][0] for seed in seeds]),
-                torch.stack([batches[seed][1] for seed in seeds]))
-        generators = [random_for("noise", seed, step, device=device) for seed in seeds]
-        return step_together(together, optimizer, x, y, recipes, generators, precision=precision)
-
-    def look(step, history):
-        if watch:
-            held_out = watch.x.to(device), watch.y.to(device)
-            watch_together(together, held_out, recipes, step, seeds, history)
-
-    settings = {"recipes": [recipe.settings() for recipe in recipes], "seeds": seeds,
-                "seed": seeds[0], "steps": steps, "batch_size": batch_size,
-                **facts(models[0], images, precision, device), "build": str(models[0])}
-    history = run_steps(together, optimizer, recipes[0], take=take, look=look,
-                        checkpoint=Checkpoint(checkpoint, settings, save_every),
+    run = StackedRun(together, make_optimizer(together, recipes[0]), recipes,
+                     [seeds[k] for k in order], images.pixels.to(device), images.y.to(device),
+                     batch_size, precision, watch)
+    saved = Checkpoint(checkpoint, settings_of(run, models[0], images, steps), save_every)
+    history = run_steps(together, run.optimizer, recipes[0], take=run.take,
+                        look=partial(look_at, run), checkpoint=saved,
                         label=f"{len(models)} models" if progress else "")
     together.give([model.to(device).eval() for model in models])
     return [history_of(history, order.index(k), len(order)) for k in range(len(order))]

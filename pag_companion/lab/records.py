@@ -10,7 +10,8 @@ __all__ = ['SCHEMA', 'FIELDS', 'SUMS', 'new_names', 'run_key', 'environment', 'c
 import hashlib, json, os, platform, subprocess
 from pathlib import Path
 
-from ..core.files import _is_checkout, atomic_write, repo_root, results_folder, runs_folder
+from ..core.files import (_is_checkout, atomic_write, repo_root, results_folder,
+                                      runs_folder)
 from ..core.numbers import UserError, fingerprint
 
 # %% ../../nbs/lab/90_records.ipynb #1efa9796
@@ -107,6 +108,7 @@ def read_record(path): # -> dict
         raise UserError(f"{path}: not a record ({error}); remove it and run again") from None
     return check_record(record, path)
 
+# %% ../../nbs/lab/90_records.ipynb #0700a976
 SUMS = "SHA256SUMS" # of the promoted records, beside them
 
 def sums_of(folder): # -> dict: file name -> hash of the file as it is
@@ -130,6 +132,7 @@ def check_sums(folder):
                         "from runs, by `report promote`. Restore it from version "
                          f"control; if it must go, take it out of {SUMS}, too")
 
+# %% ../../nbs/lab/90_records.ipynb #2bb12baf
 def read_records(*folders): # folders of records; none: the promoted ones; -> list of dict, by key
     "Read every record of some folders; ValueError where promoted ones were changed since."
     folders = [Path(folder) for folder in folders or (results_folder() / "records",)]
@@ -161,6 +164,7 @@ def promote(records, # of dict
                                         for name, digest in sums_of(folder).items()))
     return paths
 
+# %% ../../nbs/lab/90_records.ipynb #dad37636
 def adds_to(old: dict, new: dict) -> bool:
     "Tell whether a record says all that an older one says, of the same weights, and perhaps more."
     unchanged = all(new["scores"].get(name) == score for name, score in old["scores"].items())

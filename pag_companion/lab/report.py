@@ -6,9 +6,10 @@
 __all__ = ['WARNING', 'NAMES', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'NOTHING', 'MARKER', 'FILES', 'parts_of', 'kind_of', 'title_of',
            'main_table', 'notes_on', 'png', 'alt_text', 'image_of', 'section', 'claims_on', 'one_side', 'page',
            'names_of', 'others_table', 'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts',
-           'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'blocks', 'findings_markdown',
-           'table_markdown', 'claims_markdown', 'verdicts_markdown', 'fill_text', 'fill_file', 'claims_page', 'fill',
-           'read_arguments', 'promote_runs', 'write_mlrc', 'print_comparison', 'main']
+           'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'main_parts', 'blocks',
+           'findings_markdown', 'table_markdown', 'claims_markdown', 'verdicts_markdown', 'fill_text', 'fill_file',
+           'claims_page', 'fill', 'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc',
+           'print_comparison', 'main']
 
 # %% ../../nbs/lab/98_report.ipynb #6fcf29b7
 import argparse
@@ -40,7 +41,8 @@ NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST",
          "restricted_imagenet": "Restricted ImageNet",
          "boxed_imagenet": "ImageNet images with boxes", "cub": "CUB"}
 
-def parts_of(results: Results) -> list: # of Results, real data first, the main ones first, single runs left out
+def parts_of(results: Results,
+            ) -> list: # of Results: real data first, main ones first, no single runs
     "Group one side's runs into its tables."
     kinds = dict.fromkeys((r["experiment"], r["settings"]["dataset"], r["settings"]["scale"])
                           for r in results.records)
@@ -63,6 +65,7 @@ def _is_pilot(part):
     "Recognize pilot runs."
     return any(record["settings"]["seed"] >= 100 for record in part.records)
 
+# %% ../../nbs/lab/98_report.ipynb #88ee371f
 def kind_of(part: Results) -> tuple: # experiment, data set, scale
     "Say what a part is about."
     first = part.records[0]
@@ -88,6 +91,7 @@ def main_table(part: Results) -> pd.DataFrame:
     made["minutes a model"] = [f"{sum(m) / len(m):.1f}" if m else "" for m in minutes.values()]
     return made
 
+# %% ../../nbs/lab/98_report.ipynb #8df02243
 def notes_on(part: Results) -> list:
     "Say what was run, on what, and how to read a cell."
     devices = sorted({r["environment"]["device"] for r in part.records})
@@ -124,6 +128,7 @@ def image_of(part: Results, stem: str) -> bytes:
     experiment, dataset, _ = kind_of(part)
     return png(experiment.figures[stem](part, dataset), alt_text(part))
 
+# %% ../../nbs/lab/98_report.ipynb #e7b56acb
 def section(part: Results) -> dict: # what the page's template asks for
     "Collect a part's section of the page."
     experiment, dataset, _ = kind_of(part)
@@ -147,6 +152,7 @@ def claims_on(part: Results, verdicts: dict) -> list: # scale -> id -> Verdict; 
     return [f"{v.claim.id}: {v.claim.sentence} {v.outcome.capitalize()}{SURVIVES[v.survives]}."
             for v in judged if about(v) and v.outcome != NOT_RUN]
 
+# %% ../../nbs/lab/98_report.ipynb #e8d62cd3
 def one_side(results: Results) -> dict: # what the page's template asks for
     "Collect what the page says about one side."
     from markupsafe import Markup
@@ -159,21 +165,22 @@ def one_side(results: Results) -> dict: # what the page's template asks for
             if part.records == results.main(*names_of(part)).records]
     sections = [{**section(part), "claims": claims_on(part, verdicts)} for part in main]
     for part in sections:
-        part |= {"table": Markup(part["table"]), "more": [(title, Markup(html))
-                                                          for title, html in part["more"]]}
-    others, answers = others_table(results), findings(results, verdicts)
-    return {"name": results.name, "scope": scope(results), "real": bool(scales), "parts": sections,
-            "claims_tables": tables,
-            "findings": Markup(answers.replace(r"\*\*", "", regex=True).to_html(border=0))
-            if len(answers) else "",
-            "others": Markup(others.to_html(border=0)) if len(others) else "",
-            "machines": Markup(machines_table(results).to_html(border=0))}
+        more = [(title, Markup(html)) for title, html in part["more"]]
+        part |= {"table": Markup(part["table"]), "more": more}
+    answers = findings(results, verdicts).replace(r"\*\*", "", regex=True)
+    frames = {"findings": answers, "others": others_table(results),
+              "machines": machines_table(results)}
+    html = {name: Markup(frame.to_html(border=0)) if len(frame) else ""
+            for name, frame in frames.items()}
+    return {"name": results.name, "scope": scope(results), "real": bool(scales),
+            "parts": sections, "claims_tables": tables, **html}
 
+# %% ../../nbs/lab/98_report.ipynb #b3aa5408
 def page(*sides: Results) -> str: # HTML
     "Write the report of one side, or of several one below the other."
     from jinja2 import Environment
-    template = Environment(autoescape=True).from_string(files("pag_companion.lab").joinpath(
-        "page.html").read_text(encoding="utf-8"))
+    source = files("pag_companion.lab").joinpath("page.html").read_text(encoding="utf-8")
+    template = Environment(autoescape=True).from_string(source)
     return template.render(side=" and ".join(results.name for results in sides), warning=WARNING,
                            sides=[one_side(results) for results in sides])
 
@@ -206,15 +213,15 @@ def machines_table(results: Results) -> pd.DataFrame:
                                    for name, values in counts.items()}})
 
 # %% ../../nbs/lab/98_report.ipynb #23018319
-def build(folder: Path | None = None, # of records; None: this machine's runs, or the committed results where there are none
+def build(folder: Path | None = None, # of records; None: this machine's, else the committed
           scale: str | None = None, # only this scale; None: all
          ) -> Path: # of the page
     "Print the tables and the claims of one side, and write the page."
     results = side(folder)
     results = results.only(scale=scale) if scale else results
     for part in parts_of(results):
-        print(
-            f"\n{title_of(part)}{f'  [{WARNING}]' if part.synthetic else ''}\n{main_table(part).to_string()}")
+        warning = f"  [{WARNING}]" if part.synthetic else ""
+        print(f"\n{title_of(part)}{warning}\n{main_table(part).to_string()}")
     committed = Results.read(name="the committed results")
     mine = folder is None and results.name != committed.name
     path = atomic_write(runs_folder() / "report" / "index.html",
@@ -224,6 +231,7 @@ def build(folder: Path | None = None, # of records; None: this machine's runs, o
           f"{path.parent / 'tables'}")
     return path
 
+# %% ../../nbs/lab/98_report.ipynb #fd3d456b
 def side(folder: Path | None = None) -> Results:
     "Read one side; this machine's runs where there are some, else the committed results."
     if folder is not None:
@@ -235,6 +243,7 @@ def side(folder: Path | None = None) -> Results:
     return (Results.read(mine, "the runs of this machine") if here
             else Results.read(name="the committed results"))
 
+# %% ../../nbs/lab/98_report.ipynb #a67b66e1
 def write_tables(results: Results, folder: Path) -> None:
     "Write every score as CSV, and the tables as LaTeX."
     atomic_write(folder / "scores.csv", results.frame.to_csv(index=False))
@@ -261,6 +270,7 @@ def welch(a: list, b: list) -> tuple: # values of two sides -> (b - a, its 95 % 
     interval = stats.ttest_ind(b, a, equal_var=False).confidence_interval(.95)
     return difference, (float(interval.low), float(interval.high))
 
+# %% ../../nbs/lab/98_report.ipynb #e43923b3
 def compare_parts(first: Results, second: Results) -> pd.DataFrame: # parts of one kind
     "Set a table of two sides side by side."
     lines = []
@@ -283,6 +293,7 @@ def _difference(first, second, label, a, b):
     ends = " [{:+.2f}, {:+.2f}]".format(*interval) if interval and outcome != SAME else ""
     return {"second - first [95 %]": f"{difference:+.2f}{ends}", "outcome": outcome}
 
+# %% ../../nbs/lab/98_report.ipynb #d29c8bbc
 def compare(first: Path, second: Path) -> dict: # folders of results -> title -> DataFrame
     "Set two folders of results side by side: tables, and verdicts."
     a, b = side(first), side(second)
@@ -296,16 +307,17 @@ def compare(first: Path, second: Path) -> dict: # folders of results -> title ->
             made[title_of(mine)] = compared
     if not made:
         raise UserError(f"{first} and {second} have no table in common. Compared are runs with "
-                        "the settings of their presets; "
-                        "a smoke run never is like one on real data")
+                        "the settings of their presets; a smoke run never is like one on real "
+                        "data")
     for scale in sorted({kind[2] for kind in both} - {"smoke"}):
         made[f"Claims, scale {scale}"] = compare_verdicts(a, b, scale)
     alone = sorted(kinds[0] ^ kinds[1])
-    return (made
-            | ({"In one of the folders only": pd.DataFrame(alone,
-                                                           columns=["experiment", "data set",
-                                                                    "scale"])} if alone else {}))
+    if alone:
+        columns = ["experiment", "data set", "scale"]
+        made["In one of the folders only"] = pd.DataFrame(alone, columns=columns)
+    return made
 
+# %% ../../nbs/lab/98_report.ipynb #32e149b1
 def compare_verdicts(first: Results, second: Results, scale: str) -> pd.DataFrame:
     "Set the outcomes of every claim side by side, each side judged by itself."
     mine, yours = judge(first, scale), judge(second, scale)
@@ -331,7 +343,10 @@ def candidates(only: str | None = None, # text in a label or key
             f"{len(matches) - len(real)} smoke runs stay where they are: they are never a result")
     return real or matches
 
-def write_figures(results: Results, folder: Path | None = None) -> list: # None: results/figures -> of Path
+# %% ../../nbs/lab/98_report.ipynb #659fae14
+def write_figures(results: Results,
+                  folder: Path | None = None, # None: results/figures
+                 ) -> list: # of Path
     "Draw the figures of the main tables at scale small."
     folder, paths = Path(folder or results_folder() / "figures"), []
     for part in parts_of(results.only(scale="small")):
@@ -341,6 +356,7 @@ def write_figures(results: Results, folder: Path | None = None) -> list: # None:
                       for stem in experiment.figures]
     return paths
 
+# %% ../../nbs/lab/98_report.ipynb #5a307869
 def draw_images(names: list, # experiments; none: all
                 scale: str = "small", seed: int = 0, folder: Path | None = None) -> list: # of Path
     "Draw the figures that are made from models at hand: gradients, attacked images, maps."
@@ -361,18 +377,20 @@ def draw_images(names: list, # experiments; none: all
 NOTHING = "*No results have been promoted yet.*"
 MARKER = re.compile(r"<!-- *report:([\w-]+) +(begin|end) *-->")
 
+def main_parts(results: Results) -> dict: # (experiment, data set, scale) -> part
+    "Select the parts that are main tables."
+    return {names_of(part): part for part in parts_of(results)
+            if part.records == results.main(*names_of(part)).records}
+
+# %% ../../nbs/lab/98_report.ipynb #2158a7cf
 def blocks(results: Results, here: str = "", # way from the file to the project's folder
            verdicts: dict | None = None, # from `judge`, if there are some
           ) -> dict: # name -> Markdown
     "Write the blocks that README and tour have room for."
-    mains = {}
-    for part in parts_of(results):
-        experiment, dataset, scale = kind_of(part)
-        if part.records == results.main(experiment.name, dataset, scale).records:
-            mains[experiment.name, dataset, scale] = part
+    mains = main_parts(results)
     verdicts = verdicts or judge(results)
-    made = {"claims": claims_markdown(results, verdicts), "verdicts": verdicts_markdown(verdicts)
-            if results.records else NOTHING,
+    made = {"claims": claims_markdown(results, verdicts),
+            "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
             "findings": findings_markdown(results), "scope": scope(results),
             "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs"
                                  for part in mains.values()) or NOTHING}
@@ -380,42 +398,44 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
         experiment = find_experiment(name)
         end = "" if scale == "small" else f"-{scale}"
         for stem in experiment.figures:
-            made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part)}]({here}results/figures/{stem}-{dataset}.png)"
+            path = f"{here}results/figures/{stem}-{dataset}.png"
+            made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part)}]({path})"
             made[f"{stem}-{dataset}{end}-table"] = table_markdown(part)
         if experiment.paper.get(dataset) and scale == "small":
             made[f"table{experiment.paper[dataset].number}"] = table_markdown(part)
     return made
 
+# %% ../../nbs/lab/98_report.ipynb #72ae4dc4
 def findings_markdown(results: Results) -> str:
     "Write the headline's questions with their answers."
-    answers = findings(results)
-    return (_escaped(answers.reset_index(drop=True)).to_markdown(index=False,
-                                                                 disable_numparse=True)
-            if len(answers) else NOTHING)
+    answers = _escaped(findings(results).reset_index(drop=True))
+    return answers.to_markdown(index=False, disable_numparse=True) if len(answers) else NOTHING
 
 def table_markdown(part: Results) -> str:
     "Write a table, and below it in small print what it is made of."
-    return f"{main_table(part).to_markdown(disable_numparse=True)}\n\n<sub>{'. '.join(notes_on(part))}</sub>"
+    notes = ". ".join(notes_on(part))
+    return f"{main_table(part).to_markdown(disable_numparse=True)}\n\n<sub>{notes}</sub>"
 
+# %% ../../nbs/lab/98_report.ipynb #e46daf2d
 def claims_markdown(results: Results, verdicts: dict) -> str:
     "Write the whole claims table."
     if not results.records:
         return NOTHING
-    columns = claims_table(results, verdicts=verdicts)[["who", "in our words", "supported when",
-                                                        "paper", "ours [95 %]", "outcome", "size",
-                                                        "survives Holm", "warnings"]]
-    return f"{headline(verdicts)}.\n\n{_escaped(columns).to_markdown(disable_numparse=True)}"
+    columns = ["who", "in our words", "supported when", "paper", "ours [95 %]", "outcome", "size",
+               "survives Holm", "warnings"]
+    lines = _escaped(claims_table(results, verdicts=verdicts)[columns])
+    return f"{headline(verdicts)}.\n\n{lines.to_markdown(disable_numparse=True)}"
 
 def verdicts_markdown(verdicts: dict) -> str:
     "Write the authors' own claims that have a verdict, and what it rests on."
-    lines = {id: {"the paper's claim, in our words": v.claim.sentence, "ours [95 % over seeds]":
-                  "<br>".join(map(str, (r for r in v.results if r.n and r.comparison.counted))),
-                  "outcome": f"**{v.outcome}**",
+    def ours(v):
+        return "<br>".join(str(r) for r in v.results if r.n and r.comparison.counted)
+    lines = {id: {"the paper's claim, in our words": v.claim.sentence,
+                  "ours [95 % over seeds]": ours(v), "outcome": f"**{v.outcome}**",
                   "survives Holm": {True: "yes", False: "no"}[v.survives]}
              for id, v in verdicts.items() if v.claim.who == "S" and v.survives is not None}
-    lines_text = (_escaped(pd.DataFrame(lines).T).to_markdown(disable_numparse=True) if lines
-                  else "")
-    return f"{headline(verdicts)}.\n\n{lines_text}".rstrip()
+    text = _escaped(pd.DataFrame(lines).T).to_markdown(disable_numparse=True) if lines else ""
+    return f"{headline(verdicts)}.\n\n{text}".rstrip()
 
 def _escaped(frame):
     "Keep a bar in a cell from ending it."
@@ -436,6 +456,7 @@ def fill_text(text: str, made: dict, name: str) -> str: # name: of the file, for
         text = text[:start] + new + text[end:]
     return text
 
+# %% ../../nbs/lab/98_report.ipynb #3f469dc2
 def fill_file(path: Path, made: dict) -> str:
     "Fill the blocks of a file; in a notebook those in prose cells."
     text = path.read_text(encoding="utf-8")
@@ -450,21 +471,22 @@ def fill_file(path: Path, made: dict) -> str:
 def claims_page(results: Results) -> str:
     "Write the page of all claims, at every scale that was run."
     parts = ["# Claims\n\nEvery claim of every paper, judged from the committed records by a rule "
-             "fixed beforehand "
-             "(`nbs/10_paper.ipynb`, `nbs/lab/95_claims.ipynb`). This page is written by `python "
-             "-m pag_companion.report fill`."]
+             "fixed beforehand (`nbs/10_paper.ipynb`, `nbs/lab/95_claims.ipynb`). This page is "
+             "written by `python -m pag_companion.report fill`."]
     for scale in SCALES[1:]:
         if results.only(scale=scale).records:
             verdicts = judge(results, scale)
-            frame = claims_table(results, scale, verdicts=verdicts)
-            parts.append(
-                f"## Scale {scale}\n\n{headline(verdicts)}.\n\n{_escaped(frame).to_markdown(disable_numparse=True)}")
+            lines = _escaped(claims_table(results, scale, verdicts=verdicts))
+            parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n"
+                         f"{lines.to_markdown(disable_numparse=True)}")
     return "\n\n".join(parts) + "\n"
 
+# %% ../../nbs/lab/98_report.ipynb #b6139712
 FILES = {"README.md": "", "nbs/00_tour.ipynb": "../"}
 
 def fill(check: bool = False, # True: change nothing
-         root: Path | None = None, results: Results | None = None) -> list: # names of files that were out of date
+         root: Path | None = None, results: Results | None = None,
+        ) -> list: # names of files that were out of date
     "Fill README and tour from the committed results, and write the pages of claims and weights."
     root, results = Path(root or repo_root()), results or Results.read()
     verdicts = judge(results)
@@ -480,29 +502,19 @@ def fill(check: bool = False, # True: change nothing
     return stale
 
 # %% ../../nbs/lab/98_report.ipynb #06ce4ed6
-def read_arguments(words=None) -> argparse.Namespace: # list of text; None: those of the command line
-    "Read the command line."
-    parser = argparse.ArgumentParser(prog="python -m pag_companion.report",
-                                     description="Turn records into tables, figures and verdicts.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_reading(commands) -> None: # subparsers
+    "Add the commands that only read records."
     build_ = commands.add_parser("build", help="print the tables and write runs/report/index.html")
     build_.add_argument("--scale", choices=SCALES, help="only runs of this scale")
-    build_.add_argument("--folder", type=Path, help="of records (default: runs, or results where "
-                                                    "there are none)")
-    promote_ = commands.add_parser("promote", help="copy records of real data to results/, and "
-                                                   "draw their figures")
-    promote_.add_argument("--only", metavar="TEXT", help="only records with this in their name, "
-                                                         "such as AT-0.1")
-    promote_.add_argument("--weights", metavar="LABEL", action="append", default=[],
-                          help="also keep this model in weights/")
-    promote_.add_argument("--seed", type=int, default=0, help="of the models to keep (0)")
-    compare_ = commands.add_parser("compare", help="set two folders of results side by side, mine "
-                                                   "and yours")
+    build_.add_argument("--folder", type=Path,
+                        help="of records (default: runs, or results where there are none)")
+    compare_ = commands.add_parser("compare",
+                                   help="set two folders of results side by side, mine and yours")
     compare_.add_argument("first", type=Path, help="a folder such as results")
     compare_.add_argument("second", type=Path, help="another, such as runs")
     compare_.add_argument("--out", metavar="FILE.md", type=Path, help="also write it as Markdown")
-    figures_ = commands.add_parser("figures", help="draw gradients, attacked images and maps from "
-                                                   "the models at hand")
+    figures_ = commands.add_parser(
+        "figures", help="draw gradients, attacked images and maps from the models that are here")
     figures_.add_argument("experiments", nargs="*", help="none: all")
     figures_.add_argument("--scale", choices=SCALES, default="small")
     figures_.add_argument("--seed", type=int, default=0)
@@ -511,28 +523,53 @@ def read_arguments(words=None) -> argparse.Namespace: # list of text; None: thos
                                              "track, as Markdown and LaTeX")
     mlrc_.add_argument("--folder", type=Path, help="of records (default: the committed results)")
     mlrc_.add_argument("--out", type=Path, help="folder (default: runs/report)")
+
+# %% ../../nbs/lab/98_report.ipynb #5cda195d
+def add_writing(commands) -> None: # subparsers
+    "Add the commands that change committed files."
+    promote_ = commands.add_parser(
+        "promote", help="copy records of real data to results/, and draw their figures")
+    promote_.add_argument("--only", metavar="TEXT",
+                          help="only records with this in their name, such as AT-0.1")
+    promote_.add_argument("--weights", metavar="LABEL", action="append", default=[],
+                          help="also store this model in weights/")
+    promote_.add_argument("--seed", type=int, default=0, help="of the models to store (0)")
     fill_ = commands.add_parser("fill", help="bring README.md, the tour, results/README.md and "
                                              "weights/README.md up to date")
-    fill_.add_argument("--check", action="store_true", help="change nothing; exit status 1 if "
-                                                            "something is out of date")
+    fill_.add_argument("--check", action="store_true",
+                       help="change nothing; exit status 1 if something is out of date")
+
+def read_arguments(words=None, # list of text; None: those of the command line
+                  ) -> argparse.Namespace:
+    "Read the command line."
+    parser = argparse.ArgumentParser(prog="python -m pag_companion.report",
+                                     description="Turn records into tables, figures and verdicts.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_reading(commands)
+    add_writing(commands)
     return parser.parse_args(words)
 
+# %% ../../nbs/lab/98_report.ipynb #2a3502a9
 def promote_runs(options) -> None:
     "Copy records to results/, draw their figures, store the weights that were named."
     records = candidates(options.only)
-    known = {label: {r["model"]: r for r in records if (r["row"], r["settings"]["seed"])
-                     == (label, options.seed)} for label in options.weights}
+    known = {label: {r["model"]: r for r in records
+                     if (r["row"], r["settings"]["seed"]) == (label, options.seed)}
+             for label in options.weights}
     for label, models in known.items():
         if len(models) != 1:
             raise UserError(f"--weights {label!r} --seed {options.seed}: {len(models)} models "
                             "fit, one is needed; use --only")
     new = promote(records)
-    more = (write_figures(Results.read()) + [keep_weights(record) for models in known.values()
-                                             for record in models.values()])
+    more = write_figures(Results.read())
+    more += [keep_weights(record) for models in known.values() for record in models.values()]
     print(f"{len(records)} records, {len(new)} of them new; written besides: "
           f"{', '.join(path.name for path in more)}")
 
-def write_mlrc(folder: Path | None = None, out: Path | None = None) -> list: # of records; to write to -> of Path
+# %% ../../nbs/lab/98_report.ipynb #89996403
+def write_mlrc(folder: Path | None = None, # of records
+               out: Path | None = None, # to write to
+              ) -> list: # of Path
     "Write the report of a reproducibility track."
     results = side(folder) if folder else Results.read(name="the committed results")
     target = Path(out or runs_folder() / "report")
@@ -547,6 +584,7 @@ def print_comparison(options) -> None:
                            for title, frame in made.items())
         print(f"\n{atomic_write(options.out, text + chr(10))}")
 
+# %% ../../nbs/lab/98_report.ipynb #4df4bce9
 def main(words=None) -> int: # list of text; None: those of the command line -> exit status
     "Run one of the commands."
     options = read_arguments(words)

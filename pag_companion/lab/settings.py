@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'SCALES', 'DEFAULTS', 'LATE', 'OBJECTIVE_NAMES', 'PARAMETERS', 'Preset', 'register_preset', 'ModelSettings',
            'without_late', 'check_names', 'check_choice', 'of_type', 'check_least', 'read_eps', 'read_recipe',
-           'check_arch', 'read_model', 'model_settings', 'preset', 'RunSettings', 'with_objective']
+           'check_arch', 'read_model', 'model_settings', 'preset', 'ReadSettings', 'RunSettings', 'added_fields',
+           'default_settings', 'read_settings', 'check_derived', 'with_objective']
 
 # %% ../../nbs/lab/91_settings.ipynb #cb64646a
 import difflib
@@ -115,6 +116,7 @@ class ModelSettings:
         "Name the configuration: Natural, AT-0.1, AT-0.1 PGD, N-0.1."
         return self.recipe.label + (" PGD" if self.flat().get("attack") == "pgd" else "")
 
+# %% ../../nbs/lab/91_settings.ipynb #62127036
 _OF_RECIPE = ("unit", "optimizer", "lr", "warmup", "weight_decay", "augment", "head_lr")
 
 def without_late(settings: Mapping, # flat
@@ -139,8 +141,9 @@ def check_choice(name: str, value, allowed) -> None:
         raise UserError(f"{name} = {value!r} is not known: choose one of "
                         f"{', '.join(map(str, allowed))}")
 
+# %% ../../nbs/lab/91_settings.ipynb #4332d680
 def of_type(name: str, value, default) -> Any:
-    "Bring a value to the default's type, or refuse it; a default of None takes a whole number or None."
+    "Bring a value to the default's type, or refuse it."
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is None and name in ("limit", "test_limit"): # all there are
         return None
@@ -176,6 +179,7 @@ def read_recipe(values: Mapping, # flat settings, complete
     objective = OBJECTIVES[values["method"]].from_settings(dict(values))
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
+# %% ../../nbs/lab/91_settings.ipynb #06a605a1
 @lru_cache
 def check_arch(arch: str) -> None:
     "Refuse a network that does not exist; nothing is allocated or drawn."
@@ -230,19 +234,9 @@ def preset(default: Any = MISSING, # the same at every scale ...
 # %% ../../nbs/lab/91_settings.ipynb #07b5d2ab
 PARAMETERS = dict(dataset="", method="natural", attack="fgsm", eps="", seed=0, scale="smoke")
 
-@dataclass(frozen=True)
-class RunSettings:
-    "State what a run is; an experiment derives its own from it."
-    dataset: str
-    scale: str
-    model: ModelSettings
-    test_limit: int | None
+class ReadSettings:
+    "Read settings by name; a class derived from it has a field for each."
     DATASETS: ClassVar[tuple] = () # that the experiment knows; the first is the default
-
-    @classmethod
-    def own(cls) -> list:
-        "List the fields that the experiment has added."
-        return [f for f in fields(cls) if "preset" in f.metadata]
 
     @classmethod
     def parameters(cls) -> dict:
@@ -252,48 +246,28 @@ class RunSettings:
     @classmethod
     def defaults(cls, dataset: str, scale: str) -> dict:
         "List every setting by name, with its preset."
-        check_choice("dataset", dataset, cls.DATASETS)
-        check_choice("scale", scale, SCALES)
-        chosen = PRESETS[dataset]
-        base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset,
-                "scale": scale}
-        own = {f.name: f.metadata["preset"](dataset, scale) for f in cls.own()}
-        source = chosen.synthetic if scale == "smoke" else dataset
-        return {**base, **own, "source": source, "unit": chosen.unit}
+        return default_settings(cls, dataset, scale)
 
     @classmethod
     def read(cls, given: Mapping | None = None, # any settings by name; a record's settings do, too
             ) -> Self:
         "Complete and check the settings of a run, before any work."
-        if isinstance(given, cls):
-            return given
-        asked = {"dataset": cls.DATASETS[0], "scale": "smoke", **(given or {})}
-        base = cls.defaults(asked["dataset"], asked["scale"])
-        options = _options(asked.get("method", base["method"]))
-        check_names(asked, [*base, *options])
-        values = {**base, **options}
-        values |= {name: of_type(name, value, values[name]) if name != "eps" else value
-                   for name, value in asked.items()}
-        cls._check_derived(values, base)
-        values["eps"] = read_eps(values["method"], values["eps"], PRESETS[values["dataset"]])
-        check_least("test_limit", values["test_limit"], 1)
-        settings = cls(model=read_model(values), **{f.name: values[f.name] for f in fields(cls)
-                                                    if f.name != "model"})
-        settings.check()
-        return settings
+        return given if isinstance(given, cls) else read_settings(cls, given or {})
 
     @classmethod
-    def _check_derived(cls, values: Mapping, base: Mapping) -> None:
-        "Refuse what contradicts the data set and the scale, and counts that are too small."
-        derived = ["source", "unit", *(f.name for f in cls.own() if f.metadata["derived"])]
-        for name in derived:
-            if values[name] != base[name]:
-                raise UserError(f"{name} = {values[name]!r} contradicts dataset "
-                                f"{values['dataset']!r} at scale "
-                                f"{values['scale']!r}: leave it out ({base[name]!r})")
-        for f in cls.own():
-            if f.metadata["least"] is not None:
-                check_least(f.name, values[f.name], f.metadata["least"])
+    def of_record(cls, stored: Mapping, # "settings" of a record
+                 ) -> Self:
+        "Read settings back; what joined after the record was made has its first default."
+        return cls.read({**LATE, **stored})
+
+# %% ../../nbs/lab/91_settings.ipynb #83914847
+@dataclass(frozen=True)
+class RunSettings(ReadSettings):
+    "State what a run is; an experiment derives its own from it."
+    dataset: str
+    scale: str
+    model: ModelSettings
+    test_limit: int | None
 
     def check(self) -> None:
         "Refuse what makes no sense together; an experiment may say more here."
@@ -302,12 +276,6 @@ class RunSettings:
         "List all settings by name, as a record holds them."
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
         return without_late({**self.model.flat(), **values})
-
-    @classmethod
-    def of_record(cls, stored: Mapping, # "settings" of a record
-                 ) -> Self:
-        "Read settings back; what joined after the record was made has its first default."
-        return cls.read({**LATE, **stored})
 
     @property
     def label(self) -> str:
@@ -318,6 +286,55 @@ class RunSettings:
         "List the data it needs: (name, split, limit)."
         return [(self.model.source, "train", self.model.limit),
                 (self.model.source, "test", self.test_limit)]
+
+# %% ../../nbs/lab/91_settings.ipynb #ae978931
+def added_fields(kind: Any, # class of settings
+                ) -> list:
+    "List the fields that an experiment has added."
+    return [f for f in fields(kind) if "preset" in f.metadata]
+
+def default_settings(kind: Any, # class of settings
+                     dataset: str, scale: str) -> dict:
+    "List every setting by name, with its preset."
+    check_choice("dataset", dataset, kind.DATASETS)
+    check_choice("scale", scale, SCALES)
+    chosen = PRESETS[dataset]
+    base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset, "scale": scale}
+    added = {f.name: f.metadata["preset"](dataset, scale) for f in added_fields(kind)}
+    source = chosen.synthetic if scale == "smoke" else dataset
+    return {**base, **added, "source": source, "unit": chosen.unit}
+
+# %% ../../nbs/lab/91_settings.ipynb #5e27549c
+def read_settings(kind: Any, # class of settings
+                  given: Mapping, # any settings by name
+                 ) -> Any: # of that class
+    "Complete and check settings."
+    given = {"dataset": kind.DATASETS[0], "scale": "smoke", **given}
+    base = kind.defaults(given["dataset"], given["scale"])
+    options = _options(given.get("method", base["method"]))
+    check_names(given, [*base, *options])
+    values = {**base, **options}
+    values |= {name: of_type(name, value, values[name]) if name != "eps" else value
+               for name, value in given.items()}
+    check_derived(kind, values, base)
+    values["eps"] = read_eps(values["method"], values["eps"], PRESETS[values["dataset"]])
+    check_least("test_limit", values["test_limit"], 1)
+    fields_ = {f.name: values[f.name] for f in fields(kind) if f.name != "model"}
+    settings = kind(model=read_model(values), **fields_)
+    settings.check()
+    return settings
+
+# %% ../../nbs/lab/91_settings.ipynb #5ea43232
+def check_derived(kind: Any, values: Mapping, base: Mapping) -> None:
+    "Refuse what contradicts the data set and the scale, and counts that are too small."
+    derived = ["source", "unit", *(f.name for f in added_fields(kind) if f.metadata["derived"])]
+    for name in derived:
+        if values[name] != base[name]:
+            raise UserError(f"{name} = {values[name]!r} contradicts dataset {values['dataset']!r} "
+                            f"at scale {values['scale']!r}: leave it out ({base[name]!r})")
+    for f in added_fields(kind):
+        if f.metadata["least"] is not None:
+            check_least(f.name, values[f.name], f.metadata["least"])
 
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."

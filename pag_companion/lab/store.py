@@ -59,11 +59,12 @@ def check_data(checksums: dict, settings: ModelSettings, path) -> None: # path: 
         images = trained_on(settings)
         raise UserError(f"{path} was made from other data under the name {settings.source!r} than "
                         "those here "
-                        f"({images.note or images}): remove it, or name another folder in PAG_RUNS")
+                        f"({images.note or images}): remove it, or name another folder in "
+                        "PAG_RUNS")
 
 # %% ../../nbs/lab/92_store.ipynb #d6aabf14
 def train_or_load(settings, # ModelSettings, settings of a run, or flat names; see `model_settings`
-                  exact: bool = False, # True: pass over weights that were rounded for storing, as records must
+                  exact: bool = False, # True: pass over rounded weights, as records must
                   device: str | None = None, # "cpu", "cuda"; None: a GPU if there is one
                   **options, # of `train`: progress, save_every
                  ) -> torch.nn.Module:
@@ -97,7 +98,7 @@ def find_shipped(settings: ModelSettings, device: str | None = None, any_data: b
 
 def at_hand(settings, # as for train_or_load
             exact: bool = False, # True: pass over rounded weights
-            any_data: bool = False, # True: whatever data of that name it was trained on (for figures, not for numbers)
+            any_data: bool = False, # True: whatever data of that name (for figures only)
             device: str | None = None,
            ):
     "Find a trained model in runs/ or weights/, or None; never train."
@@ -109,7 +110,8 @@ def at_hand(settings, # as for train_or_load
     return None if exact else find_shipped(settings, device, any_data)
 
 # %% ../../nbs/lab/92_store.ipynb #f4bdeadf
-def train_and_keep(settings: ModelSettings, device: str | None = None, options: dict | None = None): # as train_or_load
+def train_and_keep(settings: ModelSettings, device: str | None = None, # as train_or_load
+                   options: dict | None = None): # of `train`
     "Train a model and store it under its key; the caller holds its lock."
     images, key = trained_on(settings), settings.key
     model, checkpoint = new_model(settings, images), runs_folder() / "checkpoints" / f"{key}.pt"
@@ -122,6 +124,7 @@ def train_and_keep(settings: ModelSettings, device: str | None = None, options: 
     checkpoint.unlink(missing_ok=True)
     return load_model(path, pick_device(device))
 
+# %% ../../nbs/lab/92_store.ipynb #44ab2f8c
 def watched_images(settings: ModelSettings) -> Images:
     "Load the validation images that adversarial training is watched on."
     return load(settings.source, "val", limit=min(128, settings.batch_size))
