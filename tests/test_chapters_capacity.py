@@ -15,9 +15,9 @@ def test_runs_are_grouped_by_network_and_length():
 
     records = [made("AT-1", 85, steps=875), made("Natural", 90), made("AT-1", 88),
                made("Natural", 91, seed=1), made("Natural", 50, lr=.2)]
-    shown = sizes_table(by_size(Results.of(records)))
-    assert shown.loc[(slice(None), "fast-64-128-256", 875), "AT-1"].item() == 85
-    usual = shown.loc[(slice(None), "fast-64-128-256", 3500), :].iloc[0]
+    laid_out = sizes_table(by_size(Results.of(records)))
+    assert laid_out.loc[(slice(None), "fast-64-128-256", 875), "AT-1"].item() == 85
+    usual = laid_out.loc[(slice(None), "fast-64-128-256", 3500), :].iloc[0]
     assert (usual["Natural"], usual["AT-1 less Natural"]) == (90, -2)
     left = sizes_figure(by_size(Results.of(records))).axes[0]
     assert [list(line.get_ydata()) for line in left.lines] == [[90], [85, 88], []]

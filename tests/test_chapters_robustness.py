@@ -82,8 +82,8 @@ def test_figures():
     assert paper["paper, 8/255"] == [0, 4.53, 14.41, 27.3, 47.37] and len(paper) == 3
     assert not any(line.get_marker() == "D" for line in robustness_figure(toys, "svhn").axes[0].lines)
     pyplot.close("all")
-    shown = table(toys, EXPERIMENT.columns, paper=PAPER["cifar10"])
-    assert (shown.loc["AT-1", "8/255: paper"] == "4.53" and shown.loc["AT-8", "8/255: ours"]
+    laid_out = table(toys, EXPERIMENT.columns, paper=PAPER["cifar10"])
+    assert (laid_out.loc["AT-1", "8/255: paper"] == "4.53" and laid_out.loc["AT-8", "8/255: ours"]
             == "not run")
 
 

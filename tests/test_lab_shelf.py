@@ -48,10 +48,10 @@ def test_weights_keep_their_card_and_their_room():
 
 
 def test_committed_weights_are_whole():
-    shelf, promoted = repo_root() / "weights", {record["key"]: record for record in read_records()}
+    shelf, records = repo_root() / "weights", {record["key"]: record for record in read_records()}
     for path in shelf.glob("*.safetensors"):
         model = load_model(path)
-        record = promoted[model.card["record"]]
+        record = records[model.card["record"]]
         assert (path.stem, model.card["weights"]) == (record["model"],
                                                       record["weights"]), path.name
         assert weights_sha256(model) == model.card["weights_as_stored"]

@@ -121,18 +121,18 @@ def test_status_tells_how_runs_stand():
 def test_the_command_line_picks_runs():
     smoke = str(repo_root() / "grids" / "smoke.toml")
     assert {run.row for run in matching_runs(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
-    with redirect_stdout(io.StringIO()) as said:
-        assert main(["run", smoke, "--dry-run"]) == 0 and "mnist N-0.1 seed 0 smoke" in said.getvalue()
-    for words, said in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"),
-                        (["nowhere.toml"], "no grid nowhere.toml")):
-        with pytest.raises(SystemExit, match=said):
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["run", smoke, "--dry-run"]) == 0 and "mnist N-0.1 seed 0 smoke" in printed.getvalue()
+    for words, message in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"),
+                           (["nowhere.toml"], "no grid nowhere.toml")):
+        with pytest.raises(SystemExit, match=message):
             main(["run", *words])
     with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
-          redirect_stdout(io.StringIO()) as said):
+          redirect_stdout(io.StringIO()) as printed):
         assert main(["status", smoke]) == 1 and main(["retry", smoke]) == 0
-    for words, said_ in ((["--partition", "gpu", "--dry-run"], "--partition is for --engine slurm"),
-                         (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
-        with pytest.raises(SystemExit, match=said_):
+    for words, message in ((["--partition", "gpu", "--dry-run"], "--partition is for --engine slurm"),
+                           (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
+        with pytest.raises(SystemExit, match=message):
             main(["run", smoke, *words])
     with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(),
           pytest.raises(ValueError, match="another sweep is at work")):
@@ -143,7 +143,7 @@ def test_the_command_line_picks_runs():
             slurm_options(read_arguments(["run", smoke, "--engine", "slurm", *words]))
     assert (slurm_options(read_arguments(["run", smoke, "--engine", "slurm", "--minutes", "30",
                                           "--at-once", "3"])) == SlurmOptions(minutes=30, at_once=3))
-    assert "14 runs: 14 waiting" in said.getvalue() and "0 of 0 runs" in said.getvalue()
+    assert "14 runs: 14 waiting" in printed.getvalue() and "0 of 0 runs" in printed.getvalue()
 
 
 def test_models_may_be_trained_together_first():

@@ -282,7 +282,7 @@ def has_parameters(notebook: dict, # as read
 
 def is_install(cell: dict, # of a notebook
               ) -> bool:
-    "Recognise the install cell, right or wrong."
+    "Recognize the install cell, right or wrong."
     source = "".join(cell["source"])
     return cell["cell_type"] == "code" and "google.colab" in source and "pip install" in source
 
