@@ -83,7 +83,7 @@ def texts_in(node: ast.AST) -> str:
     return " ".join(part.value for part in ast.walk(node)
                     if isinstance(part, ast.Constant) and isinstance(part.value, str))
 
-
+# %% ../../nbs/lab/99c_words.ipynb #c1f735a1
 def written(tree: ast.Module) -> Iterator[tuple[str, str]]: # kind, text
     "List docstrings, messages and what figures say."
     for node in ast.walk(tree):
