@@ -143,6 +143,5 @@ EXPERIMENT = Experiment(
     figures={"robustness": robustness_figure}, tables={"Gradient-masking checks: points beyond "
                                                        "what is allowed": checks_table},
     caption="Dots: one seed each. Lines: means over seeds. Open marks: the paper. Accuracy on "
-            "clean and attacked "
-            "images against the radius that a model was trained with.")
+            "clean and attacked images against the radius that a model was trained with.")
 run = EXPERIMENT.run

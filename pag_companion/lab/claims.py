@@ -59,8 +59,8 @@ class Table:
     def value(self, label: str, column: str) -> float | None:
         "Look up one number."
         if label not in self.rows or column not in self.columns:
-            raise UserError(f"Table {self.number} has no cell ({label!r}, {column!r}); "
-                            f"rows: {', '.join(self.rows)}; columns: {', '.join(self.columns)}")
+            raise UserError(f"Table {self.number} has no cell ({label!r}, {column!r}); rows: "
+                            f"{', '.join(self.rows)}; columns: {', '.join(self.columns)}")
         return self.rows[label][column]
 
     def frame(self) -> pd.DataFrame:
@@ -539,11 +539,11 @@ def headline(verdicts: Mapping) -> str:
     called = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED)]
     judged = len(called) + sum(v.outcome == INCONCLUSIVE for v in verdicts.values())
     if not judged:
-        return (f"none of {len(verdicts)} claims has a verdict yet: that takes real data "
-                "and five seeds")
+        return (f"none of {len(verdicts)} claims has a verdict yet: that takes real data and five "
+                "seeds")
     counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of "
               f"{sum(v.outcome == o for v in called)} {o}"
               for o in (SUPPORTED, NOT_SUPPORTED)]
     return (f"{judged} of {len(verdicts)} claims judged; {' and '.join(counts)} survive Holm's "
-            "correction; "
-            f"without it, about {.05 * judged:.1f} would be called by luck")
+            "correction; without it, about "
+            f"{.05 * judged:.1f} would be called by luck")

@@ -251,8 +251,8 @@ def make(run, # Run
         engine(run, slot)
         if not run.record.exists():
             raise RuntimeError(f"no record {run.key}: the notebook did not use its parameters (is "
-                               "its `parameters` tag lost?)\n"
-                               f"    see {executed_notebook(run)}")
+                               "its `parameters` tag lost?)\n    see "
+                               f"{executed_notebook(run)}")
         for left in (failure_path(run.key), pulse_path(run.key)):
             left.unlink(missing_ok=True)
         return read_record(run.record), "", time.monotonic() - start

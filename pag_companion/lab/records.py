@@ -129,8 +129,8 @@ def check_sums(folder):
         what = ("is missing" if odd[0] not in present else "was not promoted"
                 if odd[0] not in listed else "was changed")
         raise UserError(f"{path.parent / odd[0]} {what} ({len(odd)} such files): results come "
-                        "from runs, by `report promote`. Restore it from version "
-                         f"control; if it must go, take it out of {SUMS}, too")
+                        "from runs, by `report promote`. Restore it from version control; if it "
+                         f"must go, take it out of {SUMS}, too")
 
 # %% ../../nbs/lab/90_records.ipynb #2bb12baf
 def read_records(*folders): # folders of records; none: the promoted ones; -> list of dict, by key

@@ -210,8 +210,7 @@ def model_settings(given, # ModelSettings, the settings of a run, or flat names
     missing = [name for name in ("source", "arch", "steps") if name not in given]
     if missing:
         raise UserError(f"the settings lack {', '.join(missing)}: a model is made by its source, "
-                        "arch, "
-                        "steps, and by what differs from the defaults")
+                        "arch, steps, and by what differs from the defaults")
     base = {**DEFAULTS, "method": "natural", "eps": 0., "attack": "fgsm", "seed": 0,
             "unit": 1 / 255}
     values = {**base, **given}

@@ -48,8 +48,8 @@ def check_loss(record, # with the scores of the exact weights
                               for s in (record["scores"][name], score))
         if abs(measured - recorded) > LOSS:
             raise UserError(f"{record['key']}: as stored the model scores {measured:.2f} % on its "
-                            f"{name}, its record says {recorded:.2f} %; "
-                             f"more than {LOSS:g} point apart: it is not stored")
+                            f"{name}, its record says {recorded:.2f} %; more than "
+                             f"{LOSS:g} point apart: it is not stored")
     return stored
 
 # %% ../../nbs/lab/98b_shelf.ipynb #da7c17e0

@@ -153,8 +153,7 @@ def ladder_at_hand(kind: type[RunSettings], # settings of the experiment that dr
     models = {label: model for label, model in models.items() if model is not None}
     if not models:
         raise UserError(f"no model of {dataset} at scale {scale}, seed {seed}, is in runs/ or "
-                        "weights/: "
-                        "run the chapter with these settings first")
+                        "weights/: run the chapter with these settings first")
     return models
 
 # %% ../../nbs/lab/92_store.ipynb #3c2cc514

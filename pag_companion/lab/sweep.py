@@ -233,8 +233,8 @@ def add_slurm_options(command): # parser
 def add_run_options(command): # parser of `run` or `retry`
     "Add how runs are made."
     command.add_argument("--engine", choices=(*ENGINES, "slurm"), default="local",
-                         help="local: a papermill process a run; inline: in this process; "
-                              "slurm: a job a run")
+                         help="local: a papermill process a run; inline: in this process; slurm: "
+                              "a job a run")
     command.add_argument("--jobs", type=int,
                          help="runs at once (one a GPU, or 2 where there are cores for it)")
     command.add_argument("--together", action="store_true",
