@@ -138,11 +138,12 @@ def test_the_command_line_picks_runs():
           pytest.raises(ValueError, match="another sweep is at work")):
         with alone():
             pass
+    slurm = ["run", smoke, "--engine", "slurm"]
     for words in (["--jobs", "2"], ["--together"]):
         with pytest.raises(ValueError, match="not for Slurm"):
-            slurm_options(read_arguments(["run", smoke, "--engine", "slurm", *words]))
-    assert (slurm_options(read_arguments(["run", smoke, "--engine", "slurm", "--minutes", "30",
-                                          "--at-once", "3"])) == SlurmOptions(minutes=30, at_once=3))
+            slurm_options(read_arguments([*slurm, *words]))
+    options = read_arguments([*slurm, "--minutes", "30", "--at-once", "3"])
+    assert slurm_options(options) == SlurmOptions(minutes=30, at_once=3)
     assert "14 runs: 14 waiting" in printed.getvalue() and "0 of 0 runs" in printed.getvalue()
 
 
