@@ -134,10 +134,6 @@ def test_the_command_line_picks_runs():
                            (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
         with pytest.raises(SystemExit, match=message):
             main(["run", smoke, *words])
-    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(),
-          pytest.raises(ValueError, match="another sweep is at work")):
-        with alone():
-            pass
     slurm = ["run", smoke, "--engine", "slurm"]
     for words in (["--jobs", "2"], ["--together"]):
         with pytest.raises(ValueError, match="not for Slurm"):
@@ -145,6 +141,13 @@ def test_the_command_line_picks_runs():
     options = read_arguments([*slurm, "--minutes", "30", "--at-once", "3"])
     assert slurm_options(options) == SlurmOptions(minutes=30, at_once=3)
     assert "14 runs: 14 waiting" in printed.getvalue() and "0 of 0 runs" in printed.getvalue()
+
+
+def test_two_sweeps_in_one_folder_are_refused():
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(),
+          pytest.raises(ValueError, match="another sweep is at work")):
+        with alone():
+            pass
 
 
 def test_models_may_be_trained_together_first():
