@@ -122,7 +122,8 @@ def test_the_command_line_picks_runs():
     smoke = str(repo_root() / "grids" / "smoke.toml")
     assert {run.row for run in matching_runs(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
     with redirect_stdout(io.StringIO()) as printed:
-        assert main(["run", smoke, "--dry-run"]) == 0 and "mnist N-0.1 seed 0 smoke" in printed.getvalue()
+        assert (main(["run", smoke, "--dry-run"]) == 0
+                and "mnist N-0.1 seed 0 smoke" in printed.getvalue())
     for words, message in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"),
                            (["nowhere.toml"], "no grid nowhere.toml")):
         with pytest.raises(SystemExit, match=message):

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
+from typing import Any
 
 import pandas as pd
 from .records import environment, read_records
@@ -30,9 +31,9 @@ SHAPES = {**dict.fromkeys(("glyphs", "mnist_sample", "mnist"), (1, 28, 28)),
           **dict.fromkeys(("scenes", "boxed_imagenet", "restricted_imagenet", "cub"), (3, 64, 64))}
 
 @lru_cache
-def forward_operations(arch, # as for build
-                       shape, # of an image: C, H, W
-                      ): # -> number
+def forward_operations(arch: str, # as for build
+                       shape: tuple, # of an image: C, H, W
+                      ) -> int: # number
     "Count the operations of one image's forward pass."
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -43,35 +44,35 @@ def forward_operations(arch, # as for build
     return counter.get_total_flops()
 
 # %% ../../nbs/lab/96b_costs.ipynb #a37055f1
-def passes(settings, # complete settings: of a record, or of a Run as run.settings.flat()
-          ): # -> number
+def passes(settings: Any, # complete settings: of a record, or of a Run as run.settings.flat()
+          ) -> int: # number
     "Count the passes of a training step, in forward passes (section 2)."
     return 3 + 2 * {"none": 0, "fgsm": 1}.get(settings["attack"], settings["attack_steps"])
 
-def shape_of(settings): # complete settings -> C, H, W
+def shape_of(settings: Any) -> tuple: # complete settings -> C, H, W
     "Say how large the images are; a network pretrained on ImageNet takes them at its own size."
     if settings["arch"] in ("resnet50", "resnet50-s1"):
         return 3, 224, 224
     return SHAPES.get(settings["source"]) or load(settings["source"], "test", limit=1).shape
 
-def training_operations(settings, # complete settings
-                       ): # -> number
+def training_operations(settings: Any, # complete settings
+                       ) -> int: # number
     "Count what training a model computes."
     return (passes(settings) * settings["steps"] * settings["batch_size"] * forward_operations(
         settings["arch"], shape_of(settings)))
 
 # %% ../../nbs/lab/96b_costs.ipynb #dcf246d7
-def threads_of(machine, # environment of a record, or a benchmark file
-              ): # -> number
+def threads_of(machine: Any, # environment of a record, or a benchmark file
+              ) -> int: # number
     "Say how many threads were at work; a GPU counts as one."
     return machine["threads"] if machine["device"].endswith(" cores") else 1
 
-def device_here(): # -> text
+def device_here() -> str:
     "Name the device that runs would use."
     return environment(pick_device())["device"]
 
-def measured_speed(device, # as in a record
-                  ): # -> operations a second and thread, or None
+def measured_speed(device: Any, # as in a record
+                  ) -> float | None: # operations a second and thread, or None
     "Look up the training speed that the benchmarks measured on a device."
     files = [path for folder in (runs_folder(), results_folder())
              for path in sorted((folder / "benchmarks").glob("*.json"))]
@@ -83,22 +84,23 @@ def measured_speed(device, # as in a record
     return None
 
 # %% ../../nbs/lab/96b_costs.ipynb #50b7a83d
-def timed(records): # any -> those that hold how long they took
+def timed(records: list) -> list: # any -> those that hold how long they took
     "Pick the records that say how long training took."
     return [r for r in records if r.get("seconds_of", {}).get("training")]
 
-def thread_seconds(record, part): # timed; "training" or "testing" -> number
+def thread_seconds(record: Any, part: str) -> float: # timed; "training" or "testing" -> number
     "Say what a part of a run would have taken on one thread."
     return record["seconds_of"][part] * threads_of(record["environment"])
 
-def speed_of(records): # timed, made on one device -> operations a second and thread, or None
+def speed_of(records: list, # timed, made on one device
+            ) -> float | None: # operations a second and thread
     "Work out the training speed that earlier runs had."
     speeds = [training_operations(r["settings"]) / thread_seconds(r, "training") for r in records]
     return median(speeds) if speeds else None
 
 # %% ../../nbs/lab/96b_costs.ipynb #198a60c4
-def passes_of_tests(records, # timed, of one experiment
-                   ): # -> passes over an image, or None
+def passes_of_tests(records: list, # timed, of one experiment
+                   ) -> float | None: # passes over an image, or None
     "Work out how many forward passes of an image the tests of an experiment are worth."
     seen = [r["settings"]["steps"] * r["settings"]["batch_size"] * passes(r["settings"])
             for r in records]
@@ -109,20 +111,20 @@ def passes_of_tests(records, # timed, of one experiment
 # %% ../../nbs/lab/96b_costs.ipynb #bf1ca8c3
 KIND = ("source", "method", "attack", "attack_steps", "arch", "batch_size", "limit")
 
-def kind(settings, # complete settings
-        ): # -> what runs of one kind have in common
+def kind(settings: Any, # complete settings
+        ) -> tuple: # what runs of one kind have in common
     "Name the kind of a training."
     return tuple(settings.get(name) for name in KIND)
 
-def alike(settings, records): # complete settings; any -> those of the same kind
+def alike(settings: Any, records: list) -> list: # complete settings; any -> those of the same kind
     "Pick the records whose training was of the same kind."
     return [r for r in records if kind(r["settings"]) == kind(settings)]
 
 # %% ../../nbs/lab/96b_costs.ipynb #bcf873c5
-def time_of_training(settings, # complete settings
-                     same_device, # timed records made on one device
-                     speed, # of it, operations a second and thread, or None
-                    ): # -> seconds on one thread, or None; and whether they were counted
+def time_of_training(settings: Any, # complete settings
+                     same_device: list, # timed records made on one device
+                     speed: float | None, # of it, operations a second and thread, or None
+                    ) -> tuple: # seconds on one thread, or None; and whether they were counted
     "Estimate one training."
     known = [thread_seconds(r, "training") / r["settings"]["steps"]
              for r in alike(settings, same_device)]
@@ -130,11 +132,11 @@ def time_of_training(settings, # complete settings
         return median(known) * settings["steps"], False
     return (training_operations(settings) / speed if speed else None), True
 
-def time_of_tests(settings, # complete settings
-                  device, # as in a record
-                  speed, # of it, operations a second and thread, or None
-                  others, # timed records of the experiment, of all devices
-                 ): # -> seconds on one thread, or None; and whether they were counted
+def time_of_tests(settings: Any, # complete settings
+                  device: Any, # as in a record
+                  speed: float | None, # of it, operations a second and thread, or None
+                  others: list, # timed records of the experiment, of all devices
+                 ) -> tuple: # seconds on one thread, or None; and whether they were counted
     "Estimate the tests of one run."
     as_large = [r for r in others if r["settings"]["scale"] == settings["scale"]]
     known = [thread_seconds(r, "testing") for r in alike(settings, as_large)
@@ -166,14 +168,14 @@ def hindsight(records: list, # any
 @dataclass(frozen=True)
 class Forecast:
     "State how long runs will take, and how one knows."
-    seconds: float # None: nobody knows
+    seconds: float | None # None: nobody knows
     basis: str = ""
 
     def __str__(self):
         return (duration(self.seconds) if self.seconds is None
                 else f"about {duration(self.seconds)}, {self.basis}")
 
-def duration(seconds): # number or None -> text
+def duration(seconds: float | None) -> str: # number or None -> text
     "Write a time as a person would."
     if seconds is None:
         return "unknown time"
@@ -184,24 +186,24 @@ def duration(seconds): # number or None -> text
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"
 
 # %% ../../nbs/lab/96b_costs.ipynb #b9eedb1e
-def wall_time(times, # of trainings and tests, seconds on one thread
-              slots, # of share_out
-              device, # as in a record
-             ): # -> seconds
+def wall_time(times: list, # of trainings and tests, seconds on one thread
+              slots: list, # of share_out
+              device: Any, # as in a record
+             ) -> float: # seconds
     "Lay work side by side in the slots."
     threads = threads_of({"device": device, "threads": slots[0].threads})
     return max(sum(times) / len(slots), max(times, default=0)) / threads
 
 # %% ../../nbs/lab/96b_costs.ipynb #a239baca
-def models_of(runs) -> list: # of Run -> of settings
+def models_of(runs: list) -> list: # of Run -> of settings
     "List the models that runs need: those measured, attacked for transfer, or evaluating."
     needs = [find_experiment(run.experiment).needs(run.settings).values() for run in runs]
     return [*(run.settings for run in runs), *(model for some in needs for model in some)]
 
 # %% ../../nbs/lab/96b_costs.ipynb #ffb26bd7
-def forecast(runs, # list of Run, to be made
-             slots=None, # of share_out; None: as a sweep has them
-            ): # -> Forecast
+def forecast(runs: list, # of Run, to be made
+             slots: list | None = None, # of share_out; None: as a sweep has them
+            ) -> Forecast: # Forecast
     "Estimate how long runs will take."
     here, missing, slots = (device_here(), missing_models(models_of(runs)).values(), slots
                             or share_out())

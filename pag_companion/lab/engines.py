@@ -11,9 +11,11 @@ __all__ = ['CHILDREN', 'ENDED', 'LIBC', 'ENGINES', 'FRESH', 'parameter_names', '
 
 # %% ../../nbs/lab/96_engines.ipynb #231dd07b
 import ast, ctypes, importlib, importlib.util, json, os, re, shutil, signal, subprocess, sys, time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from ..core.files import atomic_write, is_held, repo_root, runs_folder
 from .records import read_record
@@ -22,21 +24,21 @@ from .experiment import find_experiment, notebook_of
 from .settings import RunSettings
 
 # %% ../../nbs/lab/96_engines.ipynb #ac2930d0
-def parameter_names(path, # a notebook
-                   ): # -> list of text
+def parameter_names(path: str | Path, # a notebook
+                   ) -> list: # of text
     "List what papermill can set in a chapter; refuse one without exactly one `parameters` cell."
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist: a sweep needs a clone of the project, not only "
                         "the installed library")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get(
-        "tags", [])]
+    tagged = ["".join(cell["source"]) for cell in cells
+              if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise UserError(f"{path} has {len(tagged)} cells tagged `parameters`; papermill would run "
                         "its defaults: tag exactly one")
     return [node.target.id for node in ast.parse(tagged[0]).body
-            if isinstance(node, ast.AnnAssign)]
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
 
 # %% ../../nbs/lab/96_engines.ipynb #3edb0397
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ class Run:
     settings: RunSettings # completed
 
     @property
-    def label(self): # -> text
+    def label(self) -> str:
         given = dict(self.parameters)
         words = (self.experiment, given.get("dataset", ""), self.row, "seed", given.get("seed", 0),
                  given.get("scale", ""))
         return " ".join(filter(None, map(str, words)))
 
     @property
-    def record(self): # -> Path
+    def record(self) -> Path:
         return runs_folder() / "records" / f"{self.key}.json"
 
 # %% ../../nbs/lab/96_engines.ipynb #f0a8d12f
@@ -74,12 +76,12 @@ def plan(experiment: str, # its name
                settings)
 
 # %% ../../nbs/lab/96_engines.ipynb #2d929c41
-def working_cells(notebook, # dict, a chapter
-                 ): # -> dict
+def working_cells(notebook: Any, # dict, a chapter
+                 ) -> dict:
     "Keep a chapter's opening, definitions, hidden cells, parameters and the cells tagged `run`."
     tags = [set(cell["metadata"].get("tags", [])) for cell in notebook["cells"]]
     opening = next(k for k, cell_tags in enumerate(tags) if "parameters" in cell_tags)
-    def works(k, cell):
+    def works(k: int, cell: Any) -> bool:
         if cell["cell_type"] == "markdown":
             return k < opening
         return bool(tags[k] & {"parameters", "run"}
@@ -87,23 +89,23 @@ def working_cells(notebook, # dict, a chapter
     return {**notebook, "cells": [cell for k, cell in enumerate(notebook["cells"])
                                   if works(k, cell)]}
 
-def lay_out(experiment, # its name
-           ): # -> Path
+def lay_out(experiment: str, # its name
+           ) -> Path:
     "Write the working part of a chapter where papermill finds it."
     path = notebook_of(experiment)
     text = json.dumps(working_cells(json.loads(path.read_text(encoding="utf-8"))))
     return atomic_write(runs_folder() / "notebooks" / "chapters" / path.name, text)
 
 # %% ../../nbs/lab/96_engines.ipynb #d0ec02c1
-def papermill_command(run, # Run
-                     ): # -> list of text
+def papermill_command(run: Run,
+                     ) -> list: # of text
     "Write the command that executes a run's notebook."
     notebook = runs_folder() / "notebooks" / "chapters" / notebook_of(run.experiment).name
     command = [sys.executable, "-m", "papermill", str(notebook), str(executed_notebook(run)), "-k",
                "python3", "--no-progress-bar"]
     return command + [word for name, value in run.parameters for word in ("-p", name, str(value))]
 
-def executed_notebook(run): # Run -> Path
+def executed_notebook(run: Run) -> Path:
     "Say where a run's notebook goes."
     return runs_folder() / "notebooks" / f"{run.key}.ipynb"
 
@@ -115,11 +117,11 @@ class Slot:
     gpu: str = "" # as CUDA_VISIBLE_DEVICES names it; "": as it is
 
     @property
-    def environment(self): # -> dict
+    def environment(self) -> dict:
         return {"OMP_NUM_THREADS": str(self.threads), **({"CUDA_VISIBLE_DEVICES": self.gpu}
                                                          if self.gpu else {})}
 
-def visible_gpus(): # -> list of text
+def visible_gpus() -> list: # of text
     "Name the GPUs that may be used."
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
@@ -128,13 +130,13 @@ def visible_gpus(): # -> list of text
     return [str(k) for k in range(torch.cuda.device_count())]
 
 # %% ../../nbs/lab/96_engines.ipynb #c686ba10
-def share_out(jobs=None, # runs at once; None: one a GPU, or 2 where there are cores for it
-              cores=None, # None: those this process may use
-              gpus=None, # names; None: those that are visible
-             ): # -> list of Slot
+def share_out(jobs: Any = None, # runs at once; None: one a GPU, or 2 where there are cores for it
+              cores: Any = None, # None: those this process may use
+              gpus: list | None = None, # names; None: those that are visible
+             ) -> list: # of Slot
     "Divide GPUs and threads among runs that go on at once."
-    cores = (cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                       else os.cpu_count()))
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or here or 1
     gpus = visible_gpus() if gpus is None else gpus
     jobs = jobs or len(gpus) or min(2, cores)
     return [Slot(max(1, cores // jobs), gpus[k % len(gpus)] if gpus else "") for k in range(jobs)]
@@ -142,9 +144,9 @@ def share_out(jobs=None, # runs at once; None: one a GPU, or 2 where there are c
 # %% ../../nbs/lab/96_engines.ipynb #ffbd71a8
 CHILDREN: set = set()
 ENDED: set = set()
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-def end_with_parent():
+def end_with_parent() -> None:
     "Ask Linux to end this process when the thread that started it is gone."
     LIBC.prctl(1, signal.SIGTERM)          # PR_SET_PDEATHSIG
 
@@ -152,11 +154,11 @@ class Stopped(Exception):
     "Say that a run was ended together with its sweep: it did not fail."
 
 # %% ../../nbs/lab/96_engines.ipynb #b18e319c
-def run_child(command, # list of text
-              log, # file for what it prints
-              slot=Slot(), # its share of the machine
+def run_child(command: Any, # list of text
+              log: str | Path, # file for what it prints
+              slot: Slot = Slot(), # its share of the machine
               **more, # further variables of its environment
-             ): # -> exit status; Stopped where `end_children` ended it
+             ) -> int: # exit status; Stopped where `end_children` ended it
     "Run a command in the project's folder; whatever ends this process ends it too."
     environment = {**os.environ, **slot.environment, "PYTHONHASHSEED": "0",
                    "PAG_PROGRESS": "lines", "PAG_RUNS": str(runs_folder().resolve()),
@@ -178,7 +180,7 @@ def run_child(command, # list of text
     return status
 
 # %% ../../nbs/lab/96_engines.ipynb #3b8e5317
-def end_children(patience=10): # seconds before they are killed
+def end_children(patience: float = 10) -> None: # seconds before they are killed
     "End every child that still runs; a kernel follows its papermill."
     children = list(CHILDREN)
     ENDED.update(children)
@@ -191,9 +193,9 @@ def end_children(patience=10): # seconds before they are killed
             child.kill()
 
 # %% ../../nbs/lab/96_engines.ipynb #b81bce2e
-def error_line(notebook, # executed, perhaps not to its end
-               log, # what papermill printed
-              ): # -> text
+def error_line(notebook: Any, # executed, perhaps not to its end
+               log: str | Path, # what papermill printed
+              ) -> str:
     "Find the error of a failed run, in one line."
     if Path(notebook).exists():
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
@@ -206,14 +208,14 @@ def error_line(notebook, # executed, perhaps not to its end
     return lines[-1] if lines else "it ended without a message"
 
 # %% ../../nbs/lab/96_engines.ipynb #3484e7e3
-def lost_its_port(log): # what papermill printed -> bool
+def lost_its_port(log: str | Path) -> bool: # what papermill printed
     "Recognize a kernel that never started because another one took its port first."
     text = Path(log).read_text(errors="replace") if Path(log).exists() else ""
     return "Address already in use" in text or "Kernel died before replying" in text
 
-def run_notebook(run, # Run
-                 slot=Slot(),
-                ):
+def run_notebook(run: Run,
+                 slot: Slot = Slot(),
+                ) -> None:
     "Make a run through papermill, in a process of its own."
     notebook, log = executed_notebook(run), executed_notebook(run).with_name(f"{run.key}.log")
     notebook.unlink(missing_ok=True)
@@ -228,23 +230,23 @@ def run_notebook(run, # Run
                            f"{notebook if notebook.exists() else log}")
 
 # %% ../../nbs/lab/96_engines.ipynb #46a45145
-def run_here(run, # Run
-             slot=Slot(), # not used: this process keeps its own
-            ):
+def run_here(run: Run,
+             slot: Slot = Slot(), # not used: this process keeps its own
+            ) -> None:
     "Make a run in this process, for machines without Jupyter."
     find_experiment(run.experiment).run(dict(run.parameters))
 
 ENGINES = {"local": run_notebook, "inline": run_here}
 
-def pulse_path(key): # of a run -> Path
+def pulse_path(key: str) -> Path: # of a run
     "Say where a run leaves its signs of life."
     return runs_folder() / "pulse" / f"{key}.json"
 
 # %% ../../nbs/lab/96_engines.ipynb #664bc752
-def make(run, # Run
-         engine, # function of (run, slot)
-         slot=Slot(),
-        ): # -> (record or None, error or "", seconds)
+def make(run: Run,
+         engine: Any, # function of (run, slot)
+         slot: Slot = Slot(),
+        ) -> tuple: # (record or None, error or "", seconds)
     "Make one run and read its record; store its error where `state_of` reads it."
     start = time.monotonic()
     try:
@@ -262,7 +264,7 @@ def make(run, # Run
         atomic_write(failure_path(run.key), json.dumps({"error": f"{error}", "at": time.time()}))
         return None, f"{error}", time.monotonic() - start
 
-def failure_path(key): # of a run -> Path
+def failure_path(key: str) -> Path: # of a run
     "Say where a run's last error is kept until it succeeds."
     return runs_folder() / "failed" / f"{key}.json"
 
@@ -275,14 +277,14 @@ class State:
     name: str # "done", "running", "failed", "stopped" or "waiting"
     detail: str = "" # how far, or which error
 
-def read_json(path): # Path -> dict, empty where there is none
+def read_json(path: Path) -> dict: # empty where there is none
     "Read a small file that may be missing, or gone in the next moment."
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
-def state_of(run): # Run -> State
+def state_of(run: Run) -> State:
     "Find out how a run stands; nothing is changed."
     if run.record.exists():
         return State("done")
@@ -323,9 +325,9 @@ class SlurmJob:
         return submitit.helpers.DelayedSubmission(self)
 
 # %% ../../nbs/lab/96_engines.ipynb #f26b1e9c
-def submit(runs, # list of Run
-           options=SlurmOptions(),
-          ): # -> dict: job id -> Run
+def submit(runs: list, # of Run
+           options: Any = SlurmOptions(),
+          ) -> dict: # job id -> Run
     "Hand runs to Slurm, as one array."
     import submitit
     executor = submitit.AutoExecutor(folder=runs_folder().resolve() / "slurm", cluster="slurm")
@@ -342,14 +344,14 @@ def submit(runs, # list of Run
     return {job.job_id: run for job, run in zip(jobs, runs)}
 
 # %% ../../nbs/lab/96_engines.ipynb #cb121f81
-def queued(): # -> set of job ids
+def queued() -> set: # of job ids
     "List the jobs that Slurm still has in its queue, waiting or running."
     return set(subprocess.run(["squeue", "--noheader", "--array", "--format=%i"],
                               capture_output=True, text=True, check=True).stdout.split())
 
-def follow(jobs, # dict: job id -> Run
-           every=5, # seconds
-          ): # -> iterator over (Run, error or ""), as they end
+def follow(jobs: Any, # dict: job id -> Run
+           every: float = 5, # seconds
+          ) -> Iterator: # over (Run, error or ""), as they end
     "Wait for jobs; one that left the queue without a record has failed."
     left = dict(jobs)
     while left:
@@ -364,7 +366,7 @@ def follow(jobs, # dict: job id -> Run
         time.sleep(every if left else 0)
 
 # %% ../../nbs/lab/96_engines.ipynb #fe1ca580
-def check_slurm():
+def check_slurm() -> None:
     "Refuse to hand over jobs where Slurm or submitit is missing."
     if shutil.which("sbatch") is None:
         raise UserError("there is no sbatch here: run this on a machine of the cluster, or with "

@@ -9,26 +9,27 @@ __all__ = ['SCHEMA', 'FIELDS', 'SUMS', 'new_names', 'run_key', 'environment', 'c
 # %% ../../nbs/lab/90_records.ipynb #1dadb980
 import hashlib, json, os, platform, subprocess
 from pathlib import Path
+from typing import Any
 
 from ..core.files import (_is_checkout, atomic_write, repo_root, results_folder,
                                       runs_folder)
 from ..core.numbers import UserError, fingerprint
 
 # %% ../../nbs/lab/90_records.ipynb #1efa9796
-def new_names(before, # names that were there, set(globals())
-              scope, # globals()
-              settings, # names that are settings anyway, in case the cells are run again
-             ): # -> dict: name -> value
+def new_names(before: set, # names that were there, set(globals())
+              scope: dict, # globals()
+              settings: Any, # names that are settings anyway, in case the cells are run again
+             ) -> dict: # name -> value
     "Collect the variables that a parameters cell, or papermill, has set."
     return {name: value for name, value in scope.items() if name in settings
             or not (name in before or name.startswith("_"))}
 
 
 # %% ../../nbs/lab/90_records.ipynb #1cfb9e96
-def run_key(experiment, # name of the experiment, such as "zero_shot"
-            settings, # dict, complete
-            code_version, # whole number, raised by hand when the arithmetic changes
-           ): # -> text, usable as a file name
+def run_key(experiment: str, # name of the experiment, such as "zero_shot"
+            settings: Any, # dict, complete
+            code_version: int, # whole number, raised by hand when the arithmetic changes
+           ) -> str: # usable as a file name
     "Name a run by its settings and the version of its code."
     values = [settings.get(name) for name in ("dataset", "method", "attack", "eps", "scale")]
     words = [f"{w:.4g}" if isinstance(w, float) else str(w) for w in values if w not in (None, "")]
@@ -36,8 +37,8 @@ def run_key(experiment, # name of the experiment, such as "zero_shot"
                      fingerprint(experiment, settings, code_version)])
 
 # %% ../../nbs/lab/90_records.ipynb #92dc0b60
-def environment(device="cpu", # torch device or its name
-               ): # -> dict
+def environment(device: Any = "cpu", # torch device or its name
+               ) -> dict:
     "Describe the machine and the versions of a run."
     import numpy, torch, torchvision
     from pag_companion import __version__
@@ -78,9 +79,9 @@ FIELDS = ("schema", "experiment", "key", "code_version", "row", "setup", "settin
           "environment", "data",
           "weights", "seconds", "stand_in")
 
-def check_record(record, # dict
-                 source="record", # its file, for the error
-                ): # -> the record
+def check_record(record: Any, # dict
+                 source: Any = "record", # its file, for the error
+                ) -> dict: # the record
     "Refuse a record of another schema or with missing fields."
     if record.get("schema") != SCHEMA:
         raise UserError(f"{source}: schema {record.get('schema')!r} is not {SCHEMA}; it was "
@@ -91,16 +92,16 @@ def check_record(record, # dict
     return record
 
 # %% ../../nbs/lab/90_records.ipynb #21ac38fa
-def write_record(record, # dict with all FIELDS
-                 folder=None, # None: runs/records
-                ): # -> Path
+def write_record(record: Any, # dict with all FIELDS
+                 folder: Any = None, # None: runs/records
+                ) -> Path:
     "Store a record under its key."
     check_record(record)
     folder = Path(folder or runs_folder() / "records")
     return atomic_write(folder / f"{record['key']}.json",
                         json.dumps(record, indent=1, sort_keys=True) + "\n")
 
-def read_record(path): # -> dict
+def read_record(path: str | Path) -> dict:
     "Read one record; name the file if it cannot be read."
     try:
         record = json.loads(Path(path).read_text())
@@ -111,12 +112,12 @@ def read_record(path): # -> dict
 # %% ../../nbs/lab/90_records.ipynb #0700a976
 SUMS = "SHA256SUMS" # of the promoted records, beside them
 
-def sums_of(folder): # -> dict: file name -> hash of the file as it is
+def sums_of(folder: Any) -> dict: # file name -> hash of the file as it is
     "Hash the records of a folder."
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(Path(folder).glob("*.json"))}
 
-def check_sums(folder):
+def check_sums(folder: Any) -> None:
     "Refuse promoted records that were changed, added or taken away by hand."
     path = Path(folder) / SUMS
     if not path.exists():
@@ -133,7 +134,8 @@ def check_sums(folder):
                          f"must go, take it out of {SUMS}, too")
 
 # %% ../../nbs/lab/90_records.ipynb #2bb12baf
-def read_records(*folders): # folders of records; none: the promoted ones; -> list of dict, by key
+def read_records(*folders, # of records; none: the promoted ones
+                ) -> list: # of dict, by key
     "Read every record of some folders; ValueError where promoted ones were changed since."
     folders = [Path(folder) for folder in folders or (results_folder() / "records",)]
     for folder in folders:
@@ -142,8 +144,8 @@ def read_records(*folders): # folders of records; none: the promoted ones; -> li
     return sorted((read_record(p) for p in paths), key=lambda record: record["key"])
 
 # %% ../../nbs/lab/90_records.ipynb #5b0f6af2
-def promote(records, # of dict
-            folder=None, # None: results/records
+def promote(records: list, # of dict
+            folder: Any = None, # None: results/records
            ) -> list: # of Path, the new files
     "Copy records to the committed results; refuse smoke, and a record that would change another."
     folder = Path(folder or results_folder() / "records")

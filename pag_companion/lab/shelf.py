@@ -9,6 +9,7 @@ __all__ = ['ROOM', 'SOURCE_SCORES', 'LOSS', 'scores_as_stored', 'check_loss', 'e
 # %% ../../nbs/lab/98b_shelf.ipynb #a0191afd
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -23,10 +24,10 @@ ROOM = 25 * 2**20
 SOURCE_SCORES = ("clean", "top1_acc/all") # accuracy on all test images of a model's own set
 LOSS = 1. # percentage points that rounding may cost or win; measured: up to .3
 
-def scores_as_stored(model, # in eval mode
-                     settings, # settings with source, and target or test_limit if any
-                     score_name="clean", # name of its source accuracy, where there is no target
-                    ): # -> dict: name of the score -> counts
+def scores_as_stored(model: Any, # in eval mode
+                     settings: Any, # settings with source, and target or test_limit if any
+                     score_name: str = "clean", # of its source accuracy, without a target
+                    ) -> dict: # name of the score -> counts
     "Test a model on the images of its own set, and on another set fitted to it if it has one."
     source = load(settings["source"], "test", limit=settings.get("test_limit"))
     images = {"source" if "target" in settings else score_name: source}
@@ -39,9 +40,9 @@ def scores_as_stored(model, # in eval mode
             for name, score in scores.items()}
 
 # %% ../../nbs/lab/98b_shelf.ipynb #b718cd99
-def check_loss(record, # with the scores of the exact weights
-               stored, # dict: name -> counts of the weights as stored
-              ): # -> stored
+def check_loss(record: Any, # with the scores of the exact weights
+               stored: Any, # dict: name -> counts of the weights as stored
+              ) -> dict: # stored
     "Refuse weights that do not score as their record says."
     for name, score in stored.items():
         recorded, measured = (100 * s["correct"] / s["total"]
@@ -53,7 +54,7 @@ def check_loss(record, # with the scores of the exact weights
     return stored
 
 # %% ../../nbs/lab/98b_shelf.ipynb #da7c17e0
-def exact_model(record): # of a run whose model is in runs/models; -> model, with .card
+def exact_model(record: Any) -> Any: # of a run whose model is in runs/models; -> model, with .card
     "Load the very weights that a record was made from."
     source = runs_folder() / "models" / f"{record['model']}.safetensors"
     model = load_model(source)
@@ -63,16 +64,16 @@ def exact_model(record): # of a run whose model is in runs/models; -> model, wit
     return model
 
 # %% ../../nbs/lab/98b_shelf.ipynb #55bbe99d
-def model_name(record): # -> text
+def model_name(record: Any) -> str:
     "Name a stored model by its set and row, and by its seed unless that is 0."
     settings = record["settings"]
     return (f"{settings['dataset']}/{record['row']}" + (f" seed {settings['seed']}"
                                                         if settings["seed"] else ""))
 
 # %% ../../nbs/lab/98b_shelf.ipynb #f591a7b0
-def card_fields(record, # of a run
-                stored, # scores of the rounded weights
-               ): # -> dict
+def card_fields(record: Any, # of a run
+                stored: Any, # scores of the rounded weights
+               ) -> dict:
     "State on a model's card where it comes from and how it scores."
     counts = {name: {"correct": s["correct"], "total": s["total"]}
               for name, s in record["scores"].items()}
@@ -82,10 +83,10 @@ def card_fields(record, # of a run
                     "of the exact weights"}
 
 # %% ../../nbs/lab/98b_shelf.ipynb #90f68076
-def keep_weights(record, # of a run whose model is in runs/models
-                 folder=None, # None: weights/
-                 room=ROOM, # bytes for the whole folder
-                ): # -> Path
+def keep_weights(record: Any, # of a run whose model is in runs/models
+                 folder: Any = None, # None: weights/
+                 room: float = ROOM, # bytes for the whole folder
+                ) -> Path:
     "Store a run's model in few bits, with its card."
     folder, model = Path(folder or repo_root() / "weights"), exact_model(record)
     name = model_name(record)

@@ -10,24 +10,27 @@ __all__ = ['spread', 'check_entry', 'read_entries', 'read_grid', 'waiting', 'out
 # %% ../../nbs/lab/97_sweep.ipynb #9c27e257
 import argparse, difflib, importlib.util, itertools, queue, re, signal, sys, time, tomllib
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from ..core.scores import Score
 from .records import read_record
 from ..core.files import repo_root, runs_folder
 from .engines import (
-    ENGINES, SlurmOptions, check_slurm, end_children, follow, make, parameter_names, plan,
+    ENGINES, Run, SlurmOptions, check_slurm, end_children, follow, make, parameter_names,
+    plan,
     share_out, state_of, submit)
 from .costs import duration, forecast
 from ..core.numbers import UserError
 from .experiment import experiments, find_experiment, notebook_of
 
 # %% ../../nbs/lab/97_sweep.ipynb #2d477a5c
-def spread(name, # of a setting
-           value, # what the grid says
-          ): # -> list of single values
+def spread(name: str, # of a setting
+           value: Any, # what the grid says
+          ) -> list: # of single values
     "Read one value, a list of them, or a range of seeds."
     values = value if isinstance(value, list) else [value]
     if name != "seed":
@@ -37,11 +40,11 @@ def spread(name, # of a setting
                                                               else [v])]
 
 # %% ../../nbs/lab/97_sweep.ipynb #7de733e5
-def check_entry(entry, # dict: one [[run]] with what stands above all
-                origin, # for errors
-               ):
+def check_entry(entry: dict, # one [[run]] with what stands above all
+                origin: str, # for errors
+               ) -> None:
     "Refuse an unknown experiment or a name that its notebook does not have."
-    experiment = entry.get("experiment")
+    experiment: Any = entry.get("experiment")
     if experiment not in experiments():
         raise UserError(f"{origin}: experiment = {experiment!r} is not known: choose one of "
                         f"{', '.join(experiments())}")
@@ -58,8 +61,8 @@ def check_entry(entry, # dict: one [[run]] with what stands above all
                             "them")
 
 # %% ../../nbs/lab/97_sweep.ipynb #8ad9e357
-def read_entries(path, # a TOML file
-                ): # -> list of (file and line, dict), one a [[run]]
+def read_entries(path: str | Path, # a TOML file
+                ) -> list: # of (file and line, dict), one a [[run]]
     "Read a grid file as it stands."
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -78,8 +81,8 @@ def read_entries(path, # a TOML file
     return [(f"{path}, line {line}", {**shared, **entry}) for line, entry in zip(lines, entries)]
 
 # %% ../../nbs/lab/97_sweep.ipynb #30744ff9
-def read_grid(path, # a TOML file
-             ): # -> list of Run, each once
+def read_grid(path: str | Path, # a TOML file
+             ) -> list: # of Run, each once
     "Read a grid and check every run of it before any work."
     runs = {}
     for origin, entry in read_entries(path):
@@ -92,16 +95,16 @@ def read_grid(path, # a TOML file
     return list(runs.values())
 
 # %% ../../nbs/lab/97_sweep.ipynb #26bafdbb
-def waiting(runs): # list of Run -> list of Run
+def waiting(runs: list) -> list: # of Run -> list of Run
     "Select the runs that have no record yet."
     return [run for run in runs if not run.record.exists()]
 
 # %% ../../nbs/lab/97_sweep.ipynb #37898f33
-def outcome_line(run, # Run
-                 record, # dict or None
-                 error, # text
-                 seconds, # of the clock
-                ): # -> text
+def outcome_line(run: Run,
+                 record: Any, # dict or None
+                 error: str,
+                 seconds: float | None, # of the clock
+                ) -> str:
     "Say in a line how a run ended."
     if error:
         return (f"{run.label}: FAILED" + ("" if seconds is None else f" after {duration(seconds)}")
@@ -111,7 +114,7 @@ def outcome_line(run, # Run
     return f"{run.label}: {duration(seconds)}, {', '.join(sorted(scores))}"
 
 # %% ../../nbs/lab/97_sweep.ipynb #fd67b4d4
-def prepare(runs): # list of Run
+def prepare(runs: list) -> None: # runs: of Run
     "Fetch the data of a grid once, before any run starts."
     first = {(run.experiment, dict(run.parameters).get("dataset"),
               dict(run.parameters).get("scale")): run for run in runs}
@@ -119,10 +122,10 @@ def prepare(runs): # list of Run
         find_experiment(run.experiment).prepare(dict(run.parameters))
 
 # %% ../../nbs/lab/97_sweep.ipynb #699447c2
-def make_in_slot(run, # Run
-                 engine, # function of (run, slot)
-                 free, # queue of slots
-                ): # as `make`
+def make_in_slot(run: Run,
+                 engine: Any, # function of (run, slot)
+                 free: Any, # queue of slots
+                ) -> tuple: # as `make`
     "Make a run in the next free slot."
     slot = free.get()
     try:
@@ -131,10 +134,10 @@ def make_in_slot(run, # Run
         free.put(slot)
 
 # %% ../../nbs/lab/97_sweep.ipynb #71aa6848
-def sweep(runs, # list of Run
-          engine="local", # key of ENGINES, or a function of (run, slot)
-          jobs=None, # at once; None: one a GPU, or 2 where there are cores for it
-         ): # -> number of failed runs
+def sweep(runs: list, # of Run
+          engine: Any = "local", # key of ENGINES, or a function of (run, slot)
+          jobs: Any = None, # at once; None: one a GPU, or 2 where there are cores for it
+         ) -> int: # number of failed runs
     "Make every run that has no record; one that fails does not stop the others."
     slots, todo = share_out(1 if engine == "inline" else jobs), waiting(runs)
     failed, free = 0, queue.SimpleQueue()
@@ -155,9 +158,9 @@ def sweep(runs, # list of Run
     return failed
 
 # %% ../../nbs/lab/97_sweep.ipynb #202b6a2c
-def sweep_on_slurm(runs, # list of Run
-                   options=SlurmOptions(), # of each job
-                  ): # -> number of failed runs
+def sweep_on_slurm(runs: list, # of Run
+                   options: Any = SlurmOptions(), # of each job
+                  ) -> int: # number of failed runs
     "Hand every run that has no record to Slurm, and say how each ends."
     todo, failed = waiting(runs), 0
     jobs = submit(todo, options) if todo else {}
@@ -173,7 +176,7 @@ def sweep_on_slurm(runs, # list of Run
     return failed
 
 # %% ../../nbs/lab/97_sweep.ipynb #0005597c
-def status_text(runs): # list of Run -> text
+def status_text(runs: list) -> str: # runs: of Run
     "Count how runs stand, and name those that are not simply done or waiting."
     states = [(run, state_of(run)) for run in runs]
     counts = Counter(state.name for _, state in states)
@@ -187,9 +190,9 @@ def status_text(runs): # list of Run -> text
     return "\n".join([head + (f"; what is left takes {forecast(left, slots)}, {len(slots)} at once"
                               if left else ""), *lines])
 
-def watch(runs, # list of Run
-          every=5, # seconds; 0: say it once
-         ): # -> exit status: 0 if all is done
+def watch(runs: list, # of Run
+          every: float = 5, # seconds; 0: say it once
+         ) -> int: # exit status: 0 if all is done
     "Say how runs stand, once or until nothing runs any more."
     while True:
         print(status_text(runs), flush=True)
@@ -200,9 +203,9 @@ def watch(runs, # list of Run
         print()
 
 # %% ../../nbs/lab/97_sweep.ipynb #5678cb15
-def matching_runs(runs, # list of Run
-                  only, # text or None
-                 ): # -> list of Run
+def matching_runs(runs: list, # of Run
+                  only: str | None, # text or None
+                 ) -> list: # of Run
     "Select the runs whose name holds a text."
     matches = [run for run in runs if not only or only.lower() in f"{run.label} {run.key}".lower()]
     if not matches:
@@ -210,7 +213,7 @@ def matching_runs(runs, # list of Run
                         f"{runs[0].label!r}")
     return matches
 
-def check_engine(name): # key of ENGINES
+def check_engine(name: str) -> None: # key of ENGINES
     "Refuse the local engine where papermill is not installed."
     if name == "slurm":
         check_slurm()
@@ -219,7 +222,7 @@ def check_engine(name): # key of ENGINES
                         "--engine inline")
 
 # %% ../../nbs/lab/97_sweep.ipynb #fb8b3e96
-def add_slurm_options(command): # parser
+def add_slurm_options(command: Any) -> None: # parser
     "Add what concerns Slurm alone."
     usual = SlurmOptions()
     for name, kind, text in (
@@ -230,7 +233,7 @@ def add_slurm_options(command): # parser
             ("at-once", int, f"runs at the same time ({usual.at_once})")):
         command.add_argument(f"--{name}", type=kind, help=f"slurm: {text}")
 
-def add_run_options(command): # parser of `run` or `retry`
+def add_run_options(command: Any) -> None: # parser of `run` or `retry`
     "Add how runs are made."
     command.add_argument("--engine", choices=(*ENGINES, "slurm"), default="local",
                          help="local: a papermill process a run; inline: in this process; slurm: "
@@ -243,7 +246,8 @@ def add_run_options(command): # parser of `run` or `retry`
     add_slurm_options(command)
 
 # %% ../../nbs/lab/97_sweep.ipynb #ddd742b3
-def read_arguments(words=None): # list of text; None: those of the command line; -> namespace
+def read_arguments(words: list | None = None, # of text; None: those of the command line
+                  ) -> argparse.Namespace:
     "Read the command line."
     parser = argparse.ArgumentParser(prog="python -m pag_companion.sweep",
                                      description="Make the runs of a grid.")
@@ -264,8 +268,8 @@ def read_arguments(words=None): # list of text; None: those of the command line;
     return parser.parse_args(words)
 
 # %% ../../nbs/lab/97_sweep.ipynb #e46baafb
-def main(words=None, # list of text; None: those of the command line
-        ): # -> exit status
+def main(words: list | None = None, # list of text; None: those of the command line
+        ) -> int: # exit status
     "Run a grid from the command line."
     options = read_arguments(words)
     try:
@@ -288,10 +292,10 @@ def main(words=None, # list of text; None: those of the command line
     return int(failed > 0)
 
 # %% ../../nbs/lab/97_sweep.ipynb #e93470f2
-def make_runs(runs, # list of Run
-              options, # namespace, of the command line
-              slurm, # SlurmOptions
-             ): # -> number of failed runs
+def make_runs(runs: list, # of Run
+              options: Any, # namespace, of the command line
+              slurm: SlurmOptions, # SlurmOptions
+             ) -> int: # number of failed runs
     "Fetch the data, train together what may be, and make the runs."
     check_engine(options.engine)
     prepare(waiting(runs))
@@ -305,7 +309,7 @@ def make_runs(runs, # list of Run
 
 # %% ../../nbs/lab/97_sweep.ipynb #489f2df8
 @contextmanager
-def alone():
+def alone() -> Iterator:
     "Refuse a second sweep in the same folder of runs: two would wait for each other's runs."
     from filelock import FileLock, Timeout
     path = runs_folder() / "locks" / "sweep.lock"
@@ -317,7 +321,7 @@ def alone():
         raise UserError(f"another sweep is at work in {runs_folder()}: wait for it (sweep status "
                         "tells how far it is), or name another folder in PAG_RUNS") from None
 
-def slurm_options(options): # namespace -> SlurmOptions
+def slurm_options(options: Any) -> SlurmOptions: # options: namespace
     "Collect the options of Slurm; refuse them for another engine."
     given = {name: value for name in SlurmOptions.__dataclass_fields__
              if (value := getattr(options, name)) is not None}
@@ -330,7 +334,7 @@ def slurm_options(options): # namespace -> SlurmOptions
     return SlurmOptions(**given)
 
 # %% ../../nbs/lab/97_sweep.ipynb #9c592c60
-def dry_run(runs, slots): # list of Run, list of Slot -> 0
+def dry_run(runs: list, slots: list) -> int: # of Run; of Slot; -> 0
     "List what a sweep would do, and do nothing."
     for run in runs:
         print(f"{'done ' if run.record.exists() else 'to do'}  {run.label}")
