@@ -36,7 +36,7 @@ stage = printf '\n== %s\n' '$(1)'; began=$$(date +%s); \
 # $(call install,WHAT): install by pip, quietly
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: help env paper bench test test-slow sync outputs layers lab hooks clean
+.PHONY: help env paper bench test test-slow sync outputs layers words lab hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -100,6 +100,9 @@ outputs: $(DEV) ## run notebooks anew and keep their figures (CHAPTER=nbs/librar
 
 layers: $(RUN) ## print and draw which module imports which (results/figures/layers.png)
 	@$(BIN)/python -m pag_companion.lab.layers
+
+words: $(RUN) ## list what is left of the project's old words; fails if any is in a file that is done
+	@$(BIN)/python -m pag_companion.lab.words --brief
 
 lab: $(RUN) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

@@ -9,7 +9,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 def pytest_configure(config):
     if "PAG_RUNS" not in os.environ:
-        config.pag_runs = tempfile.TemporaryDirectory(prefix="pag-runs-", ignore_cleanup_errors=True)
+        config.pag_runs = tempfile.TemporaryDirectory(prefix="pag-runs-",
+                                                      ignore_cleanup_errors=True)
         os.environ["PAG_RUNS"] = config.pag_runs.name
 
 

@@ -23,7 +23,8 @@ def interleaved(contenders, # dict: name -> function without arguments
                 lasting=0, # seconds; more rounds until so much time has passed
                ): # -> dict: name -> seconds of each round
     "Let contenders take turns, each round in another order."
-    names, seconds, turn, start = list(contenders), {name: [] for name in contenders}, 0, time.perf_counter()
+    names, seconds, turn, start = (list(contenders), {name: [] for name in contenders}, 0,
+                                   time.perf_counter())
     while turn < rounds + warm_up or time.perf_counter() - start < lasting:
         first, turn = turn % len(names), turn + 1
         for name in names[first:] + names[:first]:
@@ -39,12 +40,13 @@ def quartiles(values): # -> lower quartile, median, upper quartile
     "Give the middle of some numbers, and the middle half."
     return [float(f"{value:.4g}") for value in np.quantile(values, (.25, .5, .75))]
 
-def timed(what, seconds, **told): # seconds: of interleaved, one of them "ours" -> dict
+def timed(what, seconds, **fields): # seconds: of interleaved, one of them "ours" -> dict
     "Turn rounds into a row: median seconds, quartiles, and ours over each other within a round."
-    row = {"what": what, **told, "rounds": len(seconds["ours"])}
+    row = {"what": what, **fields, "rounds": len(seconds["ours"])}
     row |= {f"{name}_s": quartiles(values)[1] for name, values in seconds.items()}
     row["spread"] = {name: quartiles(values)[::2] for name, values in seconds.items()}
-    others = {name: np.divide(seconds["ours"], values) for name, values in seconds.items() if name != "ours"}
+    others = {name: np.divide(seconds["ours"], values) for name, values in seconds.items()
+              if name != "ours"}
     return row | {"over": {name: quartiles(ratios) for name, ratios in others.items()}}
 
 
@@ -55,81 +57,88 @@ def test_turns_and_ratios():
     row = timed("nothing", {"ours": [1., 2, 6], "floor": [1., 1, 2]}, batch=3)
     assert (row["ours_s"], row["floor_s"], row["rounds"], row["batch"]) == (2, 1, 3, 3)
     assert row["over"]["floor"] == [1.5, 2, 2.5] and row["spread"]["ours"] == [1.5, 4]
-    with patch.object(time, "perf_counter", count().__next__):                  # a clock that a look at it moves on by a second
+    with patch.object(time, "perf_counter", count().__next__):     # a clock that ticks when read
         assert len(interleaved({"ours": lambda: None}, 1, lasting=20)["ours"]) == 6
 
 
 aten = torch.ops.aten
-READING = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default)
+READS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default)
 
-class Asked(TorchDispatchMode):
+class Passes(TorchDispatchMode):
     "Count the passes of a network with one convolution, and the numbers read out meanwhile."
     forward = to_input = full = read = 0
 
     def __torch_dispatch__(self, operation, types, given=(), named=None):
         self.forward += operation is aten.convolution.default
-        self.read += operation in READING
+        self.read += operation in READS
         if operation is aten.convolution_backward.default:
             _, weight, _ = given[-1]
             self.full, self.to_input = self.full + weight, self.to_input + (not weight)
         return operation(*given, **(named or {}))
 
-def one_convolution(): # -> network, 30 pictures
-    "Build the smallest network that has a convolution, and pictures for it."
+def one_convolution(): # -> network, 30 images
+    "Build the smallest network that has a convolution, and images for it."
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 10)), load("digits", "test", limit=30)
+    return (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 10)),
+            load("digits", "test", limit=30))
 
 
 def test_a_training_step_makes_no_pass_too_many():
-    net, pictures = one_convolution()
+    net, images = one_convolution()
     seeded = torch.Generator().manual_seed(0)
-    methods = (dict(), 0), (dict(method="noise", eps=.1), 0), (dict(method="at", eps=.1), 1), (dict(method="at", eps=.1, attack="pgd"), 7)
+    methods = (dict(), 0), (dict(method="noise", eps=.1), 0), (dict(method="at", eps=.1), 1), (
+        dict(method="at", eps=.1, attack="pgd"), 7)
     for method, steps in methods:
         for optimizer in ("adam", "sgd"):
             recipe = Recipe(**method, optimizer=optimizer)
             made = make_optimizer(net, recipe)
             for precision in ("float32", "bf16"):
-                with Asked() as asked:
-                    train_step(net, made, pictures.x, pictures.y, recipe, generator=seeded, precision=precision)
-                assert (asked.forward, asked.to_input, asked.full, asked.read) == (steps + 1, steps, 1, 0), (recipe, precision)
-    with Asked() as asked:
-        F.cross_entropy(net(pictures.x.requires_grad_()), pictures.y).backward()      # what an attack had better not do
-    assert (asked.to_input, asked.full) == (0, 1)
+                with Passes() as counted:
+                    train_step(net, made, images.x, images.y, recipe, generator=seeded,
+                               precision=precision)
+                assert (counted.forward, counted.to_input, counted.full, counted.read) == (
+                    steps + 1, steps, 1, 0), (recipe, precision)
+    with Passes() as counted:
+        F.cross_entropy(net(images.x.requires_grad_()), images.y).backward()      # not in an attack
+    assert (counted.to_input, counted.full) == (0, 1)
 
 
 def test_an_attack_never_waits():
-    net, pictures = one_convolution()
+    net, images = one_convolution()
     for ball in (Linf(.1), L2(.5)):
         read = {True: set(), False: set()}
         for steps in (1, 3, 9):
             for check in read:
-                with Asked() as asked:
-                    pgd(net, pictures.x, pictures.y, ball, steps=steps, check=check)
-                assert (asked.forward, asked.to_input, asked.full) == (steps, steps, 0)
-                read[check].add(asked.read)
+                with Passes() as counted:
+                    pgd(net, images.x, images.y, ball, steps=steps, check=check)
+                assert (counted.forward, counted.to_input, counted.full) == (steps, steps, 0)
+                read[check].add(counted.read)
         assert read[False] == {0} and len(read[True]) == 1
 
 
 def test_an_evaluation_makes_no_pass_too_many():
-    net, pictures = one_convolution()
+    net, images = one_convolution()
     for batch, parts in ((30, 1), (10, 3)):
-        with Asked() as asked:
-            robust_accuracy(net, pictures, Linf(.1), steps=4, batch_size=batch)
-        assert (asked.forward, asked.to_input, asked.full) == (1 + 5 * parts, 4 * parts, 0)
-    with Asked() as asked:
-        robust_accuracy(net, pictures, Linf(.3), steps=50, restarts=3, success="any")      # hardly a picture outlives the first looks
-    assert asked.forward < 50 and asked.to_input < 50 and asked.full == 0
+        with Passes() as counted:
+            robust_accuracy(net, images, Linf(.1), steps=4, batch_size=batch)
+        assert (counted.forward, counted.to_input, counted.full) == (1 + 5 * parts, 4 * parts, 0)
+    with Passes() as counted:
+        # hardly an image stays correctly classified after the first steps
+        robust_accuracy(net, images, Linf(.3), steps=50, restarts=3, success="any")
+    assert counted.forward < 50 and counted.to_input < 50 and counted.full == 0
 
 
 def outcome(values, least=None, most=None): # numbers, and what each must be -> text
     "Say whether a target holds in all cases, in some or in none."
-    good = sum((least is None or value >= least) and (most is None or value <= most) for value in values)
+    good = sum((least is None or value >= least) and (most is None or value <= most)
+               for value in values)
     if good in (0, len(values)):
         return "holds" if good else "does not hold" if values else "unmeasured"
     return f"holds in {good} of {len(values)} cases"
 
 
 def test_outcomes():
-    for values, said in (([1., 1.05], "holds"), ([1., 1.1], "holds in 1 of 2 cases"), ([2.], "does not hold"), ([], "unmeasured")):
-        assert outcome(values, most=1.05) == said
+    for values, expected in (([1., 1.05], "holds"), ([1., 1.1], "holds in 1 of 2 cases"),
+                             ([2.], "does not hold"), ([], "unmeasured")):
+        assert outcome(values, most=1.05) == expected
     assert outcome([3., 9.], least=2) == "holds" and outcome([1.], least=2) == "does not hold"

@@ -8,15 +8,16 @@ from pag_companion.lab.results import made_up
 from pag_companion.lab.results import Results
 
 
-def test_runs_are_parted_by_network_and_length():
+def test_runs_are_grouped_by_network_and_length():
     def made(label, clean, seed=0, **more):
         record = made_up(label, seed, {"clean": clean}, "robustness", "cifar10")
         return {**record, "settings": {**record["settings"], **more}, "weights": f"{label}{clean}"}
 
-    records = [made("AT-1", 85, steps=875), made("Natural", 90), made("AT-1", 88), made("Natural", 91, seed=1), made("Natural", 50, lr=.2)]
-    shown = sizes_table(by_size(Results.of(records)))
-    assert shown.loc[(slice(None), "fast-64-128-256", 875), "AT-1"].item() == 85
-    usual = shown.loc[(slice(None), "fast-64-128-256", 3500), :].iloc[0]
+    records = [made("AT-1", 85, steps=875), made("Natural", 90), made("AT-1", 88),
+               made("Natural", 91, seed=1), made("Natural", 50, lr=.2)]
+    laid_out = sizes_table(by_size(Results.of(records)))
+    assert laid_out.loc[(slice(None), "fast-64-128-256", 875), "AT-1"].item() == 85
+    usual = laid_out.loc[(slice(None), "fast-64-128-256", 3500), :].iloc[0]
     assert (usual["Natural"], usual["AT-1 less Natural"]) == (90, -2)
     left = sizes_figure(by_size(Results.of(records))).axes[0]
     assert [list(line.get_ydata()) for line in left.lines] == [[90], [85, 88], []]

@@ -12,34 +12,27 @@ from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
 from pag_companion.lab.results import Results
 from pag_companion.data import load
+from pag_companion.attacks import Linf, pgd
+from pag_companion.models import pretrained
+from pag_companion.robustness import robust_accuracy
+import torch
+from pag_companion.chapters.paper import TABLES
+from pag_companion.lab.claims import judge
 
 
-def test_smoke_run():
-    quick = dict(method="at", eps="2/255", steps=3, batch_size=32, limit=200, test_limit=60, attack_limit=40, any_limit=20,
-                 any_steps=3, curve_limit=10, battery_limit=10)
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
-        made = run(quick)
-        assert run(quick) == made
-    assert made["row"] == "AT-2" and made["stand_in"] and made["battery"]["other"] == "Natural"
-    totals = {name: score["total"] for name, score in made["scores"].items()}
-    assert (totals["clean"], totals["4/255"], totals["8/255/any"], totals["curve/16/255"], totals["battery/transfer"]) == (60, 40, 20, 10, 10)
-    hits = [Score.from_dict(made["scores"][name]).hits.tolist() for name in ("curve/0/255", "clean")]
-    assert hits[0] == hits[1][:10]
+def naive_robust_accuracy(model, x, y, eps):
+    x_adv = pgd(model, x, y, Linf(eps), steps=10, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return (model(x_adv).argmax(1) == y).float().mean().item()
 
 
-def test_a_crowded_folder_changes_nothing():
-    def scores_in(folder, before):
-        with patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
-            for other in before:
-                train_or_load(Settings.read({**tiny, **other}), exact=True)
-            record = run(tiny)
-        return {name: record[name] for name in ("key", "scores", "weights", "model", "battery", "data", "settings")}
-
-    tiny = dict(method="natural", steps=2, batch_size=32, limit=100, test_limit=30, attack_limit=10, any_limit=5,
-                any_steps=2, curve_limit=5, battery_limit=5)
-    others = [dict(method="at", eps="2/255"), dict(method="at", eps="8/255"), dict(seed=1)]
-    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as crowded:
-        assert scores_in(empty, []) == scores_in(crowded, others)
+def test_four_lines_give_the_same_number():
+    digits = load("mnist_sample", "test", limit=60)
+    for label in ("Natural", "AT-0.1"):
+        model, start = pretrained(f"mnist/{label}"), torch.Generator().manual_seed(0)
+        score = robust_accuracy(model, digits, Linf(.2), steps=10, generator=start, batch_size=60)
+        assert score.value == pytest.approx(naive_robust_accuracy(model, digits.x, digits.y, .2))
+        assert (score.value > .1) == (label != "Natural")
 
 
 def test_each_column_of_table_1_is_attacked_as_it_says():
@@ -51,22 +44,77 @@ def test_each_column_of_table_1_is_attacked_as_it_says():
     with patch(f"{table_scores.__module__}.robust_accuracy", spy):
         with patch(f"{table_scores.__module__}.accuracy", lambda *_, **__: Score(0, 1)):
             table_scores(None, load("street_glyphs", "test", limit=1000), settings)
-    assert calls[:3] == [(4, 1000, 10, 1, "last", None), (8, 1000, 10, 1, "last", None), (8, 300, 50, 5, "any", None)]
-    assert [call[0] for call in calls[3:]] == list(CURVE_EPS) and {call[1:] for call in calls[3:]} == {(300, 10, 1, "last", None)}
+    assert (calls[:3] == [(4, 1000, 10, 1, "last", None), (8, 1000, 10, 1, "last", None),
+                          (8, 300, 50, 5, "any", None)])
+    assert ([call[0] for call in calls[3:]] == list(CURVE_EPS) and {call[1:] for call in calls[3:]}
+            == {(300, 10, 1, "last", None)})
+
+
+def test_the_text_says_what_the_records_give():
+    side = Results.read()
+    cifar, svhn = (side.main("robustness", dataset) for dataset in ("cifar10", "svhn"))
+    def mean(results, score, label):
+        values = results.values(score, label).values()
+        return sum(values) / len(values)
+    assert abs(mean(cifar, "clean", "Natural") - 90.88) < 1
+    r1 = judge(side)["R1"]
+    assert r1.outcome == "not supported" and r1.survives
+    ahead = [mean(cifar, "8/255", label) > TABLES[1].value(label, "8/255") for label in LADDER.values()]
+    assert ahead == [False, True, True, True, False]
+    svhn_costs = [mean(svhn, "clean", label) - mean(svhn, "clean", "Natural")
+                  for label in ("AT-1", "AT-2", "AT-8")]
+    assert min(svhn_costs[:2]) > 0 and -12 < svhn_costs[2] < -9
 
 
 def test_figures():
     curves = {f"curve/{k}/255": 80. - 4 * k for k in CURVE_EPS}
-    toys = Results.of(made_up(label, seed, {"clean": 80., "4/255": 40., "8/255": 20., **curves}, "robustness", "cifar10")
+    toys = Results.of(made_up(label, seed, {"clean": 80., "4/255": 40., "8/255": 20., **curves},
+                              "robustness", "cifar10")
                       for label in ("Natural", "AT-1") for seed in (0, 1))
     pyplot = pytest.importorskip("matplotlib.pyplot")
     lines = curves_figure(toys).axes[0].lines
-    named = {line.get_label(): list(line.get_ydata()) for line in lines if not line.get_label().startswith("_")}
+    named = {line.get_label(): list(line.get_ydata()) for line in lines
+             if not line.get_label().startswith("_")}
     assert list(named) == ["Natural", "AT-1"] and named["AT-1"] == list(curves.values())
     axes = robustness_figure(toys).axes[0]
-    paper = {line.get_label(): list(line.get_ydata()) for line in axes.lines if line.get_marker() == "D"}
+    paper = {line.get_label(): list(line.get_ydata()) for line in axes.lines if line.get_marker()
+             == "D"}
     assert paper["paper, 8/255"] == [0, 4.53, 14.41, 27.3, 47.37] and len(paper) == 3
     assert not any(line.get_marker() == "D" for line in robustness_figure(toys, "svhn").axes[0].lines)
     pyplot.close("all")
-    shown = table(toys, EXPERIMENT.columns, paper=PAPER["cifar10"])
-    assert shown.loc["AT-1", "8/255: paper"] == "4.53" and shown.loc["AT-8", "8/255: ours"] == "not run"
+    laid_out = table(toys, EXPERIMENT.columns, paper=PAPER["cifar10"])
+    assert (laid_out.loc["AT-1", "8/255: paper"] == "4.53" and laid_out.loc["AT-8", "8/255: ours"]
+            == "not run")
+
+
+def test_smoke_run():
+    quick = dict(method="at", eps="2/255", steps=3, batch_size=32, limit=200, test_limit=60,
+                 attack_limit=40, any_limit=20,
+                 any_steps=3, curve_limit=10, battery_limit=10)
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder,
+                                                              PAG_PROGRESS="none")):
+        made = run(quick)
+        assert run(quick) == made
+    assert made["row"] == "AT-2" and made["stand_in"] and made["battery"]["other"] == "Natural"
+    totals = {name: score["total"] for name, score in made["scores"].items()}
+    assert ((totals["clean"], totals["4/255"], totals["8/255/any"], totals["curve/16/255"],
+             totals["battery/transfer"]) == (60, 40, 20, 10, 10))
+    hits = [Score.from_dict(made["scores"][name]).hits.tolist() for name in ("curve/0/255", "clean")]
+    assert hits[0] == hits[1][:10]
+
+
+def test_a_crowded_folder_changes_nothing():
+    def scores_in(folder, before):
+        with patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+            for other in before:
+                train_or_load(Settings.read({**tiny, **other}), exact=True)
+            record = run(tiny)
+        return {name: record[name] for name in ("key", "scores", "weights", "model", "battery", "data",
+                                                "settings")}
+
+    tiny = dict(method="natural", steps=2, batch_size=32, limit=100, test_limit=30, attack_limit=10,
+                any_limit=5,
+                any_steps=2, curve_limit=5, battery_limit=5)
+    others = [dict(method="at", eps="2/255"), dict(method="at", eps="8/255"), dict(seed=1)]
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as crowded:
+        assert scores_in(empty, []) == scores_in(crowded, others)

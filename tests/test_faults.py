@@ -13,7 +13,9 @@ import pytest
 
 from pag_companion.core.files import repo_root
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists() or not importlib.util.find_spec("papermill"), reason="needs Linux and papermill")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists()
+                                or not importlib.util.find_spec("papermill"),
+                                reason="needs Linux and papermill")
 GRID = """experiment = "zero_shot"
 dataset = "mnist"
 scale = "smoke"
@@ -23,28 +25,34 @@ method = "natural"
 method = "at"
 eps = 0.1
 """
-KINDS = {"kernel": "ipykernel_launcher", "papermill": "papermill", "sweep": "pag_companion.sweep", "Ctrl-C": "pag_companion.sweep"}
+KINDS = {"kernel": "ipykernel_launcher", "papermill": "papermill", "sweep": "pag_companion.sweep",
+         "Ctrl-C": "pag_companion.sweep"}
 
 
 def start(folder):
     "Start the sweep as a user would."
     grid = folder / "grid.toml"
     grid.write_text(GRID)
-    environment = {**os.environ, "PAG_RUNS": str(folder / "runs"), "PAG_SAVE_EVERY": ".05", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "pag_companion.sweep", "run", str(grid), "--jobs", "2"], cwd=repo_root(), env=environment,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    environment = {**os.environ, "PAG_RUNS": str(folder / "runs"), "PAG_SAVE_EVERY": ".05",
+                   "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "pag_companion.sweep", "run", str(grid),
+                             "--jobs", "2"], cwd=repo_root(), env=environment,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.STDOUT)
 
 
 def alive(folder):
     "Find the processes of a folder's runs; give pid -> command."
-    found, mark = {}, f"PAG_RUNS={folder / 'runs'}".encode()
-    for place in Path("/proc").glob("[0-9]*"):
+    running, mark = {}, f"PAG_RUNS={folder / 'runs'}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (place / "environ").read_bytes().split(b"\0") and (place / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-                found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if (mark in (entry / "environ").read_bytes().split(b"\0")
+                and (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"):
+                running[int(entry.name)] = (entry / "cmdline").read_bytes().replace(
+                    b"\0", b" ").decode()
         except OSError:
             continue
-    return found
+    return running
 
 
 def strike(folder, kind):
@@ -65,7 +73,8 @@ def nothing_left(folder, seconds=20):
 
 def outcome(folder):
     "Read what counts of the records: scores and the weights' hash."
-    records = [json.loads(path.read_text()) for path in sorted((folder / "runs" / "records").glob("*.json"))]
+    records = [json.loads(path.read_text())
+               for path in sorted((folder / "runs" / "records").glob("*.json"))]
     return {record["key"]: (record["weights"], record["scores"]) for record in records}
 
 
@@ -116,7 +125,9 @@ def test_killed_two_hundred_times(tmp_path, undisturbed):
         assert outcome(folder) == expected
         if log:
             with open(log, "a") as file:
-                file.write(f"round {rounds}: {new} of {len(kinds)} kills met ({', '.join(kinds)}); {kills} so far; records as without, nothing left running\n")
+                file.write(f"round {rounds}: {new} of {len(kinds)} kills met "
+                           f"({', '.join(kinds)}); {kills} so far; records as without, nothing "
+                           "left running\n")
 
 
 @pytest.mark.slow
@@ -128,8 +139,10 @@ def test_a_full_disk(tmp_path, undisturbed):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30M", "tmpfs", runs], check=True)
     try:
         assert start(tmp_path).wait(300) == 1 and outcome(tmp_path) == {}
-        said = [json.loads(path.read_text())["error"] for path in (runs / "failed").glob("*.json")]
-        assert len(said) == 2 and all("No space left on device" in text and "make room" in text for text in said)
+        errors = [json.loads(path.read_text())["error"]
+                  for path in (runs / "failed").glob("*.json")]
+        assert (len(errors) == 2 and all("No space left on device" in text and "make room" in text
+                                         for text in errors))
         subprocess.run(["mount", "-o", "remount,size=900M", runs], check=True)
         assert start(tmp_path).wait(300) == 0 and outcome(tmp_path) == undisturbed[0]
     finally:

@@ -1,4 +1,4 @@
-"""Small runs whose numbers are kept: they fail when arithmetic changes and the version of its code was not raised.
+"""Small runs whose numbers are stored: they fail when arithmetic changes and the version of its code was not raised.
 
 After a change that is meant, raise TRAINING_VERSION (chapter 06) or CODE_VERSION (the experiment's chapter), then write the new numbers:
 
@@ -18,12 +18,18 @@ from pag_companion.lab.experiment import experiments
 from pag_companion.models import build
 from pag_companion.training import TRAINING_VERSION, Recipe, train
 
-KEPT = Path(__file__).with_name("golden.json")
-RECIPES = [Recipe(), Recipe("at", .2), Recipe("at", .2, attack="pgd", attack_steps=3), Recipe("noise", .2),
-           Recipe("at", 8 / 255, unit=1 / 255, optimizer="sgd", lr=.05, weight_decay=5e-4, augment="flip+shift")]
-SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at", arch="madry_cnn", batch_size=64, lr=2e-3)
-MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20), "gradients": dict(pictures=50), "large_eps": dict(pictures=50), "perception": dict(images="first", denoiser_steps=20), "evaluators": dict(count=50, large_steps=5), "wsol": dict(steps=8, batch_size=32, arch="map-32-64-128", lr=5e-3)}
-LOSS, COUNT, MEAN = 2e-4, 3, .01    # what another processor may change: share of a loss, pictures, a mean over pictures
+GOLDEN = Path(__file__).with_name("golden.json")
+RECIPES = [Recipe(), Recipe("at", .2), Recipe("at", .2, attack="pgd", attack_steps=3),
+           Recipe("noise", .2),
+           Recipe("at", 8 / 255, unit=1 / 255, optimizer="sgd", lr=.05, weight_decay=5e-4,
+                  augment="flip+shift")]
+SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at",
+             arch="madry_cnn", batch_size=64, lr=2e-3)
+MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20),
+        "gradients": dict(pictures=50), "large_eps": dict(pictures=50),
+        "wsol": dict(steps=8, batch_size=32, arch="map-32-64-128", lr=5e-3)}
+# what another processor may change: share of a loss, number of images, mean over images
+LOSS, COUNT, MEAN = 2e-4, 3, .01
 
 
 def losses(recipe):
@@ -32,25 +38,30 @@ def losses(recipe):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build("madry_cnn", in_channels=images.shape[0], image_size=images.shape[-1])
-    return train(model, images, recipe, steps=6, batch_size=32, device="cpu", precision="float32", progress=False).losses
+    return train(model, images, recipe, steps=6, batch_size=32, device="cpu", precision="float32",
+                 progress=False).losses
 
 
 def training_numbers():
     "Train by every recipe."
-    return {f"{recipe.label} {recipe.attack if recipe.method == 'at' else ''} {recipe.optimizer}": losses(recipe) for recipe in RECIPES}
+    return {f"{recipe.label} {recipe.attack if recipe.method == 'at' else ''} {recipe.optimizer}":
+            losses(recipe) for recipe in RECIPES}
 
 
 def scores(name):
     "Run an experiment in small; give its counts and its means."
     record = experiments()[name].run({**SHORT, **MORE.get(name, {})})
     counts = {key: [score["correct"], score["total"]] for key, score in record["scores"].items()}
-    return {"counts": counts, "means": {key: value["mean"] for key, value in record.get("alignment", {}).items() if isinstance(value, dict)}}
+    return {"counts": counts, "means": {key: value["mean"]
+                                        for key, value in record.get("alignment", {}).items()
+                                        if isinstance(value, dict)}}
 
 
 def versions():
-    "Name what numbers are kept of, with its version."
-    return {"training": f"training {TRAINING_VERSION}", **{name: f"{name} {experiment.version}, training {TRAINING_VERSION}"
-                                                           for name, experiment in experiments().items()}}
+    "Name what numbers are stored of, with its version."
+    return {"training": f"training {TRAINING_VERSION}",
+            **{name: f"{name} {experiment.version}, training {TRAINING_VERSION}"
+               for name, experiment in experiments().items()}}
 
 
 def numbers_of(name):
@@ -63,20 +74,25 @@ def numbers_of(name):
         torch.set_num_threads(threads)
 
 
-def kept(name):
-    "Read the numbers kept for a name in its present version."
-    found = json.loads(KEPT.read_text())
-    assert versions()[name] in found, f"no numbers are kept for {versions()[name]!r}: python tests/test_golden.py writes them"
-    return found[versions()[name]]
+def stored_numbers(name):
+    "Read the numbers stored for a name in its present version."
+    stored = json.loads(GOLDEN.read_text())
+    assert versions()[name] in stored, (
+        f"no numbers are stored for {versions()[name]!r}: python tests/test_golden.py writes them")
+    return stored[versions()[name]]
 
 
-def apart(found, wanted):
+def apart(computed, expected):
     "List the losses that differ by more than another processor would change."
-    return [(name, step) for name, values in wanted.items() for step, (a, b) in enumerate(zip(found[name], values)) if abs(a - b) > LOSS * b]
+    return [(name, step) for name, values in expected.items()
+            for step, (a, b) in enumerate(zip(computed[name], values)) if abs(a - b) > LOSS * b]
 
 
 def test_training_computes_what_it_did():
-    assert apart(training_numbers(), kept("training")) == [], "training computes other numbers: if that is meant, raise TRAINING_VERSION in 15_training"
+    assert apart(training_numbers(),
+                 stored_numbers(
+        "training")) == [], (
+        "training computes other numbers: if that is meant, raise TRAINING_VERSION in 15_training")
 
 
 @pytest.mark.parametrize("changed, value", [("pag_companion.training.learning_rate", lambda step, steps, recipe: recipe.lr),
@@ -84,21 +100,27 @@ def test_training_computes_what_it_did():
                                             ("pag_companion.augment.SHIFT", 1)])
 def test_a_small_change_is_noticed(changed, value):
     with patch(changed, value):
-        assert apart(training_numbers(), kept("training"))
+        assert apart(training_numbers(), stored_numbers("training"))
 
 
 @pytest.mark.parametrize("name", experiments())
 def test_an_experiment_computes_what_it_did(name, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PAG_RUNS", str(tmp_path_factory.getbasetemp() / "golden"))
-    found, wanted = numbers_of(name), kept(name)
-    assert found["counts"].keys() == wanted["counts"].keys()
-    far = [key for key, (correct, total) in wanted["counts"].items() if abs(found["counts"][key][0] - correct) > COUNT or found["counts"][key][1] != total]
-    far += [key for key, mean in wanted["means"].items() if abs(found["means"][key] - mean) > MEAN]
-    assert far == [], f"{name} computes other numbers: if that is meant, raise the version of its Experiment"
+    computed, expected = numbers_of(name), stored_numbers(name)
+    assert computed["counts"].keys() == expected["counts"].keys()
+    far = [key for key, (correct, total) in expected["counts"].items()
+           if abs(computed["counts"][key][0] - correct) > COUNT
+           or computed["counts"][key][1] != total]
+    far += [key for key, mean in expected["means"].items() if abs(computed["means"][key] - mean)
+            > MEAN]
+    assert far == [], (
+        f"{name} computes other numbers: if that is meant, raise the version of its Experiment")
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PAG_RUNS"] = folder
-        KEPT.write_text(json.dumps({version: numbers_of(name) for name, version in versions().items()}, indent=1, sort_keys=True) + "\n")
-    print(f"written: {KEPT.name}")
+        GOLDEN.write_text(json.dumps({version: numbers_of(name)
+                                      for name, version in versions().items()}, indent=1,
+                                     sort_keys=True) + "\n")
+    print(f"written: {GOLDEN.name}")

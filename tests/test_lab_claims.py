@@ -14,28 +14,33 @@ def test_p_looks_in_the_direction_of_the_claim():
     assert p_values(zero, within(2))[0] < .01 and p_values(gain, within(2))[1] < .02
     for region in (ABOVE, BELOW, within(1), at_most(3)):
         low, high = seed_interval(gain)
-        said = judge_interval((low, high), region)
+        outcome = judge_interval((low, high), region)
         for_, against = p_values(gain, region)
-        assert (said == SUPPORTED) == (for_ < .025) and (said == NOT_SUPPORTED) <= (against < .05)
+        assert ((outcome == SUPPORTED) == (for_ < .025) and (outcome == NOT_SUPPORTED)
+                <= (against < .05))
     assert p_values([2., 2., 2.], ABOVE) == (0., 1.) and p_values([0., 0.], ABOVE)[0] == .5
 
 
 def test_sizes_look_where_the_claim_looks():
     loss = Comparison("clean", "AT-8", "Natural", region=BELOW)
     drop = [-3., -3.2, -2.8, -3.1, -2.9]
-    assert weigh(loss, drop, size=1.).size == SUPPORTED and weigh(loss, drop, size=5.).size == NOT_SUPPORTED
+    assert (weigh(loss, drop, size=1.).size == SUPPORTED and weigh(loss, drop, size=5.).size
+            == NOT_SUPPORTED)
     gain = Comparison("alignment", "AT-1", "Natural")
     assert weigh(gain, [1., 2., 3., 4., 5.], size=.5, size_unit="sd").size == SUPPORTED
-    assert weigh(gain, [1., 2., 3., 4., 5.], size=1.).size == SUPPORTED       # 1 point; one s.d. is 1.58
+    assert weigh(gain, [1., 2., 3., 4., 5.], size=1.).size == SUPPORTED       # one s.d. is 1.58
     assert weigh(gain, [1., 2., 3., 4., 5.], size=1., size_unit="sd").size == INCONCLUSIVE
     assert weigh(gain, [1., 2., 3., 4., 5.], size=2.5).size == INCONCLUSIVE
 
 
 def test_few_seeds_speak_of_these_models_only():
-    gain, right, wrong = Comparison("target", "AT-1", "Natural"), [1] * 90 + [0] * 10, [1] * 60 + [0] * 40
+    gain, right, wrong = (Comparison("target", "AT-1", "Natural"), [1] * 90 + [0] * 10, [1] * 60
+                          + [0] * 40)
     two = weigh(gain, [30., 30.], images=([right, right], [wrong, wrong]))
-    assert two.outcome == TOO_FEW and two.basis == "these models only" and 20 < two.interval[0] < 30 < two.interval[1] < 40
-    assert weigh(gain, [1., 2., 3., 4.]).outcome == TOO_FEW and weigh(gain, [1., 2., 3., 4.]).interval[0] > 0
+    assert (two.outcome == TOO_FEW and two.basis == "these models only" and 20 < two.interval[0] < 30
+            < two.interval[1] < 40)
+    assert (weigh(gain, [1., 2., 3., 4.]).outcome == TOO_FEW
+            and weigh(gain, [1., 2., 3., 4.]).interval[0] > 0)
     assert weigh(gain, []).outcome == NOT_RUN and weigh(gain, [1., 2.]).interval is None
 
 
@@ -43,7 +48,8 @@ def test_one_up_one_down_one_at_zero():
     up, down, zero = [5., 6., 4., 5., 7.], [-5., -6., -4., -5., -7.], [1., -1., .5, -.5, 0.]
     weighed = [weigh(Comparison("target", a, "Natural"), v) for a, v in zip("abc", (up, down, zero))]
     assert combine([r.outcome for r in weighed], 2) == INCONCLUSIVE
-    assert p_of_several([r.p for r in weighed], 2) == 1. and p_of_several([r.p for r in weighed], 1) < .01
+    assert (p_of_several([r.p for r in weighed], 2) == 1. and p_of_several([r.p for r in weighed], 1)
+            < .01)
     assert p_of_several([.01, None], 2) is None and p_of_several([.01, .02, .9], 2) == .04
 
 
@@ -52,10 +58,12 @@ def test_two_seeds_are_judged_by_their_images():
     from pag_companion.lab.results import Results
 
     counts = {"Natural": 60, "AT-0.1": 90}
-    records = [made_up(label, seed, {"target": right}) for label, right in counts.items() for seed in (0, 1)]
+    records = [made_up(label, seed, {"target": right}) for label, right in counts.items()
+               for seed in (0, 1)]
     for record in records:
         right = counts[record["row"]]
         record["scores"]["target"] = Score.of([1] * right + [0] * (100 - right)).to_dict()
     judged = [r for v in judge(Results.of(records)).values() for r in v.results if r.n]
     assert judged and {r.basis for r in judged} == {"these models only"}
-    assert all(20 < r.interval[0] < r.mean < r.interval[1] < 40 for r in judged if r.comparison.a == "AT-0.1")
+    assert all(20 < r.interval[0] < r.mean < r.interval[1] < 40 for r in judged
+               if r.comparison.a == "AT-0.1")

@@ -10,40 +10,53 @@ from pag_companion.lab.engines import Slot, plan
 
 
 def test_operations_are_counted():
-    assert all(load(name, "test").shape == SHAPES[name] for name in ("mnist_sample", "street_glyphs", "scenes"))
-    told = (plan("robustness", {"scale": "paper", "method": "at", "eps": "2/255"}, "here").settings.flat())
-    assert 10e9 < forward_operations("wrn-28-10", (3, 32, 32)) < 11e9 and passes(told) == 5
-    assert training_operations(told) == 5 * 30_000 * 128 * forward_operations("wrn-28-10", (3, 32, 32))
-    assert passes({"attack": "none", "attack_steps": 0}) == 3 and passes({"attack": "pgd", "attack_steps": 7}) == 17
+    assert all(load(name, "test").shape == SHAPES[name]
+               for name in ("mnist_sample", "street_glyphs", "scenes"))
+    settings = (plan("robustness", {"scale": "paper", "method": "at", "eps": "2/255"},
+                     "here").settings.flat())
+    assert 10e9 < forward_operations("wrn-28-10", (3, 32, 32)) < 11e9 and passes(settings) == 5
+    assert (training_operations(settings) == 5 * 30_000 * 128 * forward_operations(
+        "wrn-28-10", (3, 32, 32)))
+    assert (passes({"attack": "none", "attack_steps": 0}) == 3
+            and passes({"attack": "pgd", "attack_steps": 7}) == 17)
 
 
-def test_runs_of_the_same_kind_foretell():
-    def made(run, training, testing, device="here, 2 cores", threads=1):
-        "Make up a record of a run."
-        told = run.settings.flat()
-        return {"experiment": run.experiment, "settings": told, "environment": {"device": device, "threads": threads}, "seconds_of": {"training": training, "testing": testing}}
+def made(run, training, testing, device="here, 2 cores", threads=1):
+    "Make up a record of a run."
+    settings = run.settings.flat()
+    return {"experiment": run.experiment, "settings": settings,
+            "environment": {"device": device, "threads": threads},
+            "seconds_of": {"training": training, "testing": testing}}
 
-    def foretold(found, runs, slots=[Slot(1)]):
-        "Foretell with made-up earlier runs."
-        with patch(f"{forecast.__module__}.read_records", side_effect=[found, []]):
-            return forecast(runs, slots)
+def forecast_from(records, runs, slots=[Slot(1)]):
+    "Estimate from made-up earlier runs."
+    with patch(f"{forecast.__module__}.read_records", side_effect=[records, []]):
+        return forecast(runs, slots)
 
-    asked = {"dataset": "svhn", "method": "at", "eps": "2/255"}
-    runs = [plan(name, {**asked, "seed": seed}, "here") for name in ("gradients", "zero_shot") for seed in (1, 2)]
-    earlier = [plan(name, {**asked, "eps": "1/255"}, "here") for name in ("gradients", "zero_shot")]
-    found = [made(earlier[0], 30., 6.), made(earlier[1], 30., 2.)]
-    steps = runs[0].settings.flat()["steps"]
-    longer = [plan("gradients", {**asked, "steps": 2 * steps}, "here")]
-    wider = [plan("gradients", {**asked, "arch": "fast-32-64-128"}, "here")]
-    assert [model.label for model in models_of([plan("robustness", {"method": "at", "eps": "2/255"}, "here")])] == ["AT-2", "Natural"]
-    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_RUNS=folder), patch(f"{forecast.__module__}.device_here", return_value="here, 2 cores"):
-        both = foretold(found, runs)
-        assert (both.seconds, both.basis) == (2 * 30 + 2 * 6 + 2 * 2, "as earlier runs of this kind took")     # two models, each trained once
-        assert foretold(found, runs, [Slot(1)] * 2).seconds == foretold(found, runs, [Slot(2)]).seconds == 76 / 2
-        assert foretold(found, runs[:1], [Slot(1)] * 2).seconds == 30                                          # one run cannot be shared out
-        assert foretold(found, longer).seconds == 2 * 30 + 6
-        assert foretold([made(earlier[0], 15., 3., threads=2)], runs[:1]).seconds == 36
-        assert foretold(found, wider).basis == "by the operations they take" and foretold(found, wider).seconds > 36
-        assert "on elsewhere, 4 cores; `make bench`" in str(foretold([made(earlier[0], 30., 6., "elsewhere, 4 cores")], runs[:1]))
-        assert str(foretold([], runs)) == "unknown time" and foretold([], []).seconds == 0
-    assert wall_time([60., 30.], [Slot(8, "0")], "A GPU") == 90     # a GPU's time does not hang on threads
+
+def test_runs_of_the_same_kind_give_the_estimate():
+    common = {"dataset": "svhn", "method": "at", "eps": "2/255"}
+    runs = [plan(name, {**common, "seed": seed}, "here") for name in ("gradients", "zero_shot")
+            for seed in (1, 2)]
+    earlier = [plan(name, {**common, "eps": "1/255"}, "here") for name in ("gradients", "zero_shot")]
+    records = [made(earlier[0], 30., 6.), made(earlier[1], 30., 2.)]
+    longer = [plan("gradients", {**common, "steps": 2 * runs[0].settings.model.steps}, "here")]
+    wider = [plan("gradients", {**common, "arch": "fast-32-64-128"}, "here")]
+    robust = plan("robustness", {"method": "at", "eps": "2/255"}, "here")
+    assert [model.label for model in models_of([robust])] == ["AT-2", "Natural"]
+    with (tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_RUNS=folder),
+          patch(f"{forecast.__module__}.device_here", return_value="here, 2 cores")):
+        both = forecast_from(records, runs)
+        assert both.seconds == 2 * 30 + 2 * 6 + 2 * 2     # two models, each trained once
+        assert both.basis == "as earlier runs of this kind took"
+        assert (forecast_from(records, runs, [Slot(1)] * 2).seconds
+                == forecast_from(records, runs, [Slot(2)]).seconds == 76 / 2)
+        assert forecast_from(records, runs[:1], [Slot(1)] * 2).seconds == 30     # one run, one slot
+        assert forecast_from(records, longer).seconds == 2 * 30 + 6
+        assert forecast_from([made(earlier[0], 15., 3., threads=2)], runs[:1]).seconds == 36
+        assert (forecast_from(records, wider).basis == "by the operations they take"
+                and forecast_from(records, wider).seconds > 36)
+        elsewhere = forecast_from([made(earlier[0], 30., 6., "elsewhere, 4 cores")], runs[:1])
+        assert "on elsewhere, 4 cores; `make bench`" in str(elsewhere)
+        assert str(forecast_from([], runs)) == "unknown time" and forecast_from([], []).seconds == 0
+    assert wall_time([60., 30.], [Slot(8, "0")], "A GPU") == 90     # whatever its threads

@@ -17,7 +17,8 @@ from pag_companion.lab.experiment import notebook_of
 def test_a_lost_tag_is_an_error():
     with tempfile.TemporaryDirectory() as folder:
         notebook = Path(folder) / "untagged.ipynb"
-        cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["eps: float = 0.1  # radius\n", "seed: int = 0"]}
+        cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]},
+                "source": ["eps: float = 0.1  # radius\n", "seed: int = 0"]}
         notebook.write_text(json.dumps({"cells": [cell]}))
         assert parameter_names(notebook) == ["eps", "seed"]
         notebook.write_text(json.dumps({"cells": [cell | {"metadata": {}}]}))
@@ -28,33 +29,40 @@ def test_a_lost_tag_is_an_error():
 def test_the_working_part_runs_and_no_more():
     for name in experiments():
         whole = json.loads(notebook_of(name).read_text(encoding="utf-8"))
-        sources = ["".join(cell["source"]) for cell in working_part(whole)["cells"]]
-        assert sum("run(given)" in source for source in sources) == 1, f"{name}: tag the cell of the run with `run`"
-        assert not any(re.match(r"#\| *test\b", source) for source in sources) and len(sources) < len(whole["cells"])
+        sources = ["".join(cell["source"]) for cell in working_cells(whole)["cells"]]
+        assert sum("run(given)" in source
+                   for source in sources) == 1, f"{name}: tag the cell of the run with `run`"
+        assert (not any(re.match(r"#\| *test\b", source) for source in sources)
+                and len(sources) < len(whole["cells"]))
 
 
 def test_slots_divide_the_machine():
-    assert [slot.gpu for slot in share_out(jobs=4, cores=6, gpus=["0", "1"])] == ["0", "1", "0", "1"] and share_out(jobs=4, cores=6, gpus=["0"])[0].threads == 1
-    assert share_out(jobs=3, cores=2, gpus=[]) == [Slot(1)] * 3 and share_out(cores=1, gpus=[]) == [Slot(1)]
-    assert Slot(3).environment == {"OMP_NUM_THREADS": "3"} and Slot(1, "5").environment["CUDA_VISIBLE_DEVICES"] == "5"
-    for told, names in (("0, 2", ["0", "2"]), ("", []), ("-1", [])):
-        with patch.dict(os.environ, CUDA_VISIBLE_DEVICES=told):
+    assert ([slot.gpu for slot in share_out(jobs=4, cores=6, gpus=["0", "1"])] == ["0", "1", "0", "1"]
+            and share_out(jobs=4, cores=6, gpus=["0"])[0].threads == 1)
+    assert (share_out(jobs=3, cores=2, gpus=[]) == [Slot(1)] * 3 and share_out(cores=1, gpus=[])
+            == [Slot(1)])
+    assert (Slot(3).environment == {"OMP_NUM_THREADS": "3"}
+            and Slot(1, "5").environment["CUDA_VISIBLE_DEVICES"] == "5")
+    for listed, names in (("0, 2", ["0", "2"]), ("", []), ("-1", [])):
+        with patch.dict(os.environ, CUDA_VISIBLE_DEVICES=listed):
             assert visible_gpus() == names
 
 
-def test_a_child_is_told_and_ended():
+def test_a_child_knows_its_slot_and_is_ended():
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "child.log"
         say = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['PAG_PROGRESS'])"
-        assert run_child([sys.executable, "-c", say], log, Slot(3)) == 0 and log.read_text().split() == ["3", "lines"]
+        assert (run_child([sys.executable, "-c", say], log, Slot(3)) == 0
+                and log.read_text().split() == ["3", "lines"])
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(run_child, [sys.executable, "-c", "import time; time.sleep(60)"], log)
+            waiting = pool.submit(run_child, [sys.executable, "-c", "import time; time.sleep(60)"],
+                                  log)
             while not CHILDREN:
                 time.sleep(.01)
             end_children()
             with pytest.raises(Stopped):
                 waiting.result(10)
-        assert not CHILDREN and not TOLD_TO_END
+        assert not CHILDREN and not ENDED
 
 
 def test_no_orphans():
@@ -67,13 +75,14 @@ def test_no_orphans():
 
     with tempfile.TemporaryDirectory() as folder:
         sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-        parent = f"import sys; from pag_companion.lab.engines import run_child; run_child([sys.executable, '-c', {sleeper!r}], '{folder}/log')"
+        parent = ("import sys; from pag_companion.lab.engines import run_child; "
+                  f"run_child([sys.executable, '-c', {sleeper!r}], '{folder}/log')")
         process = subprocess.Popen([sys.executable, "-c", parent], cwd=repo_root())
         while not Path(folder, "log").exists() or not Path(folder, "log").read_text().strip():
             time.sleep(.05)
         child = int(Path(folder, "log").read_text())
         assert not gone(child)
-        process.kill()                         # SIGKILL: nobody can tell the child
+        process.kill()                         # SIGKILL: no time to end the child
         process.wait()
         until = time.monotonic() + 10
         while not gone(child) and time.monotonic() < until:
@@ -84,11 +93,14 @@ def test_no_orphans():
 def test_the_error_of_a_notebook_is_found():
     with tempfile.TemporaryDirectory() as folder:
         notebook, log = Path(folder) / "a.ipynb", Path(folder) / "a.log"
-        assert error_line(notebook, log) == "it ended without a word"
+        assert error_line(notebook, log) == "it ended without a message"
         log.write_text("Executing\nNo such kernel named python9\n")
         assert error_line(notebook, log) == "No such kernel named python9"
-        outputs = [{"output_type": "error", "ename": "ValueError", "evalue": "eps = 'banana'\n is not a number", "traceback": []}]
-        notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": outputs}]}))
+        outputs = [{"output_type": "error", "ename": "ValueError", "evalue": "eps = 'banana'\n is not "
+                                                                             "a number",
+                    "traceback": []}]
+        notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown"},
+                                                  {"cell_type": "code", "outputs": outputs}]}))
         assert error_line(notebook, log) == "ValueError: eps = 'banana' is not a number"
 
 
@@ -98,7 +110,8 @@ def test_a_lost_port_is_tried_again():
         Path(log).write_text("zmq.error.ZMQError: Address already in use" if len(tried) == 1 else "")
         return int(len(tried) == 1)
     tried = []
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch.dict(run_notebook.__globals__, run_child=unlucky):
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
+          patch.dict(run_notebook.__globals__, run_child=unlucky)):
         Path(folder, "notebooks").mkdir()
         run_notebook(plan("zero_shot", {"method": "natural"}, "here"))
     assert len(tried) == 2
@@ -109,26 +122,30 @@ def test_a_run_without_its_record_is_an_error():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         record, error, seconds = make(run, lambda run, slot: None)
         assert record is None and "did not use its parameters" in error and run.key in error
-        made = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
+        made = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings",
+                                              "scores", "environment", "data",
                                               "weights", "seconds", "stand_in")), "key": run.key}
         run.record.parent.mkdir()
         def interrupted(run, slot):
             raise Stopped("on purpose")
         failure_path(run.key).unlink()
-        assert make(run, interrupted)[1] == "on purpose" and not failure_path(run.key).exists()      # stopped is not failed
+        assert make(run, interrupted)[1] == "on purpose"
+        assert not failure_path(run.key).exists()      # stopped is not failed
         assert make(run, lambda run, slot: run.record.write_text(json.dumps(made)))[:2] == (made, "")
 
 
 def test_states():
     run = plan("zero_shot", {"method": "natural"}, "here")
-    made = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
+    made = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings",
+                                          "scores", "environment", "data",
                                           "weights", "seconds", "stand_in")), "key": run.key}
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         assert state_of(run) == State("waiting")
         with run_lock(run.key):
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(state_of, run).result() == State("running", "starting")
-        beat = {"label": "AT-1", "step": 300, "total": 1200, "first": 0, "said": "loss 0.41", "left": 41.2, "at": time.time(), "pid": 1}
+        beat = {"label": "AT-1", "step": 300, "total": 1200, "first": 0, "said": "loss 0.41",
+                "left": 41.2, "at": time.time(), "pid": 1}
         pulse_path(run.key).parent.mkdir()
         pulse_path(run.key).write_text(json.dumps(beat))
         assert state_of(run) == State("running", "AT-1: 300 of 1,200, loss 0.41, 41 s left")
@@ -136,15 +153,18 @@ def test_states():
         assert state_of(run) == State("stopped", "AT-1: 300 of 1,200, loss 0.41")
         def engine(run, slot):
             raise UserError("out of memory\nsee elsewhere")
-        assert make(run, engine)[0] is None and state_of(run).name == "failed" and state_of(run).said.startswith("out of memory; see ")
+        assert (make(run, engine)[0] is None and state_of(run).name == "failed"
+                and state_of(run).detail.startswith("out of memory; see "))
         run.record.parent.mkdir()
-        assert make(run, lambda run, slot: run.record.write_text(json.dumps(made)))[1] == "" and state_of(run) == State("done")
+        assert (make(run, lambda run, slot: run.record.write_text(json.dumps(made)))[1] == ""
+                and state_of(run) == State("done"))
         assert not failure_path(run.key).exists() and not pulse_path(run.key).exists()
 
 
 def test_jobs_are_followed():
     runs = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(3)]
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, SLURM_CPUS_PER_TASK="3"):
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder,
+                                                              SLURM_CPUS_PER_TASK="3")):
         looks = [{"7_0", "7_1", "7_2"}, {"7_1", "7_2"}, {"7_1"}, set()]
         def look():
             if len(looks) == 2:
@@ -153,10 +173,12 @@ def test_jobs_are_followed():
             return looks.pop(0)
         with patch(f"{follow.__module__}.queued", look):
             ended = list(follow({f"7_{k}": run for k, run in enumerate(runs)}, every=0))
-        assert [(run.label[-1], bool(error)) for run, error in ended] == [("0", True), ("1", False), ("2", True)] and "job 7_0 is gone" in ended[0][1]
+        assert ([(run.label[-1], bool(error)) for run, error in ended]
+                == [("0", True), ("1", False), ("2", True)] and "job 7_0 is gone" in ended[0][1])
         def engine(run, slot):
             raise UserError(f"no room for {slot.threads} threads")
         with patch(f"{follow.__module__}.run_notebook", engine):
-            assert SlurmJob(runs[0])()[0] == "no room for 3 threads" and state_of(runs[0]).name == "failed"
+            assert (SlurmJob(runs[0])()[0] == "no room for 3 threads"
+                    and state_of(runs[0]).name == "failed")
     with patch("shutil.which", return_value=None), pytest.raises(ValueError, match="no sbatch here"):
         check_slurm()

@@ -14,21 +14,27 @@ import matplotlib.pyplot as plt
 def side(*scales):
     "Make up Table 3 at some scales."
     rows = {"Natural": 75., "AT-0.05": 79., "AT-0.1": 80., "AT-0.2": 79.}
-    return Results.of([made_up(label, seed, {"source": 99., "target": level + .1 * seed + (.3 if seed % 2 else 0) * (label != "Natural")}, scale=scale)
-                       for scale in scales for label, level in rows.items() for seed in range(5)], "toy")
+    return Results.of([made_up(label, seed, {"source": 99., "target": level + .1 * seed
+                                             + (.3 if seed % 2 else 0) * (label != "Natural")},
+                               scale=scale)
+                       for scale in scales for label, level in rows.items() for seed in range(5)],
+                      "toy")
 
 
 def test_findings():
     small, both = findings(side("small")), findings(side("small", "paper"))
     assert small.loc["U1", "scale"] == "small, 5 seeds" and both.loc["U1", "scale"] == "paper, 5 seeds"
     assert small.loc["U1", "paper, points"] == "AT-0.05 +6.7; AT-0.1 +7.3; AT-0.2 +2.5"
-    assert small.loc["U1", "here [95 % over seeds]"].startswith("AT-0.05 +4.1 [+3.9, +4.3]; AT-0.1 +5.1")
-    assert small.loc["U1", "verdict"].startswith("**supported**") and small.loc["R1", "here [95 % over seeds]"] == "not run"
+    assert small.loc["U1", "here [95 % over seeds]"].startswith("AT-0.05 +4.1 [+3.9, +4.3]; AT-0.1 "
+                                                                "+5.1")
+    assert (small.loc["U1", "verdict"].startswith("**supported**")
+            and small.loc["R1", "here [95 % over seeds]"] == "not run")
     assert findings(side("smoke")).empty
 
 
 def test_scope():
-    assert "scale `small`: 20 runs on mnist" in scope(side("small")) and "scale `paper`" in scope(side("paper"))
+    assert ("scale `small`: 20 runs on mnist" in scope(side("small"))
+            and "scale `paper`" in scope(side("paper")))
     assert scope(side("smoke")) == "nothing real was run."
 
 
@@ -45,7 +51,8 @@ def test_gallery():
 
 def test_mlrc():
     for form, parts in (("md", ("## 2 Scope of reproducibility", "| U1", "### 5.1 What was easy")),
-                        ("tex", ("\\section{Scope of reproducibility}", "U1 &", "\\subsection{What was easy}", "\\epsilon"))):
+                        ("tex", ("\\section{Scope of reproducibility}", "U1 &",
+                                 "\\subsection{What was easy}", "\\epsilon"))):
         text = mlrc(side("small"), form)
         assert all(part in text for part in parts) and "{{" not in text and "<<" not in text
     with pytest.raises(UserError, match="no run on real data"):

@@ -51,10 +51,10 @@ def test_layers_are_written_from_the_top():
     assert steps_of({"c": {"a", "b"}, "a": set(), "b": {"a"}}, "library") == [["a"], ["b"], ["c"]]
 
 
-def test_the_picture_holds_every_module_once():
+def test_the_diagram_holds_every_module_once():
     from matplotlib import pyplot
 
-    spots, bands = places(GOOD)
+    spots, bands = positions(GOOD)
     assert spots.keys() == GOOD.keys() and len(set(spots.values())) == len(GOOD)
     for module, (_, y) in spots.items():
         low, top = bands[layer_of(module)]

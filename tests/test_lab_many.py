@@ -47,7 +47,8 @@ def test_passes_are_as_few_as_can_be():
     forward, backward = [], []
     together.register_forward_pre_hook(lambda _, args: forward.append(len(args[0])))
     grad = torch.autograd.grad
-    with patch("torch.autograd.grad", lambda loss, x: backward.append(tuple(x.shape)) or grad(loss, x)):
+    with patch("torch.autograd.grad", lambda loss, x: backward.append(tuple(x.shape))
+               or grad(loss, x)):
         step_together(together, make_optimizer(together, Recipe()), x, y, recipes, [None] * 3,
                       precision="float32")
     assert forward == [2, 3] and backward == [(2, 40, 1, 8, 8)]
@@ -164,22 +165,22 @@ def test_what_is_missing_is_trained():
     shared = dict(source="digits", arch="madry_cnn", unit=1, steps=20, batch_size=32,
                   precision="float32")
     rows = dict(), dict(method="at", eps=.1), dict(method="noise", eps=.2)
-    wanted = [{**shared, "seed": seed, **row} for seed in (0, 1) for row in rows]
+    table = [{**shared, "seed": seed, **row} for seed in (0, 1) for row in rows]
     longer, quiet = {**shared, "steps": 30}, dict(device="cpu", progress=False)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        early = train_or_load(wanted[1], **quiet)
-        made = train_missing([*wanted, wanted[0], longer], at_once=32, **quiet)
-        assert set(made) == {model_settings(s).key for s in [*wanted, longer]} - {early.card["key"]}
-        assert train_missing(wanted) == []
+        early = train_or_load(table[1], **quiet)
+        made = train_missing([*table, table[0], longer], at_once=32, **quiet)
+        assert set(made) == {model_settings(s).key for s in [*table, longer]} - {early.card["key"]}
+        assert train_missing(table) == []
         again = patch(f"{train_or_load.__module__}.train_and_keep", side_effect=AssertionError)
         with again:
-            models = [train_or_load(settings, exact=True) for settings in wanted]
+            models = [train_or_load(settings, exact=True) for settings in table]
         assert models[1].card["weights"] == early.card["weights"] and "together" not in early.card
         for model in models[:1] + models[2:]:
             assert set(model.card["together"]) == set(made[:-1]) - {model.card["key"]}
         assert not list(Path(folder).glob("checkpoints/*.pt"))
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        alone = train_or_load(wanted[4], **quiet)
+        alone = train_or_load(table[4], **quiet)
     way = (weights_of(alone) - weights_of(fresh(1))).norm()
     assert (weights_of(alone) - weights_of(models[4])).norm() < .1 * way
     assert models[4].card["settings"] == alone.card["settings"]

@@ -12,15 +12,19 @@ from pag_companion.core.scores import Score
 def test_keys():
     one = {"dataset": "mnist", "eps": .1, "seed": 0}
     assert run_key("e", one, 1) == run_key("e", dict(reversed(one.items())), 1)
-    others = [run_key("e", {**one, "eps": .2}, 1), run_key("e", one, 2), run_key("f", one, 1), run_key("e", {**one, "steps": 9}, 1)]
+    others = [run_key("e", {**one, "eps": .2}, 1), run_key("e", one, 2), run_key("f", one, 1),
+              run_key("e", {**one, "steps": 9}, 1)]
     assert len({run_key("e", one, 1), *others}) == 5
 
 
 def made_up(row, seed, correct, **more):
     "A record with made-up numbers, for tests."
-    settings = {"dataset": "mnist", "seed": seed, "scale": more.pop("scale", "small"), "method": row}
-    return {"schema": SCHEMA, "experiment": "toy", "key": run_key("toy", settings, 1), "code_version": 1, "row": row,
-            "setup": "toy", "settings": settings, "scores": {"target": Score(correct, 1000).to_dict()}, "environment": {},
+    settings = {"dataset": "mnist", "seed": seed, "scale": more.pop("scale", "small"),
+                "method": row}
+    return {"schema": SCHEMA, "experiment": "toy", "key": run_key("toy", settings, 1),
+            "code_version": 1, "row": row,
+            "setup": "toy", "settings": settings,
+            "scores": {"target": Score(correct, 1000).to_dict()}, "environment": {},
             "data": {}, "weights": "", "seconds": 0., "stand_in": False, **more}
 
 
@@ -54,14 +58,14 @@ def test_promoting():
         assert len(read_records(folder)) == 1
         promote([made_up("AT-0.1", 1, 790)], folder)
         first, second = sorted(Path(folder).glob("*.json"))
-        kept = first.read_text()
-        first.write_text(kept.replace("800", "900"))
+        text = first.read_text()
+        first.write_text(text.replace("800", "900"))
         with pytest.raises(ValueError, match=f"{first.name} was changed .1 such"):
             read_records(folder)
         first.unlink()
         with pytest.raises(ValueError, match=f"{first.name} is missing"):
             promote([made_up("AT-0.1", 2, 790)], folder)
-        first.write_text(kept)
-        Path(folder, "z.json").write_text(kept)
+        first.write_text(text)
+        Path(folder, "z.json").write_text(text)
         with pytest.raises(ValueError, match="z.json was not promoted"):
             read_records(folder)

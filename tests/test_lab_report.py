@@ -26,38 +26,48 @@ LEVELS = {"Natural": 75., "AT-0.1": 80., "AT-0.3": 71., "N-0.1": 77.}
 
 def toy_side(seeds=5, scale="small", levels=LEVELS, name="toy"):
     "Make up one side's Table 3."
-    return Results.of([made_up(label, seed, {"source": 99., "target": level + [-.5, .5, 0, .5, -.5][seed], "target/pad": 90.}, scale=scale)
+    return Results.of([made_up(label, seed,
+                               {"source": 99., "target": level + [-.5, .5, 0, .5, -.5][seed],
+                                "target/pad": 90.}, scale=scale)
                        for label, level in levels.items() for seed in range(seeds)], name)
 
 
 def test_parts_and_tables():
     side = toy_side()
     part, = parts_of(side)
-    shown = main_table(part)
-    assert title_of(part).startswith("Table 3. ") and shown.loc["Natural", "target: ours"] == "75.00 ± 0.50 (5)"
-    assert shown.loc["AT-0.1", "target: paper"] == "82.41" and shown.loc["AT-0.05", "target: ours"] == "not run"
+    laid_out = main_table(part)
+    assert (title_of(part).startswith("Table 3. ") and laid_out.loc["Natural", "target: ours"]
+            == "75.00 ± 0.50 (5)")
+    assert (laid_out.loc["AT-0.1", "target: paper"] == "82.41"
+            and laid_out.loc["AT-0.05", "target: ours"] == "not run")
     assert "seeds 0 to 4" in notes_on(part)[0] and not parts_of(Results.of(side.records[:1]))
     assert "target: paper" not in main_table(parts_of(toy_side(1, "smoke"))[0]).columns
 
 
 def test_build_writes_the_page():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as printed:
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
+          redirect_stdout(io.StringIO()) as printed):
         promote(toy_side().records, Path(folder) / "records")
         text = build(Path(folder)).read_text(encoding="utf-8")
         tables = Path(folder) / "report" / "tables"
-        assert sorted(path.name for path in tables.iterdir()) == ["scores.csv", "zero_shot-mnist-small.tex"]
-        assert "toprule" in (tables / "zero_shot-mnist-small.tex").read_text() and len(pd.read_csv(tables / "scores.csv")) == 60
+        assert (sorted(path.name for path in tables.iterdir()) == ["scores.csv",
+                                                                   "zero_shot-mnist-small.tex"])
+        assert ("toprule" in (tables / "zero_shot-mnist-small.tex").read_text()
+                and len(pd.read_csv(tables / "scores.csv")) == 60)
         with patch(f"{build.__module__}.page", lambda *sides: " | ".join(one.name for one in sides)):
             assert build().read_text() == "the runs of this machine | the committed results"
     assert "80.00 ± 0.50 (5)" in text and "82.41" in text and "20 runs" in printed.getvalue()
-    assert not re.search(r'(src|href)="http', text) and "no run on real data" not in text and text.count("<section") == 3
-    assert text.index("The findings") < text.index("<img") < text.index("82.41</td>") < text.index("All claims, scale small")
+    assert (not re.search(r'(src|href)="http', text) and "no run on real data" not in text
+            and text.count("<section") == 3)
+    assert (text.index("The findings") < text.index("<img") < text.index("82.41</td>")
+            < text.index("All claims, scale small"))
     assert "U3: On the target, at the largest ε the gain is gone. Supported" in text
 
 
 def test_synthetic_data_are_never_a_result():
     text = page(toy_side(1, "smoke"))
-    assert "no run on real data yet" in text and text.count("SYNTHETIC DATA") == 2 and "All claims" not in text
+    assert ("no run on real data yet" in text and text.count("SYNTHETIC DATA") == 2
+            and "All claims" not in text)
 
 
 def test_a_users_report_is_her_own():
@@ -65,21 +75,26 @@ def test_a_users_report_is_her_own():
         promote(toy_side(1).records, Path(folder) / "records")
         mine = side()
         verdicts = judge(mine)
-    assert len(mine) == 4 and verdicts["R1"].outcome == verdicts["G3"].outcome == NOT_RUN and verdicts["U3"].outcome == "too few seeds"
+    assert (len(mine) == 4 and verdicts["R1"].outcome == verdicts["G3"].outcome == NOT_RUN
+            and verdicts["U3"].outcome == "too few seeds")
 
 
 def test_two_sides():
     with tempfile.TemporaryDirectory() as folder:
-        other = Results.of([{**r, "weights": "b" + r["weights"]} for r in toy_side(levels={"Natural": 75., "AT-0.1": 76., "AT-0.3": 80., "N-0.1": 77.}).records])
+        other = Results.of([{**r, "weights": "b" + r["weights"]}
+                            for r in toy_side(levels={"Natural": 75., "AT-0.1": 76., "AT-0.3": 80.,
+                                                      "N-0.1": 77.}).records])
         promote(toy_side().records, Path(folder) / "a" / "records")
         promote(other.records, Path(folder) / "b" / "records")
-        shown, same = compare(Path(folder) / "a", Path(folder) / "b"), compare(Path(folder) / "a", Path(folder) / "a")
+        compared, same = (compare(Path(folder) / "a", Path(folder) / "b"),
+                          compare(Path(folder) / "a", Path(folder) / "a"))
         with pytest.raises(UserError, match="holds no records"):
             compare(Path(folder) / "a", Path(folder) / "nowhere")
         with pytest.raises(UserError, match="no table in common"):
-            promote([made_up("Natural", 0, {"clean": 90.}, "robustness", "cifar10")], Path(folder) / "c" / "records")
+            promote([made_up("Natural", 0, {"clean": 90.}, "robustness", "cifar10")],
+                    Path(folder) / "c" / "records")
             compare(Path(folder) / "a", Path(folder) / "c")
-    first, claims = shown.values()
+    first, claims = compared.values()
     by = first.set_index(["model", "score"]).outcome
     assert by["Natural", "target"] == ALIKE and by["AT-0.1", "target"] == DIFFERS
     assert claims.loc["U3", "first"] == "supported" and claims.loc["U3", "second"] == "not supported"
@@ -92,22 +107,32 @@ def test_promoting():
         for record in mixed:
             atomic_write(Path(folder) / f"{record['key']}.json", json.dumps(record))
         with redirect_stdout(io.StringIO()) as printed:
-            assert sorted(r["key"] for r in candidates(None, Path(folder))) == sorted(r["key"] for r in toy_side(1).records)
-        assert printed.getvalue().startswith("4 smoke runs stay") and {r["row"] for r in candidates("at-fgsm-0.1-small", Path(folder))} == {"AT-0.1"}
+            assert (sorted(r["key"] for r in candidates(None, Path(folder)))
+                    == sorted(r["key"] for r in toy_side(1).records))
+        assert (printed.getvalue().startswith("4 smoke runs stay")
+                and {r["row"] for r in candidates("at-fgsm-0.1-small", Path(folder))} == {"AT-0.1"})
         with pytest.raises(UserError, match="'nothing'"):
             candidates("nothing", Path(folder))
-        assert {p.name for p in write_figures(toy_side(2), Path(folder))} == {"transfer-mnist.png", "alignment-mnist.png"}
+        assert ({p.name for p in write_figures(toy_side(2), Path(folder))}
+                == {"transfer-mnist.png", "alignment-mnist.png"})
 
 
 def test_filling_replaces_the_block_and_nothing_else():
     made = blocks(toy_side())
-    text = "# Mine\n<!-- report:table3 begin -->\nold | table\n<!-- report:table3 end -->\nkept <!-- report:setup begin --><!-- report:setup end -->"
+    text = ("# Mine\n<!-- report:table3 begin -->\nold | table\n<!-- report:table3 end -->\n"
+            "kept <!-- report:setup begin --><!-- report:setup end -->")
     once = fill_text(text, made, "README.md")
-    assert once == fill_text(once, made, "README.md") and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model")
-    assert "old | table" not in once and "\nkept <!--" in once and "75.00 ± 0.50 (5)" in once and "20 runs" in once
-    assert "| A small ε transfers better, MNIST → USPS" in made["findings"] and "20 runs" in made["scope"]
-    assert "| R1" in made["claims"] and "| U3" in made["claims"] and made["transfer-mnist"].endswith("(results/figures/transfer-mnist.png)")
-    for wrong, word in ((text.replace("setup end", "setup begin"), "partner"), (text.replace("table3", "tabel3"), "'tabel3'"), (text[:60], "README.md: the marker")):
+    assert (once == fill_text(once, made, "README.md")
+            and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model"))
+    assert ("old | table" not in once and "\nkept <!--" in once and "75.00 ± 0.50 (5)" in once
+            and "20 runs" in once)
+    assert ("| A small ε transfers better, MNIST → USPS" in made["findings"]
+            and "20 runs" in made["scope"])
+    assert ("| R1" in made["claims"] and "| U3" in made["claims"]
+            and made["transfer-mnist"].endswith("(results/figures/transfer-mnist.png)"))
+    for wrong, word in ((text.replace("setup end", "setup begin"), "partner"),
+                        (text.replace("table3", "tabel3"), "'tabel3'"),
+                        (text[:60], "README.md: the marker")):
         with pytest.raises(UserError, match=word):
             fill_text(wrong, made, "README.md")
 
@@ -116,7 +141,7 @@ def test_readme_and_tour_say_what_the_records_give():
     assert fill(check=True) == [], "run: python -m pag_companion.report fill"
 
 
-TOY = """
+TOY_DATA = """
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
@@ -133,8 +158,12 @@ def dark(part, root, limit):
     return 255 - digits.pixels, digits.y
 
 register("dark_digits", Dataset(tuple("0123456789"), True, dark, derived_from=("digits",)))
-register_preset("dark_digits", Preset("digits", 1, (.1,), .1, {s: dict(steps=5, batch_size=32) for s in ("smoke", "small", "paper")}))
+register_preset("dark_digits", Preset("digits", 1, (.1,), .1, {
+    scale: dict(steps=5, batch_size=32) for scale in ("smoke", "small", "paper")}))
+"""
 
+
+TOY_OBJECTIVE = """
 @register_objective
 @dataclass(frozen=True)
 class Smoothed(Objective):
@@ -152,7 +181,10 @@ class Smoothed(Objective):
 class Settings(RunSettings):
     DATASETS: ClassVar = ("dark_digits",)
     count: int = preset(smoke=20, small=50, paper=100, least=1)
+"""
 
+
+TOY_EXPERIMENT = """
 def measure(settings, model, needs):
     images = load(settings.model.source, "test", limit=settings.count)
     return Measured({"clean": accuracy(model, images)}, (images,))
@@ -160,42 +192,53 @@ def measure(settings, model, needs):
 def figure(results, dataset):
     from matplotlib import pyplot
     fig, axes = pyplot.subplots()
-    axes.bar(results.labels, [sum(results.values("clean", label).values()) for label in results.labels])
+    heights = [sum(results.values("clean", label).values()) for label in results.labels]
+    axes.bar(results.labels, heights)
     return fig
 
-EXPERIMENT = Experiment("toy", 1, Settings, measure, {"clean": "clean accuracy"}, title="Dark digits", figures={"toy": figure},
-    claims=(Claim("T1", "O", "nowhere", "Smoothing labels helps.", "ordering",
-                  (Comparison("clean", "LS-0.1", "Natural", dataset="dark_digits", experiment="toy"),)),))
+HELPS = Comparison("clean", "LS-0.1", "Natural", dataset="dark_digits", experiment="toy")
+EXPERIMENT = Experiment(
+    "toy", 1, Settings, measure, {"clean": "clean accuracy"}, title="Dark digits",
+    figures={"toy": figure},
+    claims=(Claim("T1", "O", "nowhere", "Smoothing labels helps.", "ordering", (HELPS,)),))
 """
+TOY = TOY_DATA + TOY_OBJECTIVE + TOY_EXPERIMENT
+
+
+import pag_companion.chapters as package
+import sys
+from pag_companion.data import DATASETS
+from pag_companion.lab.engines import plan
+from pag_companion.lab.settings import PRESETS
+from pag_companion.lab.sweep import sweep
+from pag_companion.training import OBJECTIVES
 
 
 def test_a_chapter_touches_nothing_but_itself():
-    import pag_companion.chapters as package
-    import sys
-    from pag_companion.data import DATASETS
-    from pag_companion.lab.engines import plan
-    from pag_companion.lab.settings import PRESETS
-    from pag_companion.lab.sweep import sweep
-    from pag_companion.training import OBJECTIVES
     assert len([line for line in TOY.splitlines() if line.strip()]) < 60
     registries = [patch.dict(each) for each in (DATASETS, PRESETS, OBJECTIVES, sys.modules)]
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"), redirect_stdout(io.StringIO()):
+    with (tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()),
+          patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none")):
         for each in registries:
             each.start()
         with patch.object(package, "__path__", [*package.__path__, folder]):
             Path(folder, "toy.py").write_text(TOY)
-            grid = [plan("toy", {"scale": "small", "method": m, "seed": s}, "here") for m in ("natural", "smoothed") for s in (0, 1)]
+            grid = [plan("toy", {"scale": "small", "method": m, "seed": s}, "here")
+                    for m in ("natural", "smoothed") for s in (0, 1)]
             assert sweep(grid, "inline") == 0
             mine = side()
             verdicts, text = judge(mine), page(mine)
         for each in registries:
             each.stop()
-    assert verdicts["T1"].outcome == "too few seeds" and verdicts["T1"].n == 2 and verdicts["R1"].outcome == NOT_RUN
-    assert "Dark digits, scale small" in text and "LS-0.1" in text and "Smoothing labels helps." in text and "data:image/png" in text
-    assert mine.records[0]["settings"]["count"] == 50 and "made from digits" in mine.records[0]["notes"][0]
+    assert (verdicts["T1"].outcome == "too few seeds" and verdicts["T1"].n == 2
+            and verdicts["R1"].outcome == NOT_RUN)
+    assert ("Dark digits, scale small" in text and "LS-0.1" in text
+            and "Smoothing labels helps." in text and "data:image/png" in text)
+    assert (mine.records[0]["settings"]["count"] == 50
+            and "made from digits" in mine.records[0]["notes"][0])
 
 
-def test_slips_on_the_command_line():
+def test_mistakes_on_the_command_line():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         with pytest.raises(SystemExit, match="no record in runs/records"):
             main(["promote"])
@@ -206,4 +249,5 @@ def test_slips_on_the_command_line():
             main(["compare", folder, f"{folder}/nowhere"])
         with redirect_stdout(io.StringIO()) as printed:
             assert main(["compare", folder, folder, "--out", f"{folder}/compared.md"]) == 0
-        assert "the same runs" in printed.getvalue() and Path(folder, "compared.md").read_text().startswith("## Table 3")
+        assert ("the same runs" in printed.getvalue()
+                and Path(folder, "compared.md").read_text().startswith("## Table 3"))

@@ -9,7 +9,8 @@ from pag_companion.core.numbers import UserError
 
 def levels(**rows):
     "Make up three seeds of some configurations of Table 3."
-    return [made_up(label.replace("_", "-", 1).replace("_", "."), seed, {"source": 99., "target": level + seed})
+    return [made_up(label.replace("_", "-", 1).replace("_", "."), seed,
+                    {"source": 99., "target": level + seed})
             for label, level in rows.items() for seed in range(3)]
 
 
@@ -18,19 +19,20 @@ def test_one_line_a_score():
     assert len(side.frame) == 12 and side.labels == ["Natural", "AT-0.1"]
     assert side.values("target", "AT-0.1") == {0: 80., 1: 81., 2: 82.}
     assert cell(side.values("target", "AT-0.1")) == "81.00 ± 1.00 (3)" and cell({}) == "not run"
-    shown = table(side, {"target": "target"})
-    assert shown.loc["Natural", "target"] == "76.00 ± 1.00 (3)"
+    laid_out = table(side, {"target": "target"})
+    assert laid_out.loc["Natural", "target"] == "76.00 ± 1.00 (3)"
 
 
 def test_variants_do_not_mix():
-    other = [{**r, "settings": {**r["settings"], "steps": 50}, "key": r["key"] + "x"} for r in levels(Natural=10)]
+    other = [{**r, "settings": {**r["settings"], "steps": 50}, "key": r["key"] + "x"}
+             for r in levels(Natural=10)]
     side = Results.of(levels(Natural=75, AT_0_1=80) + other)
     assert len(side.variants()) == 2 and len(side.main("zero_shot", "mnist")) == 6
     with pytest.raises(UserError, match="two records of one seed"):
         side.values("target", "Natural")
     assert side.main("zero_shot", "mnist").values("target", "Natural")[0] == 75
-    rehearsed = [made_up("Natural", 100, {"target": 1.})]
-    assert len(Results.of(levels(Natural=75) + rehearsed).main("zero_shot", "mnist")) == 3
+    pilot = [made_up("Natural", 100, {"target": 1.})]
+    assert len(Results.of(levels(Natural=75) + pilot).main("zero_shot", "mnist")) == 3
 
 
 def test_two_models_of_one_weight_are_refused():
@@ -40,8 +42,10 @@ def test_two_models_of_one_weight_are_refused():
 
 
 def test_no_table_is_empty():
-    side, tables = Results.read(), {(r["experiment"], r["settings"]["dataset"]) for r in Results.read().records}
+    side, tables = (Results.read(), {(r["experiment"], r["settings"]["dataset"])
+                                     for r in Results.read().records})
     assert len(tables) >= 9
     for experiment, dataset in tables:
         part = side.main(experiment, dataset)
-        assert len(part.labels) > 1, f"{experiment} on {dataset} has no committed run with the settings of its preset"
+        assert len(
+            part.labels) > 1, f"{experiment} on {dataset}: no run with its preset's settings"

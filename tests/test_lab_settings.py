@@ -23,12 +23,15 @@ from pag_companion.lab.records import run_key
 def test_a_model_is_named_by_what_makes_it():
     plain = model_settings(dict(source="digits", arch="madry_cnn", steps=10))
     assert plain.label == "Natural" and plain.key == model_settings(plain).key
-    other = model_settings(dict(source="digits", arch="madry_cnn", steps=10, method="at", eps=.1, unit=1))
+    other = model_settings(dict(source="digits", arch="madry_cnn", steps=10, method="at", eps=.1,
+                                unit=1))
     assert other.label == "AT-0.1" and other.key != plain.key
-    assert model_settings(dict(source="digits", arch="madry_cnn", steps=10, attack_steps=3)).key == plain.key
+    assert (model_settings(dict(source="digits", arch="madry_cnn", steps=10, attack_steps=3)).key
+            == plain.key)
     twin = model_settings(dict(source="digits", arch="madry_cnn", steps=10, augment="none", head_lr=1))
     assert twin.key == plain.key and "augment" not in plain.flat()
-    for wrong, word in ((dict(steps=0), "steps = 0"), (dict(arch="vgg"), "vgg"), (dict(method="bt"), "bt")):
+    for wrong, word in ((dict(steps=0), "steps = 0"), (dict(arch="vgg"), "vgg"),
+                        (dict(method="bt"), "bt")):
         with pytest.raises(UserError, match=word):
             model_settings(dict(dict(source="digits", arch="madry_cnn", steps=10), **wrong))
 
@@ -42,7 +45,8 @@ class Tries(RunSettings):
 
 def test_settings_are_complete_checked_and_frozen():
     made = Tries.read({"scale": "small", "dataset": "svhn", "method": "at", "eps": "2/255"})
-    assert (made.label, made.tries, made.model.arch, made.model.steps) == ("AT-2", 10, "wrn-10-2", 1200)
+    assert ((made.label, made.tries, made.model.arch, made.model.steps) == ("AT-2", 10, "wrn-10-2",
+                                                                            1200))
     assert Tries.read(made) is made and Tries.of_record(made.flat()) == made
     assert Tries.read({"attack": "pgd", "method": "at"}).flat()["attack_steps"] == 7
     assert Tries.read({"attack": "pgd"}).flat() == Tries.read().flat()
@@ -51,7 +55,8 @@ def test_settings_are_complete_checked_and_frozen():
 
 
 def test_mistakes_are_named():
-    wrong = {"dataset": "mnits", "methd": "at", "eps": "8", "tries": 0, "steps": "many", "source": "usps",
+    wrong = {"dataset": "mnits", "methd": "at", "eps": "8", "tries": 0, "steps": "many",
+             "source": "usps",
              "scale": "large", "seed": -1, "test_limit": 0, "method": "bt", "arch": "vgg"}
     for name, value in wrong.items():
         extra = {"method": "at"} if name == "eps" else {}

@@ -24,18 +24,23 @@ def test_weights_keep_their_card_and_their_room():
     torch.manual_seed(0)
     model = build("madry_cnn", in_channels=1, image_size=8).eval()
     settings = {"dataset": "digits", "source": "digits", "target": "digits", "seed": 0}
+    toy = made_up("AT-0.1", 0, {"source": 99., "target": 80.})
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         shelf, scores = Path(folder) / "weights", scores_as_stored(model, settings)
-        record = {**made_up("AT-0.1", 0, {"source": 99., "target": 80.}), "model": "model-digits-at-0.1-s0-abc", "weights": weights_sha256(model), "settings": settings, "scores": scores}
+        record = {**toy, "model": "model-digits-at-0.1-s0-abc",
+                  "weights": weights_sha256(model), "settings": settings, "scores": scores}
         for key in (record["model"], "another-seed"):
             save_model(model, Path(folder) / "models" / key, {"key": key, "settings": {"eps": .1}})
         path = keep_weights(record, shelf)
         card = pretrained("digits/AT-0.1", folder=shelf).card
-        assert path == keep_weights(record, shelf) == shelf / "model-digits-at-0.1-s0-abc.safetensors" and path.stat().st_size < 4e5
-        assert card["scores"] == scores and card["settings"] == {"eps": .1} and card["stored_as"] == "compact" and card["row"] == "AT-0.1"
-        assert card["scores_as_stored"] == scores_as_stored(pretrained("digits/AT-0.1", folder=shelf), settings)
-        for wrong, words in (({"model": "another-seed"}, "there already, as model-digits"), ({"weights": "others"}, "run it again"),
-                            ({"scores": made_up("AT-0.1", 0, {"source": 99., "target": 80.})["scores"]}, "its record says 99.00 %")):
+        assert path == keep_weights(record, shelf) == shelf / "model-digits-at-0.1-s0-abc.safetensors"
+        assert path.stat().st_size < 4e5 and card["scores"] == scores
+        assert (card["settings"], card["stored_as"], card["row"]) == ({"eps": .1}, "compact", "AT-0.1")
+        loaded = pretrained("digits/AT-0.1", folder=shelf)
+        assert card["scores_as_stored"] == scores_as_stored(loaded, settings)
+        for wrong, words in (({"model": "another-seed"}, "there already, as model-digits"),
+                             ({"weights": "others"}, "run it again"),
+                             ({"scores": toy["scores"]}, "its record says 99.00 %")):
             with pytest.raises(UserError, match=words):
                 keep_weights({**record, **wrong}, shelf)
         with pytest.raises(UserError, match="would exceed 0 MB"):
@@ -43,13 +48,16 @@ def test_weights_keep_their_card_and_their_room():
 
 
 def test_committed_weights_are_whole():
-    shelf, promoted = repo_root() / "weights", {record["key"]: record for record in read_records()}
+    shelf, records = repo_root() / "weights", {record["key"]: record for record in read_records()}
     for path in shelf.glob("*.safetensors"):
         model = load_model(path)
-        record = promoted[model.card["record"]]
-        assert (path.stem, model.card["weights"]) == (record["model"], record["weights"]), f"{path.name} is not the model of its record"
+        record = records[model.card["record"]]
+        assert (path.stem, model.card["weights"]) == (record["model"],
+                                                      record["weights"]), path.name
         assert weights_sha256(model) == model.card["weights_as_stored"]
-        assert all(score == {name: record["scores"][which][name] for name in score} for which, score in model.card["scores"].items())
+        assert all(score == {name: record["scores"][which][name] for name in score}
+                   for which, score in model.card["scores"].items())
         check_loss(record, model.card["scores_as_stored"])
-    assert len(kept_models()) == len(list(shelf.glob("*.safetensors"))) == len(list(shelf.glob("*.json")))
+    assert (len(kept_models()) == len(list(shelf.glob("*.safetensors")))
+            == len(list(shelf.glob("*.json"))))
     assert sum(path.stat().st_size for path in shelf.iterdir()) <= ROOM

@@ -20,7 +20,8 @@ def test_channel_statistics_by_hand():
     assert abs(mean - digits.x.mean()) < 1e-6 and abs(std - digits.x.std()) < 1e-5
 
 
-SMALL = dict(source="digits", arch="madry_cnn", steps=6, batch_size=32, method="at", eps=.1, unit=1, precision="float32")
+SMALL = dict(source="digits", arch="madry_cnn", steps=6, batch_size=32, method="at", eps=.1,
+             unit=1, precision="float32")
 
 
 def test_a_model_is_trained_once():
@@ -29,8 +30,10 @@ def test_a_model_is_trained_once():
         with patch(f"{train_or_load.__module__}.train", side_effect=AssertionError("trained again")):
             again = train_or_load(model_settings(SMALL), progress=False)
             assert at_hand({**SMALL, "seed": 1}, exact=True) is None
-        assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
-        assert first.card["key"] == model_settings(SMALL).key and not list(Path(folder, "checkpoints").glob("*.pt"))
+        assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(),
+                                                     again.state_dict().values()))
+        assert (first.card["key"] == model_settings(SMALL).key
+                and not list(Path(folder, "checkpoints").glob("*.pt")))
 
 
 def test_a_model_of_other_data_is_refused():
@@ -47,6 +50,7 @@ def test_a_seed_draws_the_weights():
     torch.manual_seed(3)
     one = new_model(model_settings(SMALL), images)
     torch.manual_seed(4)
-    two, other = new_model(model_settings(SMALL), images), new_model(model_settings({**SMALL, "seed": 1}), images)
+    two, other = (new_model(model_settings(SMALL), images),
+                  new_model(model_settings({**SMALL, "seed": 1}), images))
     same = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values())]
     assert all(same) and not torch.equal(next(one.parameters()), next(other.parameters()))

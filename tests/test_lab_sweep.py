@@ -10,10 +10,11 @@ from pathlib import Path
 from unittest.mock import patch
 import pytest
 from pag_companion.core.files import repo_root
-from pag_companion.lab.engines import Slot, Wishes, plan, share_out
+from pag_companion.lab.engines import Slot, SlurmOptions, plan, share_out
 from pag_companion.lab.experiment import experiments, find_experiment
 
-record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings", "scores", "environment", "data",
+record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings",
+                                        "scores", "environment", "data",
                                         "weights", "seconds", "stand_in"))}
 
 def grid_file(text):
@@ -24,22 +25,29 @@ from pag_companion.core.numbers import UserError
 
 
 def test_grids_multiply_and_count():
-    lines = ['experiment = "zero_shot"', 'scale = "small"', "[[run]]", 'method = "at"', 'eps = [".1", 0.2, 0.1]', 'seed = ["0-2", 7]']
+    lines = ['experiment = "zero_shot"', 'scale = "small"', "[[run]]", 'method = "at"',
+             'eps = [".1", 0.2, 0.1]', 'seed = ["0-2", 7]']
     runs = read_grid(grid_file("\n".join(lines)))
-    assert len(runs) == 8 and len({run.key for run in runs}) == 8, "0.1 is asked for twice and run once"
-    assert {run.row for run in runs} == {"AT-0.1", "AT-0.2"} and dict(runs[3].asked)["seed"] == 7
-    shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml") for name in ("imagenet", "paper", "smoke", "small")}
-    assert {name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "paper": 275, "smoke": 14, "small": 204}
-    assert all("smoke" in run.key for run in shipped["smoke"]) and not any("smoke" in run.key for run in shipped["small"])
+    assert len(runs) == 8 and len({run.key for run in runs}) == 8, "0.1 is listed twice and run once"
+    assert {run.row for run in runs} == {"AT-0.1", "AT-0.2"} and dict(runs[3].parameters)["seed"] == 7
+    shipped = {name: read_grid(repo_root() / "grids" / f"{name}.toml")
+               for name in ("imagenet", "paper", "smoke", "small")}
+    assert ({name: len(runs) for name, runs in shipped.items()} == {"imagenet": 14, "paper": 275,
+                                                                    "smoke": 14, "small": 204})
+    assert (all("smoke" in run.key for run in shipped["smoke"])
+            and not any("smoke" in run.key for run in shipped["small"]))
 
 
-def test_slips_in_a_grid_name_file_line_and_value():
+def test_mistakes_in_a_grid_name_file_line_and_value():
     head = 'experiment = "zero_shot"\n[[run]]\n'
-    for text, said in ((head + "epss = 0.1", "line 2.*no parameter 'epss'.*'eps'"), (head + 'method = "at"\neps = 8', "line 2.*8/255"),
-                       (head + "eps = 0.1", "natural"), (head + 'seed = "one"', "'one'"), (head + "eps = []", "eps"),
-                       (head + "[[run]]\ndataset = 'cifar11'", "line 3.*cifar11"), ("[[run]]\nexperiment = 'wsoll'", "line 1.*'wsoll'"),
+    for text, message in ((head + "epss = 0.1", "line 2.*no parameter 'epss'.*'eps'"),
+                          (head + 'method = "at"\neps = 8', "line 2.*8/255"),
+                       (head + "eps = 0.1", "natural"), (head + 'seed = "one"', "'one'"),
+                          (head + "eps = []", "eps"),
+                       (head + "[[run]]\ndataset = 'cifar11'", "line 3.*cifar11"),
+                          ("[[run]]\nexperiment = 'wsoll'", "line 1.*'wsoll'"),
                        ("eps = 0.1", "lists no runs"), ("eps = = 1", "not TOML.*line 1")):
-        with pytest.raises(ValueError, match="mine.toml.*" + said):
+        with pytest.raises(ValueError, match="mine.toml.*" + message):
             read_grid(grid_file(text))
     with pytest.raises(ValueError, match="grids/smoke.toml"):
         read_grid("grids/absent.toml")
@@ -47,30 +55,36 @@ def test_slips_in_a_grid_name_file_line_and_value():
 
 def test_data_is_fetched_once_for_a_grid():
     fetched = []
-    runs = [plan("zero_shot", {"scale": scale, "seed": seed}, "here") for scale in ("smoke", "small") for seed in (0, 1)]
-    with patch("pag_companion.lab.experiment.Experiment.prepare", lambda self, settings: fetched.append(settings)):
+    runs = [plan("zero_shot", {"scale": scale, "seed": seed}, "here") for scale in ("smoke", "small")
+            for seed in (0, 1)]
+    with patch("pag_companion.lab.experiment.Experiment.prepare",
+               lambda self, settings: fetched.append(settings)):
         prepare(runs)
-    assert [asked["scale"] for asked in fetched] == ["smoke", "small"]
+    assert [settings["scale"] for settings in fetched] == ["smoke", "small"]
 
 
 def test_a_failing_run_does_not_stop_the_others():
-    runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(4)], []
+    runs, made = ([plan("zero_shot", {"method": "natural", "seed": seed}, "here")
+                   for seed in range(4)], [])
     def engine(run, slot):
         made.append(run.key)
         if run == runs[1]:
             raise UserError("on purpose")
         run.record.parent.mkdir(exist_ok=True)
         run.record.write_text(json.dumps({**record, "key": run.key}))
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
+          redirect_stdout(io.StringIO()) as printed):
         assert sweep(runs, engine, jobs=2) == 1 and sorted(made) == sorted(run.key for run in runs)
         with patch(f"{sweep.__module__}.forecast", return_value="?"):
-            assert sweep(runs, engine, jobs=1) == 1 and made[4:] == [runs[1].key], "the next time only the failed one is tried"
-    assert said.getvalue().count("FAILED") == 2 and "4 runs, 3 done, 1 to do" in said.getvalue()
+            assert sweep(runs, engine, jobs=1) == 1 and made[4:] == [
+                runs[1].key], "the next time only the failed one is tried"
+    assert printed.getvalue().count("FAILED") == 2 and "4 runs, 3 done, 1 to do" in printed.getvalue()
 
 
 def test_each_gpu_has_one_run_at_a_time():
     import threading
-    runs, busy, met = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(6)], set(), []
+    runs, busy, met = ([plan("zero_shot", {"method": "natural", "seed": seed}, "here")
+                        for seed in range(6)], set(), [])
     def engine(run, slot):
         assert slot.gpu not in busy and slot.gpu in ("0", "3")
         busy.add(slot.gpu)
@@ -78,25 +92,31 @@ def test_each_gpu_has_one_run_at_a_time():
         threading.Event().wait(.01)
         busy.discard(slot.gpu)
         raise UserError("only to see where it runs")
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, CUDA_VISIBLE_DEVICES="0,3"), redirect_stdout(io.StringIO()) as said:
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder,
+                                                              CUDA_VISIBLE_DEVICES="0,3"),
+          redirect_stdout(io.StringIO()) as printed):
         assert sweep(runs, engine) == 6 and len(met) == 6 and set(met) == {"0", "3"}
-    assert said.getvalue().count("only to see where it runs") == 6
+    assert printed.getvalue().count("only to see where it runs") == 6
 
 
 def test_status_tells_how_runs_stand():
-    runs, made = [plan("zero_shot", {"method": "natural", "seed": seed}, "here") for seed in range(3)], {**record, "scores": {}}
+    runs, made = ([plan("zero_shot", {"method": "natural", "seed": seed}, "here")
+                   for seed in range(3)], {**record, "scores": {}})
     module = status_text.__module__
-    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), patch(f"{module}.forecast", return_value="?"),
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
+          patch(f"{module}.forecast", return_value="?"),
           patch(f"{module}.share_out", return_value=[Slot()] * 2)):
         Path(folder, "records").mkdir()
         runs[0].record.write_text(json.dumps({**made, "key": runs[0].key}))
         Path(folder, "failed").mkdir()
-        Path(folder, "failed", f"{runs[2].key}.json").write_text(json.dumps({"error": "ValueError: on purpose", "at": 0}))
+        Path(folder, "failed", f"{runs[2].key}.json").write_text(
+            json.dumps({"error": "ValueError: on purpose", "at": 0}))
         text = status_text(runs)
-        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, 2 at once\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
-        with redirect_stdout(io.StringIO()) as said:
+        assert text.startswith("3 runs: 1 done, 1 failed, 1 waiting; what is left takes ?, 2 at "
+                               "once\nfailed  zero_shot Natural seed 2: ValueError: on purpose; see ")
+        with redirect_stdout(io.StringIO()) as printed:
             assert watch(runs, every=0) == 1 and watch(runs[:1]) == 0
-    assert said.getvalue().startswith(text) and said.getvalue().endswith("1 runs: 1 done\n")
+    assert printed.getvalue().startswith(text) and printed.getvalue().endswith("1 runs: 1 done\n")
 
 
 def test_counts_and_ranges_make_sense():
@@ -109,7 +129,7 @@ def test_counts_and_ranges_make_sense():
     with pytest.raises(ValueError, match="line 1: experiment = \\['zero_shot'\\] is not known"):
         read_grid(grid_file('[[run]]\nexperiment = ["zero_shot"]'))
     with pytest.raises(ValueError, match="asks for no run at all"):
-        chosen([], "AT")
+        matching_runs([], "AT")
     marked = grid_file("")
     marked.write_bytes(b"\xef\xbb\xbf" + head.encode())
     assert len(read_grid(marked)) == 1
@@ -139,32 +159,46 @@ def test_a_dry_run_reads_your_own_sets():
 
 def test_the_command_line_picks_runs():
     smoke = str(repo_root() / "grids" / "smoke.toml")
-    assert {run.row for run in chosen(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
-    with redirect_stdout(io.StringIO()) as said:
-        assert main(["run", smoke, "--dry-run"]) == 0 and "mnist N-0.1 seed 0 smoke" in said.getvalue()
-    for words, said in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"), (["nowhere.toml"], "no grid nowhere.toml")):
-        with pytest.raises(SystemExit, match=said):
+    assert {run.row for run in matching_runs(read_grid(smoke), "at-0.1")} == {"AT-0.1"}
+    with redirect_stdout(io.StringIO()) as printed:
+        assert (main(["run", smoke, "--dry-run"]) == 0
+                and "mnist N-0.1 seed 0 smoke" in printed.getvalue())
+    for words, message in (([smoke, "--only", "AT-9"], "fits none of the 14 runs"),
+                           (["nowhere.toml"], "no grid nowhere.toml")):
+        with pytest.raises(SystemExit, match=message):
             main(["run", *words])
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), redirect_stdout(io.StringIO()) as said:
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
+          redirect_stdout(io.StringIO()) as printed):
         assert main(["status", smoke]) == 1 and main(["retry", smoke]) == 0
-    for words, said_ in ((["--partition", "gpu", "--dry-run"], "--partition is for --engine slurm"), (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
-        with pytest.raises(SystemExit, match=said_):
+    for words, message in ((["--partition", "gpu", "--dry-run"], "--partition is for --engine slurm"),
+                           (["--engine", "slurm", "--jobs", "2"], "not for Slurm|no sbatch here")):
+        with pytest.raises(SystemExit, match=message):
             main(["run", smoke, *words])
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(), pytest.raises(ValueError, match="another sweep is at work"):
-        with alone():
-            pass
+    slurm = ["run", smoke, "--engine", "slurm"]
     for words in (["--jobs", "2"], ["--together"]):
         with pytest.raises(ValueError, match="not for Slurm"):
-            wished(read_arguments(["run", smoke, "--engine", "slurm", *words]))
-    assert wished(read_arguments(["run", smoke, "--engine", "slurm", "--minutes", "30", "--at-once", "3"])) == Wishes(minutes=30, at_once=3)
-    assert "14 runs: 14 waiting" in said.getvalue() and "0 of 0 runs" in said.getvalue()
+            slurm_options(read_arguments([*slurm, *words]))
+    options = read_arguments([*slurm, "--minutes", "30", "--at-once", "3"])
+    assert slurm_options(options) == SlurmOptions(minutes=30, at_once=3)
+    assert "14 runs: 14 waiting" in printed.getvalue() and "0 of 0 runs" in printed.getvalue()
+
+
+def test_two_sweeps_in_one_folder_are_refused():
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder), alone(),
+          pytest.raises(ValueError, match="another sweep is at work")):
+        with alone():
+            pass
 
 
 def test_models_may_be_trained_together_first():
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+    with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder,
+                                                              PAG_PROGRESS="none")):
         path = Path(folder) / "grid.toml"
         path.write_text('experiment = "zero_shot"\n[[run]]\nmethod = "at"\neps = [0.1, 0.2]\n')
-        with patch("pag_companion.lab.many.train_missing") as trained, patch(f"{main.__module__}.sweep", return_value=0) as swept, redirect_stdout(io.StringIO()):
+        with (patch("pag_companion.lab.many.train_missing") as trained,
+              patch(f"{main.__module__}.sweep", return_value=0) as swept,
+              redirect_stdout(io.StringIO())):
             assert main(["run", str(path), "--engine", "inline", "--together"]) == 0
-        asked, = trained.call_args[0]
-        assert [settings.model.recipe.eps for settings in asked] == [.1, .2] and swept.call_count == 1
+        missing, = trained.call_args[0]
+        assert ([settings.model.recipe.eps for settings in missing] == [.1, .2]
+                and swept.call_count == 1)

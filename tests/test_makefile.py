@@ -36,8 +36,10 @@ def project(tmp_path):
 
 def make(project, *words):
     "Run make as a person would, knowing nothing of the tests around it."
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PAG_", "MAKE"))}
-    return subprocess.run(["make", *words], cwd=project, env=own, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(("PAG_", "MAKE"))}
+    return subprocess.run(["make", *words], cwd=project, env=environment, capture_output=True,
+                          text=True)
 
 
 @pytest.mark.parametrize("goal", ["test", "test-slow"])
@@ -61,7 +63,8 @@ def installed(project):
     commands = project / "commands"
     lines = commands.read_text().splitlines() if commands.exists() else []
     commands.unlink(missing_ok=True)
-    return [line.split("--disable-pip-version-check ")[1] for line in lines if line.startswith("-m pip install")]
+    return [line.split("--disable-pip-version-check ")[1] for line in lines
+            if line.startswith("-m pip install")]
 
 
 def test_each_command_installs_what_it_needs_once(project):
@@ -80,8 +83,10 @@ def test_each_command_installs_what_it_needs_once(project):
 def test_make_test_fails_with_every_check(project, command):
     assert make(project, "test").returncode == 0
     for tool in ("python", "nbdev_test"):
-        (project / ".venv" / "bin" / tool).write_text(f"{STUB}case \"$*\" in *\"{command}\"*) exit 1;; esac\n")
-    assert make(project, "test").returncode, f"make test does not run {command}, or passes over its failure"
+        (project / ".venv" / "bin" / tool).write_text(f"{STUB}case \"$*\" in *\"{command}\"*) "
+                                                      "exit 1;; esac\n")
+    assert make(project,
+                "test").returncode, f"make test does not run {command}, or passes over its failure"
 
 
 def test_notebooks_that_it_names_exist():

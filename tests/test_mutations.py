@@ -24,28 +24,33 @@ MISTAKES = {
         "lab/settings.py", "steps=3500, lr=.1", "steps=3500, lr=.05",
         ["tests/test_lab_results.py"]),
     "Table 1 is attacked with 5 PGD steps": (
-        "chapters/robustness.py", "attacked(k, images[:settings.attack_limit])", "attacked(k, images[:settings.attack_limit], steps=5)",
+        "chapters/robustness.py", "attacked(k, images[:settings.attack_limit])",
+        "attacked(k, images[:settings.attack_limit], steps=5)",
         ["tests/test_chapters_robustness.py::test_each_column_of_table_1_is_attacked_as_it_says"]),
     "promoted results come back empty": (
         "lab/results.py", "return cls.of(read_records(inner), name)", "return cls.of([], name)",
         ["tests/test_lab_results.py"]),
     "the runs of a table come back empty": (
-        "lab/results.py", "Results(tuple(filter(is_usual, part.records)), self.name)", "Results((), self.name)",
+        "lab/results.py", "type(self)(tuple(filter(is_usual, runs.records)), self.name)",
+        "type(self)((), self.name)",
         ["tests/test_lab_results.py"]),
-    "the margin of a claimed loss is judged on the wrong side": (
+    "the margin of a claimed loss lies on the wrong side": (
         "lab/claims.py", "(-math.inf, -margin) if", "(-math.inf, margin) if",
         ["tests/test_lab_claims.py"]),
     "size_unit = 'sd' is ignored": (
         "lab/claims.py", '(float(np.std(values, ddof=1)) if size_unit == "sd" else 1)', "1",
         ["tests/test_lab_claims.py"]),
     "H2 correlates alignment only": (
-        "chapters/wsol.py", "top1_loc\": predicts_localization(name)", "top1_loc\": predicts_localization('alignment')",
+        "chapters/wsol.py", "top1_loc\": predicts_localization(name)",
+        "top1_loc\": predicts_localization('alignment')",
         ["tests/test_chapters_wsol.py::test_quantities_by_hand"]),
     "intervals over images are dropped for two seeds": (
-        "lab/claims.py", "image_interval(images[0], images[1], factor=comparison.factor) if images else None", "None",
+        "lab/claims.py", "image_interval(images[0], images[1], factor=comparison.factor) if "
+                         "images else None", "None",
         ["tests/test_lab_claims.py"]),
-    "no claim asks for intervals over images": (
-        "lab/claims.py", "0 < len(numbers[c.name]) < SEEDS_FOR_INTERVAL", "0 < len(numbers[c.name]) < 0",
+    "no claim has intervals over images": (
+        "lab/claims.py", "0 < len(numbers[c.name]) < SEEDS_FOR_INTERVAL",
+        "0 < len(numbers[c.name]) < 0",
         ["tests/test_lab_claims.py"]),
 }
 
@@ -53,19 +58,24 @@ MISTAKES = {
 def run_tests(library, tests):
     "Run tests against a copy of the library; give pytest's exit status and the end of what it printed."
     with tempfile.TemporaryDirectory() as runs:
-        environment = {**os.environ, "PYTHONPATH": str(library), "PYTHONSAFEPATH": "1", "PAG_RUNS": runs, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-m", "not slow and not gpu", "-p", "no:cacheprovider", "--tb=short", *tests]
+        environment = {**os.environ, "PYTHONPATH": str(library), "PYTHONSAFEPATH": "1",
+                       "PAG_RUNS": runs, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-m", "not slow and not gpu", "-p",
+                   "no:cacheprovider", "--tb=short", *tests]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
 
 def copied(folder):
     "Copy the library into a folder, and make sure that the copy is what Python finds."
-    shutil.copytree(ROOT / "pag_companion", folder / "pag_companion", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "pag_companion", folder / "pag_companion",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
-    found = subprocess.run([sys.executable, "-c", "import pag_companion; print(pag_companion.__file__)"], cwd=ROOT, env=environment,
+    path = subprocess.run([sys.executable, "-c", "import pag_companion; "
+                                                 "print(pag_companion.__file__)"], cwd=ROOT,
+                          env=environment,
                            capture_output=True, text=True).stdout
-    assert Path(found.strip()).is_relative_to(folder), found
+    assert Path(path.strip()).is_relative_to(folder), path
     return folder
 
 
@@ -83,8 +93,11 @@ def test_a_mistake_is_noticed(mistake, tmp_path):
     assert status == 0, f"without the mistake, {tests} should pass:\n{printed}"
     changed = copied(tmp_path.resolve()) / "pag_companion" / name
     source = changed.read_text()
-    assert source.count(right) == 1, f"{name} holds {right!r} {source.count(right)} times: bring this table up to date"
+    assert source.count(
+        right) == 1, (
+        f"{name} holds {right!r} {source.count(right)} times: bring this table up to date")
     changed.write_text(source.replace(right, wrong))
     status, printed = run_tests(tmp_path, tests)
-    assert status == pytest.ExitCode.TESTS_FAILED, f"{mistake}, and {tests} did not notice:\n{printed}"
+    assert status == pytest.ExitCode.TESTS_FAILED, (
+        f"{mistake}, and {tests} did not notice:\n{printed}")
     assert "\nERROR " not in printed, f"{mistake}: the tests could not even start:\n{printed}"

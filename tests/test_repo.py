@@ -19,9 +19,11 @@ from packaging.requirements import Requirement
 from pag_companion import __version__
 from pag_companion.core.moved import COMMANDS, MOVED
 from pag_companion.lab.development import (
-    GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings, rebuilt)
+    GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings,
+    rebuilt)
 from pag_companion.lab.experiment import experiments, notebook_of
-from pag_companion.lab.layers import EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports
+from pag_companion.lab.layers import (
+    EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports)
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = read_settings(ROOT)
@@ -43,7 +45,7 @@ def code(notebook):
     return "\n".join(plain(source) for source, _ in code_cells(notebook))
 
 
-def kept_files():
+def repository_files():
     "List what git keeps, or would keep at the next commit."
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     try:
@@ -53,9 +55,9 @@ def kept_files():
     return [ROOT / line for line in listed.splitlines() if (ROOT / line).is_file()]
 
 
-def kept_texts():
-    "Read the kept files that are text; of a notebook without its images."
-    for path in kept_files():
+def repository_texts():
+    "Read the files of git that are text; of a notebook without its images."
+    for path in repository_files():
         data = path.read_bytes()
         if b"\0" not in data:
             text = data.decode("utf-8", errors="replace")
@@ -67,9 +69,11 @@ def kept_texts():
 
 def running_chapters():
     "Name the chapters that papermill must be able to set: those that register an experiment."
-    found = {path.stem for path, notebook in NOTEBOOKS.items() if any("export" in words and re.search(r"^EXPERIMENT = Experiment\(", source, re.M) for source, words in code_cells(notebook))}
-    assert set(RUNNING) <= found
-    return sorted(found)
+    names = {path.stem for path, notebook in NOTEBOOKS.items()
+             if any("export" in words and re.search(r"^EXPERIMENT = Experiment\(", source, re.M)
+                    for source, words in code_cells(notebook))}
+    assert set(RUNNING) <= names
+    return sorted(names)
 
 
 @pytest.fixture(scope="module")
@@ -80,29 +84,92 @@ def cleaned(tmp_path_factory):
 
 
 def parameter_cells(notebook):
-    return ["".join(cell["source"]) for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    return ["".join(cell["source"]) for cell in notebook["cells"]
+            if "parameters" in cell["metadata"].get("tags", [])]
 
 
 def test_running_chapters_keep_one_parameters_tag(cleaned):
     for name in running_chapters():
         assert name in cleaned, f"{name}.ipynb is missing"
         count = len(parameter_cells(cleaned[name]))
-        assert count == 1, f"{name}: {count} cells tagged `parameters` after nbdev_clean; papermill needs exactly one"
+        assert count == 1, (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+ (
+            f"{name}: {count} cells tagged `parameters` after nbdev_clean; papermill needs "
+            "exactly one"))))))))))))))))))))))))))))))))))))))))))))))))))))))))
     for name, notebook in cleaned.items():
-        assert len(parameter_cells(notebook)) <= 1, f"{name}: more than one cell is tagged `parameters`"
+        assert len(
+            parameter_cells(notebook)) <= 1, f"{name}: more than one cell is tagged `parameters`"
 
 
 def test_a_lost_tag_would_be_noticed(tmp_path):
     "The check above rests on settings.ini: without its key nbdev_clean drops the tag."
     (tmp_path / "nbs" / "lab").mkdir(parents=True)
     key = "allowed_cell_metadata_keys ="
-    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text().replace(f"{key} tags", key))
-    cell = dict(cell_type="code", id="a", metadata=dict(tags=["parameters"]), source=["eps: float = 0.1  # radius"],
+    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text().replace(
+        f"{key} tags", key))
+    cell = dict(cell_type="code", id="a", metadata=dict(tags=["parameters"]),
+                source=["eps: float = 0.1  # radius"],
                 execution_count=None, outputs=[])
-    notebook = dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3")), nbformat=4, nbformat_minor=5)
+    notebook = dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3")), nbformat=4,
+                    nbformat_minor=5)
     (tmp_path / "nbs" / "lab" / "50_zero_shot.ipynb").write_text(json.dumps(notebook))
     (tmp_path / "rebuilt").mkdir()
-    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "lab" / "50_zero_shot.ipynb")
+    after = read_notebook(rebuilt(tmp_path, tmp_path / "rebuilt") / "nbs" / "lab"
+                          / "50_zero_shot.ipynb")
     assert parameter_cells(notebook) and not parameter_cells(after)
 
 
@@ -112,7 +179,8 @@ def test_parameters_are_typed_and_commented():
             lines = cell.splitlines()
             for node in ast.parse(cell).body:
                 line = lines[node.end_lineno - 1]
-                assert isinstance(node, ast.AnnAssign) and node.value is not None, f"{path.name}: no type in {line!r}"
+                assert isinstance(node,
+                                  ast.AnnAssign) and node.value is not None, f"{path.name}: no type in {line!r}"
                 assert "#" in line[node.end_col_offset:], f"{path.name}: no comment after {line!r}"
 
 
@@ -135,8 +203,8 @@ def test_parameters_start_small():
 def test_gpu_is_requested_where_a_notebook_trains(cleaned):
     for name, notebook in cleaned.items():
         requested = {key: notebook["metadata"].get(key) for key in GPU}
-        wanted = GPU if has_parameters(notebook) else dict.fromkeys(GPU)
-        assert requested == wanted, f"{name}: Colab's accelerator is {requested}; make sync mends it"
+        expected = GPU if has_parameters(notebook) else dict.fromkeys(GPU)
+        assert requested == expected, f"{name}: Colab's accelerator is {requested}; make sync mends it"
 
 
 def test_everything_generated_is_in_step():
@@ -148,7 +216,9 @@ def test_notebooks_are_small():
     sizes = {path.name: path.stat().st_size for path in NOTEBOOKS}
     for name, size in sizes.items():
         assert size <= MB, f"{name} has {size / MB:.1f} MB: GitHub does not show it; use fewer or smaller images"
-    assert sum(sizes.values()) <= 8 * MB, f"the notebooks have {sum(sizes.values()) / MB:.1f} MB together; 8 at most"
+    assert sum(
+        sizes.values()) <= 8 * MB, (
+        f"the notebooks have {sum(sizes.values()) / MB:.1f} MB together; 8 at most")
 
 
 def test_numbers_are_unique():
@@ -163,8 +233,10 @@ def test_numbers_are_unique():
 
 
 def test_modules_lie_where_their_notebooks_do():
-    folders = {path: "chapters" if path.parent.name == "nbs" else path.parent.name for path in NOTEBOOKS}
-    wrong = [f"{path.relative_to(ROOT)} makes {module_of(notebook)}" for path, notebook in NOTEBOOKS.items()
+    folders = {path: "chapters" if path.parent.name == "nbs" else path.parent.name
+               for path in NOTEBOOKS}
+    wrong = [f"{path.relative_to(ROOT)} makes {module_of(notebook)}"
+             for path, notebook in NOTEBOOKS.items()
              if module_of(notebook) and layer_of(module_of(notebook)) != folders[path]]
     assert not wrong, wrong
 
@@ -175,16 +247,20 @@ def test_cells_import_from_their_own_layer_or_lower():
     for path, notebook in NOTEBOOKS.items():
         layer = layer_of(module_of(notebook)) if module_of(notebook) else LAYERS[-1]
         for source, _ in code_cells(notebook):
-            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in imported(plain(source), "", set(LIBRARY))
+            wrong += [f"{path.relative_to(ROOT)} imports {name}"
+                      for name in imported(plain(source), "", set(LIBRARY))
                       if layer_of(name) not in LAYERS[:LAYERS.index(layer) + 1]]
-            assert not re.search(r"^\s*from pag_companion\S* import \*", source, re.M), f"{path.name}: import by name, not by *"
+            assert not re.search(r"^\s*from pag_companion\S* import \*", source,
+                                 re.M), f"{path.name}: import by name, not by *"
     assert not wrong, "\n".join(sorted(set(wrong)))
 
 
 def test_tour_imports_nothing():
     for path, notebook in NOTEBOOKS.items():
         if path.stem.startswith("00"):
-            assert not imported(code(notebook), "", set(LIBRARY)), f"{path.name} is read, not run: it imports no module"
+            assert not imported(code(notebook), "",
+                                set(
+                LIBRARY)), f"{path.name} is read, not run: it imports no module"
 
 
 def test_forbidden_in_notebooks():
@@ -192,14 +268,16 @@ def test_forbidden_in_notebooks():
         r"autoreload": "autoreload breaks in Colab",
         r"\bapt(-get)? +(install|update)\b": "no system packages",
         r"pip install(?! -q \"pag_companion)": "only the install cell installs",
-        r"\btqdm\.(notebook|auto)\b": "a progress bar made of widgets stays at 0 % in a stored notebook",
+        r"\btqdm\.(notebook|auto)\b": "a progress bar made of widgets stays at 0 % in a stored "
+                                      "notebook",
     }
     for path, notebook in NOTEBOOKS.items():
         if path.stem == "99_development":
             continue
         source = "\n".join(source for source, _ in code_cells(notebook))
         for pattern, why in forbidden.items():
-            assert not re.search(pattern, source), f"{path.name}: {pattern!r} in a code cell: {why}"
+            assert not re.search(pattern,
+                                 source), f"{path.name}: {pattern!r} in a code cell: {why}"
 
 
 def test_widgets_come_after_an_image():
@@ -209,7 +287,8 @@ def test_widgets_come_after_an_image():
         for cell in notebook["cells"]:
             outputs, source = json.dumps(cell.get("outputs", [])), "".join(cell["source"])
             assert "vnd.jupyter.widget" not in outputs, f"{path.name}: GitHub does not draw a stored widget"
-            widget = cell["cell_type"] == "code" and re.search(r"\binteract\w*\(|\bwidgets\.\w+\(", source)
+            widget = (cell["cell_type"] == "code"
+                      and re.search(r"\binteract\w*\(|\bwidgets\.\w+\(", source))
             assert images or not widget, f"{path.name}: show an image before the first widget"
             images += "image/png" in outputs
 
@@ -220,7 +299,8 @@ def test_images_have_alt_text():
             for output in cell.get("outputs", []):
                 if "image/png" in output.get("data", {}):
                     alt = output["metadata"].get("image/png", {}).get("alt", "")
-                    assert len(alt) > 20, f"{path.name}: an image without alt text; show it by core.progress.show(fig, alt)"
+                    assert len(
+                        alt) > 20, f"{path.name}: an image without alt text; show it by core.progress.show(fig, alt)"
 
 
 def test_kernel_is_python3():
@@ -244,14 +324,15 @@ def test_outputs_hold_no_error():
 def test_imports_run_downwards(capsys):
     with capsys.disabled():
         for chapter, others in EXCEPTIONS.items():
-            print(f"\nexception to the import rule: chapters.{chapter} imports {', '.join(sorted(others))}")
+            print(f"\nexception to the import rule: chapters.{chapter} imports "
+                  f"{', '.join(sorted(others))}")
     wrong = wrong_imports(import_graph(ROOT / "pag_companion"))
     assert not wrong, "chapters -> lab -> library -> core:\n" + "\n".join(wrong)
 
 
 def test_no_chapter_is_named_below_the_chapters():
-    found = named_chapters(LIBRARY)
-    assert not found, "\n".join(found)
+    lines = named_chapters(LIBRARY)
+    assert not lines, "\n".join(lines)
 
 
 def test_exceptions_are_needed():
@@ -266,11 +347,13 @@ def test_library_does_not_import_nbdev():
         for node in ast.walk(ast.parse(source)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(name.split(".")[0] == "nbdev" for name in names), f"{module} imports nbdev"
+            assert not any(name.split(".")[0] == "nbdev"
+                           for name in names), f"{module} imports nbdev"
 
 
 def python(program, *options):
-    return subprocess.run([sys.executable, *options, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *options, "-c", program], cwd=ROOT, capture_output=True,
+                          text=True)
 
 
 LIGHT = """
@@ -286,8 +369,10 @@ for name in {modules}:
 print(*sorted(set(sys.modules) & {heavy}))
 """
 
-ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyterlab", "nbformat", "nbclient",
-          "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest", "foolbox", "captum", "torchcam",
+ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyterlab",
+          "nbformat", "nbclient",
+          "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest",
+          "foolbox", "captum", "torchcam",
           "torchattacks"}
 HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
 TABLES = {"pandas", "scipy"}            # the lab's results are a DataFrame, and its verdicts tests
@@ -303,12 +388,15 @@ def test_library_imports_without_jupyter():
 
 def test_core_needs_no_torch():
     core = [module for module in LIBRARY if layer_of(module) == "core"]
-    done = python(LIGHT.format(absent=ABSENT | HEAVY | {"torch", "torchvision", "numpy"}, modules=core, heavy=set()))
-    assert done.returncode == 0, f"core is imported where nothing but Python may be:\n{done.stderr[-1500:]}"
+    done = python(LIGHT.format(absent=ABSENT | HEAVY | {"torch", "torchvision", "numpy"},
+                               modules=core, heavy=set()))
+    assert done.returncode == 0, (
+        f"core is imported where nothing but Python may be:\n{done.stderr[-1500:]}")
 
 
 def test_the_library_uses_no_moved_names():
-    done = python("import importlib\nfor name in %r: importlib.import_module('pag_companion.' + name)" % list(LIBRARY),
+    done = python(
+        "import importlib\nfor name in %r: importlib.import_module('pag_companion.' + name)" % list(LIBRARY),
                   "-W", "error:pag_companion:DeprecationWarning")
     assert done.returncode == 0, done.stderr[-1500:]
 
@@ -317,13 +405,16 @@ def test_nobody_uses_moved_modules():
     gone = "|".join(old for old in MOVED if old not in LIBRARY and old not in COMMANDS)
     pattern = re.compile(rf"\bpag_companion\.(?:({gone})\b(?!_)|({'|'.join(COMMANDS)}) import)")
     where = ("nbs", "pag_companion", "tests", "README.md", "grids")
-    texts = {name: text for name, text in kept_texts() if name.parts[0] in where and "moved" not in name.stem}
-    for path, notebook in NOTEBOOKS.items():                # without outputs: a measurement of old may stand there
+    texts = {name: text for name, text in repository_texts() if name.parts[0] in where
+             and "moved" not in name.stem}
+    for path, notebook in NOTEBOOKS.items():     # without outputs, which may be old measurements
         if "moved" not in path.stem:
-            texts[path.relative_to(ROOT)] = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
-    found = {str(name): sorted({match[0] for match in pattern.finditer(text)}) for name, text in texts.items()}
-    found = {name: old for name, old in found.items() if old}
-    assert not found, f"old names (core.moved says where they are now): {found}"
+            texts[path.relative_to(ROOT)] = "\n".join("".join(cell["source"])
+                                                      for cell in notebook["cells"])
+    uses = {str(name): sorted({match[0] for match in pattern.finditer(text)})
+            for name, text in texts.items()}
+    uses = {name: old for name, old in uses.items() if old}
+    assert not uses, f"old names (core.moved says where they are now): {uses}"
 
 
 WRONG_TYPES = """
@@ -335,9 +426,11 @@ def wrong(score: Score) -> int:
 
 def test_the_type_checker_sees_our_dataclasses(tmp_path):
     (tmp_path / "wrong.py").write_text(WRONG_TYPES)
-    done = subprocess.run([sys.executable, "-m", "mypy", str(tmp_path / "wrong.py")], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "mypy", str(tmp_path / "wrong.py")], cwd=ROOT,
+                          capture_output=True, text=True,
                           env={**os.environ, "MYPYPATH": str(ROOT)})
-    assert '"Score" has no attribute "corect"' in done.stdout and 'incompatible type "str"' in done.stdout, done.stdout + done.stderr
+    assert '"Score" has no attribute "corect"' in done.stdout and 'incompatible type "str"' in done.stdout, (
+        done.stdout + done.stderr)
 
 
 # Requirements
@@ -345,8 +438,8 @@ def test_the_type_checker_sees_our_dataclasses(tmp_path):
 
 def named(lines):
     "Read requirements: name -> version bounds."
-    found = [Requirement(line) for line in lines]
-    return {item.name.lower().replace("_", "-"): str(item.specifier) for item in found}
+    requirements = [Requirement(line) for line in lines]
+    return {item.name.lower().replace("_", "-"): str(item.specifier) for item in requirements}
 
 
 def settings_requirements(*keys):
@@ -361,8 +454,10 @@ def test_pyproject_says_the_same_as_settings():
     assert named(extras["slurm"]) == settings_requirements("slurm_requirements")
     assert named(extras["pretrained"]) == settings_requirements("pretrained_requirements")
     dev = named(extras["dev"])
-    assert "pag-companion" in dev and "pag_companion[run]" in extras["dev"], "the extra dev includes the extra run"
-    assert {name: dev[name] for name in dev if name != "pag-companion"} == settings_requirements("dev_requirements")
+    assert "pag-companion" in dev and "pag_companion[run]" in extras["dev"], (
+        "the extra dev includes the extra run")
+    assert ({name: dev[name] for name in dev if name != "pag-companion"} == settings_requirements(
+        "dev_requirements"))
     assert project["requires-python"] == f">={SETTINGS['min_python']}"
     assert project["description"] == SETTINGS["description"]
 
@@ -371,14 +466,15 @@ def test_packages_are_installed_whole():
     "Sub-packages, and files that are no Python, such as the report's template."
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert setuptools["packages"]["find"]["include"] == ["pag_companion*"]
-    patterns = [pattern for found in setuptools["package-data"].values() for pattern in found]
-    for path in kept_files():
+    patterns = [pattern for listed in setuptools["package-data"].values() for pattern in listed]
+    for path in repository_files():
         name = path.relative_to(ROOT)
         if name.parts[0] == "pag_companion" and path.suffix == ".py":
             assert (path.parent / "__init__.py").exists(), f"{name.parent} is no package"
         elif name.parts[0] == "pag_companion":
             inner = name.relative_to("pag_companion").as_posix()
-            assert any(fnmatch(inner, pattern) for pattern in patterns), f"{name} is not in package-data of pyproject.toml"
+            assert any(fnmatch(inner, pattern)
+                       for pattern in patterns), f"{name} is not in package-data of pyproject.toml"
 
 
 CONDA_NAMES = {"pytorch": "torch"}
@@ -389,11 +485,12 @@ def test_conda_environment_says_the_same_as_settings():
     by_pip = next(item["pip"] for item in listed if isinstance(item, dict))
     assert "-e ." in by_pip, "environment.yml installs the project itself"
     by_conda = named(item for item in listed if isinstance(item, str))
-    assert by_conda.pop("python") == str(Requirement(f"python>={SETTINGS['min_python']},<3.14").specifier)
+    assert (by_conda.pop("python") == str(
+        Requirement(f"python>={SETTINGS['min_python']},<3.14").specifier))
     by_conda.pop("pip")
-    found = {CONDA_NAMES.get(name, name): bounds for name, bounds in by_conda.items()}
-    found |= named(item for item in by_pip if not item.startswith("-e"))
-    assert found == settings_requirements("requirements", "run_requirements", "dev_requirements")
+    listed = {CONDA_NAMES.get(name, name): bounds for name, bounds in by_conda.items()}
+    listed |= named(item for item in by_pip if not item.startswith("-e"))
+    assert listed == settings_requirements("requirements", "run_requirements", "dev_requirements")
 
 
 def test_version_is_one():
@@ -406,7 +503,7 @@ def test_version_is_one():
 
 def test_kept_files_are_small():
     weights = 0
-    for path in kept_files():
+    for path in repository_files():
         size, name = path.stat().st_size, path.relative_to(ROOT)
         weights += size if name.parts[0] == "weights" else 0
         assert size <= MB or name.parts[0] == "weights", f"{name} has {size / MB:.1f} MB; 1 at most"
@@ -414,24 +511,27 @@ def test_kept_files_are_small():
 
 
 def test_paths_stay_inside_the_project():
-    homes = re.compile(r"(?<![\w.~:/$}-])/(?:home|root|work|Users)/\w|\b[A-Z]:\\+(?:Users|Documents|Program)")
-    names = {part for path in kept_files() for part in path.relative_to(ROOT).parts} | {"runs", "data"}
-    for name, text in kept_texts():
-        found = homes.search(text)
-        assert not found, f"{name}: {found and text[found.start():found.start() + 40]!r} is a path of one machine"
+    homes = re.compile(
+        r"(?<![\w.~:/$}-])/(?:home|root|work|Users)/\w|\b[A-Z]:\\+(?:Users|Documents|Program)")
+    names = ({part for path in repository_files() for part in path.relative_to(ROOT).parts}
+             | {"runs", "data"})
+    for name, text in repository_texts():
+        matches = homes.search(text)
+        assert not matches, f"{name}: {matches and text[matches.start():matches.start() + 40]!r} is a path of one machine"
         outside = set(re.findall(r"(?<![\w./])\.\./(\w[\w.-]*)/", text)) - names
         assert not outside, f"{name}: ../{min(outside, default='')} leads out of the project"
 
 
 def test_no_package_index_is_named():
-    pattern = re.compile(r"index[-_]url=|trusted[-_]host=|--index[-_]url|https?://[^\s\"')]*/simple\b", re.I)
-    for name, text in kept_texts():
-        found = pattern.search(text)
-        assert not found, f"{name}: {found and found[0]!r}: where packages come from is up to the reader's pip"
+    pattern = re.compile(
+        r"index[-_]url=|trusted[-_]host=|--index[-_]url|https?://[^\s\"')]*/simple\b", re.I)
+    for name, text in repository_texts():
+        matches = pattern.search(text)
+        assert not matches, f"{name}: {matches and matches[0]!r}: where packages come from is up to the reader's pip"
 
 
 def test_links_name_the_repository_of_settings():
-    for name, text in kept_texts():
+    for name, text in repository_texts():
         for owner in re.findall(r"github(?:\.com|)/([\w.-]+)/pag_companion\b", text):
             assert owner == SETTINGS["user"], f"{name}: a link to {owner}; settings.ini says {SETTINGS['user']}"
 
@@ -442,14 +542,16 @@ MARKER = re.compile(r"<!-- *report:([\w./-]+) +(begin|end) *-->")
 def test_markers_have_both_ends():
     texts = {"README.md": (ROOT / "README.md").read_text()}
     for path, notebook in NOTEBOOKS.items():
-        prose = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+        prose = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"]
+                 == "markdown"]
         texts[path.name] = "\n".join(prose) if path.stem.startswith("00") else ""
     for name, text in texts.items():
-        found = [(end, block) for block, end in MARKER.findall(text)]
-        begun = [block for end, block in found if end == "begin"]
+        matches = [(end, block) for block, end in MARKER.findall(text)]
+        begun = [block for end, block in matches if end == "begin"]
         pairs = [(end, block) for block in begun for end in ("begin", "end")]
-        assert found == pairs, f"{name}: markers out of order: {found}"
-        assert begun or not (name == "README.md" or name.startswith("00")), f"{name}: no block to fill"
+        assert matches == pairs, f"{name}: markers out of order: {matches}"
+        assert begun or not (name == "README.md"
+                             or name.startswith("00")), f"{name}: no block to fill"
         assert len(begun) == len(set(begun)), f"{name}: a block is there twice: {begun}"
 
 

@@ -20,9 +20,11 @@ ALIKE = ("lr", "optimizer", "augment", "weight_decay") # settings that must be t
 def by_size(results: Results) -> pd.DataFrame: # network, steps, label, clean accuracy in %; seed 0
     "Pick the runs of Table 1 that differ from it in nothing but network and length."
     part = results.only(experiment="robustness", dataset="cifar10", scale="small", seed=0)
-    lines = [{"network": s["arch"], "million weights": weights(s["arch"]), "steps": s["steps"], "label": r["row"],
+    lines = [{"network": s["arch"], "million weights": weights(s["arch"]), "steps": s["steps"],
+              "label": r["row"],
               "clean": 100 * r["scores"]["clean"]["correct"] / r["scores"]["clean"]["total"]}
-             for r in part.records if (s := r["settings"]) and r["row"] in LABELS and all(s[n] == USUAL[n] for n in ALIKE)]
+             for r in part.records if (s := r["settings"]) and r["row"] in LABELS
+             and all(s[n] == USUAL[n] for n in ALIKE)]
     columns = ["network", "million weights", "steps", "label", "clean"]
     return pd.DataFrame(lines, columns=columns).sort_values(["million weights", "steps"])
 
@@ -32,7 +34,8 @@ def weights(arch: str) -> float: # millions
 
 def sizes_table(sizes: pd.DataFrame) -> pd.DataFrame: # of by_size
     "Set clean accuracies side by side, and how far AT lies behind Natural."
-    wide = sizes.pivot(index=["million weights", "network", "steps"], columns="label", values="clean").reindex(columns=LABELS)
+    wide = sizes.pivot(index=["million weights", "network", "steps"], columns="label",
+                       values="clean").reindex(columns=LABELS)
     for label in LABELS[1:]:
         wide[f"{label} less Natural"] = wide[label] - wide["Natural"]
     return wide.round(2)
@@ -41,11 +44,13 @@ def sizes_table(sizes: pd.DataFrame) -> pd.DataFrame: # of by_size
 def sizes_figure(sizes: pd.DataFrame): # of by_size -> matplotlib figure
     "Draw clean accuracy against the length of training, and against the size of the network."
     from matplotlib import pyplot
-    fig, (length, width) = pyplot.subplots(1, 2, figsize=(7.5, 3.4), sharey=True, layout="constrained")
+    fig, (length, width) = pyplot.subplots(1, 2, figsize=(7.5, 3.4), sharey=True,
+                                           layout="constrained")
     for label, color in model_colors(LABELS).items():
-        own = sizes[sizes.label == label]
-        for axes, column, same in ((length, "steps", own.network == USUAL["arch"]), (width, "million weights", own.steps == USUAL["steps"])):
-            axes.plot(own[same][column], own[same].clean, "o-", color=color, label=label)
+        runs = sizes[sizes.label == label]
+        for axes, column, same in ((length, "steps", runs.network == USUAL["arch"]),
+                                   (width, "million weights", runs.steps == USUAL["steps"])):
+            axes.plot(runs[same][column], runs[same].clean, "o-", color=color, label=label)
     for axes, name in ((length, "steps of 128 images"), (width, "millions of weights")):
         axes.set(xscale="log", xlabel=name)
     length.set_ylabel("clean accuracy, %")

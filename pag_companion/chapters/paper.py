@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INCONSISTENCIES', 'UNSAID', 'TABLES', 'KINDS', 'CLAIMS', 'AT', 'LADDER', 'CIFAR', 'FIGURE_1', 'FIGURE_2', 'FIGURE_3',
-           'JUDGED', 'OFTEN', 'TWINS', 'SIGNS', 'NOISE', 'WIDE_NOISE', 'SVHN', 'AT_MNIST', 'NOISE_MNIST', 'MNIST',
+           'AGREEMENT', 'OFTEN', 'TWINS', 'SIGNS', 'NOISE', 'WIDE_NOISE', 'SVHN', 'AT_MNIST', 'NOISE_MNIST', 'MNIST',
            'AT_CUB', 'MAPS', 'CUB', 'ADL', 'WHOLE', 'OVER_BOX', 'make_table', 'compare', 'against', 'register']
 
 # %% ../../nbs/10_paper.ipynb #392e6d6a
@@ -17,50 +17,72 @@ from ..core.numbers import UserError
 from ..lab.claims import ABOVE, BELOW, Claim, Comparison, Table, at_most, within
 
 # %% ../../nbs/10_paper.ipynb #249f6c01
-INCONSISTENCIES = pd.DataFrame([
+_ODD = [
     ("A1", "Table 1", "Natural's 90.88 % is about 5 points under a usual WRN-28-10.",
      "Recipe unknown: compare differences, not levels."),
-    ("A2", "Table 1", "AT-8 at 4/255, 73.99: 12.7 above AT-4 at its own ε, and the figures of AT-0.3 in Table 3.",
+    ("A2", "Table 1",
+     "AT-8 at 4/255, 73.99: 12.7 above AT-4 at its own ε, and the figures of AT-0.3 in Table 3.",
      "No target; not counted in R7."),
-    ("A3", "Figure 1", "Columns 2 to 7 are announced; there are five models.", "Natural, AT-1, 2, 4, 8."),
+    ("A3", "Figure 1", "Columns 2 to 7 are announced; there are five models.",
+     "Natural, AT-1, 2, 4, 8."),
     ("A4", "Figure 2", "A learning rate of 1.6/255 and a step size of 50.",
      "Step 1.6/255, 50 steps: just 2.5 ε / steps at ε = 32/255."),
     ("A5", "§2", "The list of ε for MNIST reads \"0, 1\".", "0.1, as in Table 3."),
-    ("A6", "§2", "One sentence defines GT-Known and Top-1 Loc; IoU > 0.5, where the code it builds on has ≥.",
-     "Two scores; ≥ 0.5; stored in each record."),
-    ("A7", "all tables", "One run each, no spread. At 82 % on USPS's 2,007 images the standard error alone is .86.",
+    ("A6", "§2",
+     "One sentence defines GT-Known and Top-1 Loc; IoU > 0.5, where the code it builds on has ≥.",
+     "Two scores; ≥ 0.5; stored in each record.")]
+
+# %% ../../nbs/10_paper.ipynb #fbc296f4
+_ODD += [
+    ("A7", "all tables",
+     "One run each, no spread. At 82 % on USPS's 2,007 images the standard error alone is .86.",
      "Seeds, intervals, hits per image."),
     ("A8", "§3", "AT is said to beat Natural in localization; AT-2's Top-1 Loc is ahead by .10.",
      "W2 asks at AT-0.5; AT-1 and AT-2 beside it."),
-    ("A9", "Table 4", "Which saliency map was used is not said.", "CAM and gradient map, both, never mixed."),
-    ("A10", "Table 2", "N-ε has no σ; a source accuracy of 90.68 % for N-8 is hard to get with 8/255.",
+    ("A9", "Table 4", "Which saliency map was used is not said.",
+     "Saliency maps by CAM and by input gradients, both, never mixed."),
+    ("A10", "Table 2",
+     "N-ε has no σ; a source accuracy of 90.68 % for N-8 is hard to get with 8/255.",
      "σ = ε, and a larger grid beside it (S6)."),
-    ("A11", "§2", "\"Validation\" is the test set; how ε, length and weights were chosen is unsaid.",
+    ("A11", "§2",
+     "\"Validation\" is the test set; how ε, length and weights were chosen is unsaid.",
      "All fixed beforehand; last weights; nothing chosen on test data."),
-    ("A12", "Table 2", "Natural's 53.98 from SVHN to MNIST lies under source-only baselines published elsewhere: "
+    ("A12", "Table 2",
+     "Natural's 53.98 from SVHN to MNIST lies under source-only baselines published elsewhere: "
      "60.1 (ADDA), 67.1 ± .6 (CyCADA, MCD, ADR).",
-     "Part of the +22 may be a weak baseline; ours stands beside it in every figure.")], columns=["", "place", "what does not add up", "what we do"]).set_index("")
+     "Part of the +22 may be a weak baseline; ours stands beside it in every figure.")]
+_COLUMNS = ["", "where", "what does not add up", "what we do"]
+INCONSISTENCIES = pd.DataFrame(_ODD, columns=_COLUMNS).set_index("")
 
 # %% ../../nbs/10_paper.ipynb #c9a5b12b
-UNSAID = pd.DataFrame([
+_OPEN = [
     ("D1", "training", "Optimizer, learning rate, weight decay, augmentation, normalization.",
      "One recipe per table, the same for all rows, fixed beforehand."),
-    ("D2", "training", "Step and start of FGSM.", "Uniform start, step 1.25 ε, clipped to the ball and to [0,1]."),
+    ("D2", "training", "Step and start of FGSM.",
+     "Uniform start, step 1.25 ε, clipped to the ball and to [0,1]."),
     ("D3", "training", "Which weights count: the last, or the best on some set.",
      "The last ones, after a number of steps fixed beforehand."),
     ("D4", "Table 1", "Step and starts of the ten-step PGD.", "2.5 ε / steps, one random start."),
     ("D5", "Tables 2, 3", "How an image is fitted to the other set.",
-     "Bilinear resizing, gray repeated over channels; other ways from the same weights beside it."),
-    ("D6", "Figure 1", "How a gradient becomes an image.", "That of the loss, clipped at three standard deviations."),
+     "Bilinear resizing, gray repeated over channels; other ways beside it."),
+    ("D6", "Figure 1", "How a gradient becomes an image.",
+     "That of the loss, clipped at three standard deviations."),
     ("D7", "Figure 1", "How alignment is measured: by eye.",
-     "A measure without ε, named beforehand; others beside it."),
+     "A measure without ε, named beforehand; others beside it.")]
+
+# %% ../../nbs/10_paper.ipynb #0233e6df
+_OPEN += [
     ("D8", "Figure 2", "Who says that an image shows another class: the reader.",
-     "A robust judge of another seed; other evaluators and a noise control beside it."),
+     "A robust evaluator of another seed; other evaluators and a noise control beside it."),
     ("D9", "Figure 3", "Whether ε = 2 is L2 or 2/255; radius and steps of the attack.",
      "Parameters, said in the record."),
     ("D10", "Table 4", "Norm and unit of ε = 0.5, 1, 2.", "L∞, in 1/255."),
-    ("D11", "Table 4", "Threshold, map size and crop of the boxes.", "Named protocols, stored in each record."),
-    ("D12", "Table 4", "What a box without a saliency map would score.", "The constant-box baseline, beside every score (W6).")], columns=["", "place", "what is left unsaid", "what we do"]).set_index("")
+    ("D11", "Table 4", "Threshold, map size and crop of the boxes.",
+     "Named protocols, stored in each record."),
+    ("D12", "Table 4", "What a box without a saliency map would score.",
+     "The constant-box baseline, beside every score (W6).")]
+_COLUMNS = ["", "where", "what is left unsaid", "what we do"]
+UNSAID = pd.DataFrame(_OPEN, columns=_COLUMNS).set_index("")
 
 # %% ../../nbs/10_paper.ipynb #044c8bd6
 def make_table(number: int, title: str, dataset: str, experiment: str, # as in Table
@@ -75,29 +97,35 @@ def make_table(number: int, title: str, dataset: str, experiment: str, # as in T
 # %% ../../nbs/10_paper.ipynb #4af124aa
 TABLES = {}
 TABLES[1] = make_table(
-    1, "CIFAR-10: accuracy, clean and under PGD-10", "cifar10", "robustness", ("clean", "4/255", "8/255"),
+    1, "CIFAR-10: accuracy, clean and under PGD-10", "cifar10", "robustness",
+    ("clean", "4/255", "8/255"),
     {"Natural": (90.88, .01, 0.), "AT-1": (90.95, 34.33, 4.53), "AT-2": (90.88, 50.76, 14.41),
      "AT-4": (89.79, 61.28, 27.30), "AT-8": (87.25, 73.99, 47.37)},
     {("Natural", "clean"): "about 5 points under what this network usually reaches (A1)",
-     ("AT-8", "4/255"): "suspect: 12.7 above AT-4 at AT-4's own ε, and the same digits as AT-0.3 in Table 3 (A2)"})
+     ("AT-8", "4/255"): "suspect: 12.7 above AT-4 at AT-4's own ε, and the same digits as AT-0.3 "
+                        "in Table 3 (A2)"})
 TABLES[2] = make_table(
     2, "SVHN to MNIST: source and target accuracy", "svhn", "zero_shot", ("source", "target"),
-    {"Natural": (94.72, 53.98), "AT-1": (95.40, 75.99), "N-1": (95.36, 74.65), "AT-2": (94.73, 75.73),
-     "N-2": (94.93, 72.14), "AT-4": (93.31, 77.26), "N-4": (94.21, 74.30), "AT-8": (90.02, 69.25),
-     "N-8": (90.68, 58.20)},
+    {"Natural": (94.72, 53.98), "AT-1": (95.40, 75.99), "N-1": (95.36, 74.65),
+     "AT-2": (94.73, 75.73), "N-2": (94.93, 72.14), "AT-4": (93.31, 77.26),
+     "N-4": (94.21, 74.30), "AT-8": (90.02, 69.25), "N-8": (90.68, 58.20)},
     {("N-8", "source"): "hard to get with σ = 8/255; a larger σ may be meant (A10)"})
+
+# %% ../../nbs/10_paper.ipynb #040ca3fc
 TABLES[3] = make_table(
     3, "MNIST to USPS: source and target accuracy", "mnist", "zero_shot", ("source", "target"),
     {"Natural": (99.17, 75.14), "AT-0.05": (99.37, 81.81), "N-0.05": (98.71, 80.32),
-     "AT-0.1": (99.23, 82.41), "N-0.1": (99.1, 81.81), "AT-0.2": (99.04, 77.68), "N-0.2": (99.2, 79.92),
-     "AT-0.3": (98.4, 73.99), "N-0.3": (99.19, 81.22)},
+     "AT-0.1": (99.23, 82.41), "N-0.1": (99.1, 81.81), "AT-0.2": (99.04, 77.68),
+     "N-0.2": (99.2, 79.92), "AT-0.3": (98.4, 73.99), "N-0.3": (99.19, 81.22)},
     {("AT-0.3", "target"): "the same digits stand in Table 1, AT-8 at 4/255 (A2)"})
 TABLES[4] = make_table(
-    4, "CUB: localization without box labels, and accuracy", "cub", "wsol", ("gt_known", "top1_loc", "top1_acc"),
+    4, "CUB: localization without box labels, and accuracy", "cub", "wsol",
+    ("gt_known", "top1_loc", "top1_acc"),
     {"ADL": (None, 62.29, 80.34), "Natural": (60.37, 50.0, 81.12), "AT-0.5": (77.93, 61.03, 78.69),
      "AT-1": (74.55, 55.89, 75.88), "AT-2": (69.93, 50.10, 70.02)},
     {("ADL", "top1_loc"): "published elsewhere, with another network (ResNet50-SE)",
-     ("AT-2", "top1_loc"): "only 0.10 above Natural, though the conclusion speaks of AT as one (A8)"})
+     ("AT-2", "top1_loc"): "only 0.10 above Natural, though the conclusion speaks of AT as one "
+                           "(A8)"})
 
 # %% ../../nbs/10_paper.ipynb #75779a2e
 def compare(table: int | None, # number of the table
@@ -111,7 +139,8 @@ def compare(table: int | None, # number of the table
     column = score if score in source.columns else score.split("/")[0]
     first, second = (source.rows.get(row, {}).get(column) for row in (a, b))
     second = 0. if b is None else second
-    paper = None if None in (first, second) else round(first - fields.get("factor", 1.) * second, 10)
+    paper = (None if None in (first, second) else round(first - fields.get("factor", 1.) * second,
+                                                        10))
     return Comparison(score, a, b, paper, source.dataset, source.experiment, region, **fields)
 
 def against(table: int | None, score: str, # as in compare
@@ -125,14 +154,18 @@ def against(table: int | None, score: str, # as in compare
                  for variant in variants for a, b in zip(rows, bases, strict=True))
 
 # %% ../../nbs/10_paper.ipynb #c96cdfe8
-KINDS = {"ordering": "the interval lies on the claimed side of zero", "equivalence": "the interval lies inside ±margin",
+KINDS = {"ordering": "the interval lies on the claimed side of zero",
+         "equivalence": "the interval lies inside ±margin",
          "value": "the score itself stays under the margin", "steps": "no step exceeds the slack",
-         "ratio": "a stays under a fixed part of b", "no gain": "the interval's upper end is under the margin",
-         "signs": "each difference has its own sign", "correlation": "the rank correlation per seed is above zero",
+         "ratio": "a stays under a fixed part of b", "no gain": "the interval's upper end is "
+                                                                "under the margin",
+         "signs": "each difference has its own sign",
+         "correlation": "the rank correlation per seed is above zero",
          "descriptive": "shown, without a verdict", "composite": "each part holds"}
 CLAIMS: dict[str, Claim] = {}
 
-def register(id: str, who: str, place: str, sentence: str, kind: str, comparisons=(), *, # see Claim
+def register(id: str, who: str, where: str, sentence: str, kind: str, # see Claim
+             comparisons=(), *,
              experiment: str = "", # whose records it takes, where no table says so
              **fields) -> None:
     "Enter a claim of the paper."
@@ -141,81 +174,109 @@ def register(id: str, who: str, place: str, sentence: str, kind: str, comparison
     if id in CLAIMS:
         raise UserError(f"there is a claim {id!r} already")
     named = tuple(replace(c, experiment=c.experiment or experiment) for c in comparisons)
-    CLAIMS[id] = Claim(id, who, place, sentence, kind, named, **fields)
+    CLAIMS[id] = Claim(id, who, where, sentence, kind, named, **fields)
 
 # %% ../../nbs/10_paper.ipynb #74a63591
 AT = ("AT-1", "AT-2", "AT-4", "AT-8")
 LADDER = ("Natural", *AT)
 CIFAR = {"data": "CIFAR-10, 10,000 test images"}
 
-register("R1", "S", "abstract, §1, Table 1", "A small ε costs next to no clean accuracy.", "equivalence",
-         against(1, "clean", AT[:2], "Natural", within(1)), **CIFAR,
+register("R1", "S", "abstract, §1, Table 1", "A small ε costs next to no clean accuracy.",
+         "equivalence", against(1, "clean", AT[:2], "Natural", within(1)), **CIFAR,
          finding="A small ε costs next to no clean accuracy (CIFAR-10)")
 register("R2", "S", "§1, Table 1", "A large ε does cost clean accuracy.", "ordering",
          against(1, "clean", ["AT-8", "AT-8"], ["Natural", "AT-1"], BELOW), size=1., **CIFAR)
 register("R3", "I", "Table 1", "Clean accuracy does not rise with ε.", "steps",
          against(1, "clean", AT[1:], AT[:-1], at_most(.5)), **CIFAR)
 register("R4", "I", "Table 1", "Natural has no robustness.", "value",
-         [compare(1, score, "Natural", region=at_most(1)) for score in ("4/255", "8/255")], **CIFAR)
-register("R5", "S", "§2, §3, Table 1", "Models of small ε are not robust to a strong attack.", "ratio",
-         against(1, "8/255", AT[:2], "AT-8", BELOW, factor=.5), **CIFAR)
-register("R5b", "O", "Table 1", "The same at 4/255, where the paper itself is not clear.", "descriptive",
-         against(1, "4/255", AT[:2], "AT-8", None, factor=.5), note="shares of AT-8: .46 and .69", **CIFAR)
+         [compare(1, score, "Natural", region=at_most(1)) for score in ("4/255", "8/255")],
+         **CIFAR)
+register("R5", "S", "§2, §3, Table 1", "Models of small ε are not robust to a strong attack.",
+         "ratio", against(1, "8/255", AT[:2], "AT-8", BELOW, factor=.5), **CIFAR)
+
+# %% ../../nbs/10_paper.ipynb #e0e2ffb5
+register("R5b", "O", "Table 1", "The same at 4/255, where the paper itself is not clear.",
+         "descriptive", against(1, "4/255", AT[:2], "AT-8", None, factor=.5),
+         note="shares of AT-8: .46 and .69", **CIFAR)
 register("R6", "I", "Table 1", "Robustness at 8/255 rises with the training ε.", "ordering",
          against(1, "8/255", LADDER[1:], LADDER[:-1]), size=2., **CIFAR)
 register("R7", "I", "Table 1", "Robustness at 4/255 rises with the training ε.", "ordering",
-         against(1, "4/255", LADDER[1:4], LADDER[:3]) + (compare(1, "4/255", "AT-8", "AT-4", counted=False),), **CIFAR)
+         against(1, "4/255", LADDER[1:4], LADDER[:3])
+         + (compare(1, "4/255", "AT-8", "AT-4", counted=False),),
+         **CIFAR)
 
 # %% ../../nbs/10_paper.ipynb #afbf42f3
-FIGURE_1 = {"experiment": "gradients", "data": "at least 1,000 test images; zero gradients counted", "note": "images"}
+FIGURE_1 = {"experiment": "gradients", "note": "images",
+            "data": "at least 1,000 test images; zero gradients counted"}
 FIGURE_2 = {"experiment": "large_eps", "data": "at least 1,000 images; a robust evaluator"}
 FIGURE_3 = {"experiment": "large_eps", "data": "Restricted ImageNet or a part"}
-JUDGED = against(None, "judged", AT, "Natural", dataset="cifar10")
+AGREEMENT = against(None, "judged", AT, "Natural", dataset="cifar10")
 
-register("G1", "S", "§2, Figure 1", "At every ε AT gradients follow the image; Natural's are noise.", "ordering",
-         [c for name in ("cifar10", "svhn") for c in against(None, "alignment", AT, "Natural", dataset=name)],
+register("G1", "S", "§2, Figure 1",
+         "At every ε AT gradients follow the image; Natural's are noise.", "ordering",
+         [c for name in ("cifar10", "svhn") for c in against(None, "alignment", AT, "Natural",
+                                                             dataset=name)],
          size=.5, size_unit="sd", **FIGURE_1)
 register("G2", "S", "abstract, §2", "Already AT-1 is aligned.", "ordering",
-         [compare(None, "alignment", "AT-1", "Natural", dataset=name) for name in ("cifar10", "svhn")], **FIGURE_1)
+         [compare(None, "alignment", "AT-1", "Natural", dataset=name)
+          for name in ("cifar10", "svhn")],
+         **FIGURE_1)
 register("G3", "O", "abstract, §2, §3", "Alignment comes before robustness.", "ordering",
-         [compare(None, "share of AT-8's alignment - share of its robustness", "AT-1", dataset=name, unit="share",
-                  counted=name == "cifar10") for name in ("cifar10", "svhn")],
-         size=.25, finding="Gradients align before a model is robust (share of AT-8's alignment less share of its robustness)",
+         [compare(None, "share of AT-8's alignment - share of its robustness", "AT-1",
+                  dataset=name, unit="share", counted=name == "cifar10")
+          for name in ("cifar10", "svhn")],
+         size=.25,
+         finding="Gradients align before a model is robust (share of AT-8's alignment less share "
+                 "of its robustness)",
          **{**FIGURE_1, "note": "robustness share 4.53/47.37 = .096; alignment: images"})
-OFTEN = [compare(None, "judged", row, region=(50., math.inf), dataset="cifar10", counted=False) for row in AT]
-register("L1", "S", "§2, Figure 2", "Large attacks often turn AT models' images into other classes; Natural's not.",
-         "ordering", [*JUDGED, *OFTEN], size=10., note="images", **FIGURE_2,
-         finding="A large attack turns an AT model's image into another class, and an evaluator agrees (CIFAR-10)")
-register("L2", "S", "§3", "The same holds for models that are not robust.", "composite", JUDGED[:2],
-         size=10., parts=("R5",), **FIGURE_2)
+
+# %% ../../nbs/10_paper.ipynb #f3390f88
+OFTEN = [compare(None, "judged", row, region=(50., math.inf), dataset="cifar10", counted=False)
+         for row in AT]
+register("L1", "S", "§2, Figure 2",
+         "Large attacks often turn AT models' images into other classes; Natural's not.",
+         "ordering", [*AGREEMENT, *OFTEN], size=10., note="images", **FIGURE_2,
+         finding="A large attack turns an AT model's image into another class, and an evaluator "
+                 "agrees (CIFAR-10)")
+register("L2", "S", "§3", "The same holds for models that are not robust.", "composite",
+         AGREEMENT[:2], size=10., parts=("R5",), **FIGURE_2)
 register("L3", "S", "§2, Figure 2", "Cats become dogs, frogs deer, trucks cars.", "descriptive",
          [compare(None, swap, row, region=None, dataset="cifar10")
-          for swap in ("cat > dog", "frog > deer", "truck > car") for row in AT], note="three examples", **FIGURE_2)
-register("L4", "S", "§2, Figure 3", "As L1, for a ResNet-50 trained at ε = 2 and an L2 attack.", "ordering",
-         against(None, "judged", ["AT-2"], "Natural", dataset="restricted_imagenet"), size=10., note="images",
-         **FIGURE_3)
+          for swap in ("cat > dog", "frog > deer", "truck > car") for row in AT],
+         note="three examples", **FIGURE_2)
+register("L4", "S", "§2, Figure 3", "As L1, for a ResNet-50 trained at ε = 2 and an L2 attack.",
+         "ordering", against(None, "judged", ["AT-2"], "Natural", dataset="restricted_imagenet"),
+         size=10., note="images", **FIGURE_3)
 
 # %% ../../nbs/10_paper.ipynb #9d10f5c4
-TWINS = ((3, "target", "AT-0.1"), (3, "target", "AT-0.3"), (2, "target", "AT-2"), (2, "target", "AT-8"),
-         (4, "top1_loc/cam", "AT-1"))
-SIGNS = [against(table, score, [row, f"{row} PGD"], "Natural", counted=False) for table, score, row in TWINS]
+TWINS = ((3, "target", "AT-0.1"), (3, "target", "AT-0.3"), (2, "target", "AT-2"),
+         (2, "target", "AT-8"), (4, "top1_loc/cam", "AT-1"))
+SIGNS = [against(table, score, [row, f"{row} PGD"], "Natural", counted=False)
+         for table, score, row in TWINS]
 NOISE = ("N-1", "N-2", "N-4", "N-8")
 WIDE_NOISE = ("N-1 σ=0.12", "N-2 σ=0.25", "N-4 σ=0.5", "N-8 σ=1.0")
 SVHN = {"data": "SVHN train, MNIST test 10,000"}
 
-register("M1", "S", "§2, Methodology", "Trained with FGSM or with PGD, models behave alike downstream.", "equivalence",
-         [compare(*twin, f"{twin[-1]} PGD", within(2)) for twin in TWINS] + [c for pair in SIGNS for c in pair],
-         same_sign=tuple((first.name, second.name) for first, second in SIGNS), data="MNIST→USPS, SVHN→MNIST, CUB")
-register("S1", "S", "§2, §3, Table 2", "On the target, AT with a small ε often beats Natural.", "ordering",
-         against(2, "target", AT[:3], "Natural"), size=5., needed=2, **SVHN,
+register("M1", "S", "§2, Methodology",
+         "Trained with FGSM or with PGD, models behave alike downstream.", "equivalence",
+         [compare(*twin, f"{twin[-1]} PGD", within(2)) for twin in TWINS]
+         + [c for pair in SIGNS for c in pair],
+         same_sign=tuple((first.name, second.name) for first, second in SIGNS),
+         data="MNIST→USPS, SVHN→MNIST, CUB")
+
+# %% ../../nbs/10_paper.ipynb #27c7d584
+register("S1", "S", "§2, §3, Table 2", "On the target, AT with a small ε often beats Natural.",
+         "ordering", against(2, "target", AT[:3], "Natural"), size=5., needed=2, **SVHN,
          finding="A small ε transfers better, SVHN → MNIST")
-register("S2", "S", "§2, §3, Table 2", "On the target, AT with a small ε often beats AT with a large ε.", "ordering",
+register("S2", "S", "§2, §3, Table 2",
+         "On the target, AT with a small ε often beats AT with a large ε.", "ordering",
          against(2, "target", AT[:3], "AT-8"), size=2., needed=2, **SVHN)
 register("S3", "I", "Table 2", "On the target, even AT-8 beats Natural.", "ordering",
          against(2, "target", AT[3:], "Natural"), size=5., **SVHN)
 register("S4", "S", "abstract, Table 2", "A small ε keeps the source accuracy.", "equivalence",
          against(2, "source", AT[:2], "Natural", within(1))
-         + against(2, "source", AT[2:3], "Natural", within(1), counted=False), **SVHN)
+         + against(2, "source", AT[2:3], "Natural", within(1), counted=False),
+         **SVHN)
 register("S5", "I", "Table 2", "A large ε loses source accuracy.", "ordering",
          against(2, "source", AT[3:], "Natural", BELOW), size=1., **SVHN)
 register("S6", "I", "Table 2", "On the target, AT beats noise of the same label.", "ordering",
@@ -228,10 +289,12 @@ AT_MNIST = ("AT-0.05", "AT-0.1", "AT-0.2", "AT-0.3")
 NOISE_MNIST = ("N-0.05", "N-0.1", "N-0.2", "N-0.3")
 MNIST = {"data": "MNIST train, USPS test 2,007, bilinear 28×28"}
 
-register("U1", "S", "§2, §3, Table 3", "On the target, AT with a small ε beats Natural.", "ordering",
+register("U1", "S", "§2, §3, Table 3", "On the target, AT with a small ε beats Natural.",
+         "ordering",
          against(3, "target", AT_MNIST[:3], "Natural"), size=2., needed=2, main="AT-0.1", **MNIST,
          finding="A small ε transfers better, MNIST → USPS")
-register("U2", "S", "§2, §3, Table 3", "On the target, AT with a small ε beats AT with a large ε.", "ordering",
+register("U2", "S", "§2, §3, Table 3", "On the target, AT with a small ε beats AT with a large ε.",
+         "ordering",
          against(3, "target", AT_MNIST[:3], "AT-0.3"), size=2., needed=2, main="AT-0.1", **MNIST)
 register("U3", "I", "Table 3", "On the target, at the largest ε the gain is gone.", "no gain",
          against(3, "target", AT_MNIST[3:], "Natural", at_most(2)), **MNIST)
@@ -249,41 +312,57 @@ AT_CUB = ("AT-0.5", "AT-1", "AT-2")
 MAPS = ("/cam", "/gradient")
 CUB = {"data": "CUB with boxes, pretrained ResNet-50; other sets say so"}
 
-register("W1", "S", "§2, §3, Table 4", "Label known: AT of small ε localizes better than Natural.", "ordering",
+register("W1", "S", "§2, §3, Table 4", "Label known: AT of small ε localizes better than Natural.",
+         "ordering",
          against(4, "gt_known", AT_CUB[:1], "Natural", variants=MAPS)
-         + against(4, "gt_known", AT_CUB[1:], "Natural", variants=MAPS, counted=False), size=5., **CUB,
-         finding="A small ε localizes better (CUB, GT-Known)")
+         + against(4, "gt_known", AT_CUB[1:], "Natural", variants=MAPS, counted=False),
+         size=5., **CUB, finding="A small ε localizes better (CUB, GT-Known)")
 register("W2", "S", "§2, §3, Table 4", "The same with the class predicted.", "ordering",
          against(4, "top1_loc", AT_CUB[:1], "Natural", variants=MAPS)
-         + against(4, "top1_loc", AT_CUB[1:], "Natural", variants=MAPS, counted=False), size=2., **CUB)
+         + against(4, "top1_loc", AT_CUB[1:], "Natural", variants=MAPS, counted=False),
+         size=2., **CUB)
 register("W3", "S", "§3, Table 4", "Among AT models the smaller ε localizes better.", "ordering",
          against(4, "gt_known", AT_CUB[:2], AT_CUB[1:], variants=MAPS)
-         + against(4, "top1_loc", AT_CUB[:2], AT_CUB[1:], variants=MAPS), **CUB)
-register("W4", "I", "Table 4", "Accuracy falls with ε, slightly at 0.5 and more from 1 on.", "ordering",
+         + against(4, "top1_loc", AT_CUB[:2], AT_CUB[1:], variants=MAPS),
+         **CUB)
+register("W4", "I", "Table 4", "Accuracy falls with ε, slightly at 0.5 and more from 1 on.",
+         "ordering",
          against(4, "top1_acc", AT_CUB, ("Natural", *AT_CUB[:2]), BELOW)
-         + against(4, "top1_acc", AT_CUB[:1], "Natural", within(3)), **CUB)
+         + against(4, "top1_acc", AT_CUB[:1], "Natural", within(3)),
+         **CUB)
+
+# %% ../../nbs/10_paper.ipynb #d3ab5618
 ADL = TABLES[4].value("ADL", "top1_loc")
-WHOLE = [Comparison(f"top1_loc/{source} on the whole of CUB", "AT-0.5", paper=TABLES[4].value("AT-0.5", "top1_loc") - ADL,
+WHOLE = [Comparison(f"top1_loc/{source} on the whole of CUB", "AT-0.5",
+                    paper=TABLES[4].value("AT-0.5", "top1_loc") - ADL,
                     dataset="cub", experiment="wsol", region=within(2), counted=source == "cam")
          for source in ("cam", "gradient")]
-register("W5", "S", "§2, Table 4", "AT localizes about as well as the best published method.", "equivalence", WHOLE,
-         data="all of CUB, pretrained ResNet-50; else not run")
-OVER_BOX = [Comparison(f"gt_known/{source} over the constant box", label, dataset="cub", experiment="wsol")
+register("W5", "S", "§2, Table 4", "AT localizes about as well as the best published method.",
+         "equivalence", WHOLE, data="all of CUB, pretrained ResNet-50; else not run")
+OVER_BOX = [Comparison(f"gt_known/{source} over the constant box", label, dataset="cub",
+                       experiment="wsol")
             for source in ("cam", "gradient") for label in ("Natural", *AT_CUB)]
-register("W6", "O", "our addition", "Localization is above what one constant box gives.", "ordering", OVER_BOX, size=2.,
+register("W6", "O", "our addition", "Localization is above what one constant box gives.",
+         "ordering", OVER_BOX, size=2.,
          note="Natural 60.37; constant boxes elsewhere 59.7 to 62.9", **CUB)
 
 # %% ../../nbs/10_paper.ipynb #ba9fe3c1
 register("H1", "S", "§2", "Models with better aligned gradients transfer better.", "correlation",
-         [compare(None, "rank correlation of alignment and target", models, dataset=name, unit="rho", counted=said)
-          for models, said in (("all models", True), ("AT models", False)) for name in ("svhn", "mnist")],
-         experiment="zero_shot", data="alignment on source test images, measured when the model is trained")
+         [compare(None, "rank correlation of alignment and target", models, dataset=name,
+                  unit="rho", counted=counted)
+          for models, counted in (("all models", True), ("AT models", False))
+          for name in ("svhn", "mnist")],
+         experiment="zero_shot", data="alignment on source test images, measured when the model "
+                                      "is trained")
 register("H2", "S", "§2", "Aligned gradients and accuracy help localization.", "correlation",
-         [compare(None, f"rank correlation of {measure} and top1_loc", models, dataset="cub", unit="rho", counted=said)
-          for measure, models, said in (("alignment", "all models", True), ("alignment", "AT models", False),
+         [compare(None, f"rank correlation of {measure} and top1_loc", models, dataset="cub",
+                  unit="rho", counted=counted)
+          for measure, models, counted in (("alignment", "all models", True),
+                                           ("alignment", "AT models", False),
                                         ("top1_acc", "all models", False))],
          experiment="wsol", data="the models of Table 4")
 register("X1", "S", "abstract", "Interpretable gradients at only a slight loss of accuracy.",
          "composite", parts=("R1", "G2"))
-register("X2", "S", "abstract, §3", "Small ε beats Natural and large ε on two transfers and in localization.",
+register("X2", "S", "abstract, §3", "Small ε beats Natural and large ε on two transfers and in "
+                                    "localization.",
          "composite", parts=("S1", "S2", "U1", "U2", "W2", "W3"))

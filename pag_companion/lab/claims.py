@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE', 'TOO_FEW', 'NOT_RUN', 'SHOWN', 'SYNTHETIC',
            'SEEDS_FOR_INTERVAL', 'SEEDS_FOR_VERDICT', 'LEVEL', 'within', 'at_most', 'region_text', 'Table',
-           'Comparison', 'values_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval', 'p_values',
-           'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree', 'Verdict',
-           'verdict', 'check_values', 'claims', 'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices',
-           'claims_table', 'claim_line', 'headline']
+           'Comparison', 'values_of', 'rule_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval',
+           'p_values', 'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree',
+           'fewest_seeds', 'main_result', 'verdict_frame', 'Verdict', 'verdict', 'p_of_claim', 'check_values', 'claims',
+           'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices', 'claims_table', 'claim_line', 'headline']
 
 # %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
 import math
@@ -28,15 +28,15 @@ ABOVE = (0., math.inf) # a gain
 BELOW = (-math.inf, 0.) # a loss
 
 def within(margin: float) -> tuple: # in the comparison's unit
-    "Ask for equivalence: a difference inside plus or minus the margin."
+    "Claim equivalence: a difference inside plus or minus the margin."
     return (-margin, margin)
 
 def at_most(margin: float) -> tuple: # in the comparison's unit
-    "Ask for a difference, or a value, below the margin."
+    "Claim a difference, or a value, below the margin."
     return (-math.inf, margin)
 
-def region_text(region) -> str: # pair of ends, or None where nothing is asked
-    "Say a region in a few characters."
+def region_text(region) -> str: # pair of ends, or None where nothing is claimed
+    "Write a region in a few characters."
     if region is None:
         return "shown"
     low, high = region
@@ -59,8 +59,8 @@ class Table:
     def value(self, label: str, column: str) -> float | None:
         "Look up one number."
         if label not in self.rows or column not in self.columns:
-            raise UserError(f"Table {self.number} has no cell ({label!r}, {column!r}); "
-                            f"rows: {', '.join(self.rows)}; columns: {', '.join(self.columns)}")
+            raise UserError(f"Table {self.number} has no cell ({label!r}, {column!r}); rows: "
+                            f"{', '.join(self.rows)}; columns: {', '.join(self.columns)}")
         return self.rows[label][column]
 
     def frame(self) -> pd.DataFrame:
@@ -89,7 +89,8 @@ class Comparison:
 
     @property
     def short(self) -> str:
-        return self.a if self.b is None else f"{self.a} - {'' if self.factor == 1 else f'{self.factor:g} '}{self.b}"
+        return (self.a if self.b is None
+                else f"{self.a} - {'' if self.factor == 1 else f'{self.factor:g} '}{self.b}")
 
     @property
     def name(self) -> str:
@@ -109,12 +110,28 @@ def values_of(results: Results, # of one side
     if comparison.b is None:
         return first
     constant = comparison.constant
-    second = dict.fromkeys(first, constant) if constant is not None else runs.values(comparison.score, comparison.b)
-    return {seed: first[seed] - comparison.factor * second[seed] for seed in first if seed in second}
+    second = (dict.fromkeys(first, constant) if constant is not None
+              else runs.values(comparison.score, comparison.b))
+    return {seed: first[seed] - comparison.factor * second[seed] for seed in first
+            if seed in second}
 
 # %% ../../nbs/lab/95_claims.ipynb #ca67e099
 WHO = {"S": "the authors say so", "I": "read off their table", "O": "our own reading"}
 
+def rule_of(claim) -> str:
+    "Say in a line when a claim is supported."
+    counted = [c for c in claim.comparisons if c.counted]
+    if claim.kind == "descriptive":
+        return "shown, no verdict"
+    regions = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
+    share = (f"{claim.needed} of {len(counted)} " if claim.needed
+             else "each " if len(counted) > 1 else "")
+    unit = " s.d." if claim.size_unit == "sd" else ""
+    size = f"; size {claim.size:g}{unit}" if claim.size else ""
+    sign = "; same sign against Natural" if claim.same_sign else ""
+    return " and ".join(filter(None, [share + regions + size + sign, *claim.parts]))
+
+# %% ../../nbs/lab/95_claims.ipynb #362f452e
 @dataclass(frozen=True)
 class Claim:
     "Hold one claim of a paper, with its rule."
@@ -122,7 +139,7 @@ class Claim:
     who: str # "S", "I" or "O", see WHO
     place: str # where in the paper
     sentence: str # in our words
-    kind: str # "ordering", "equivalence", ..., see the chapter `10_paper`; "descriptive" gets no verdict
+    kind: str # "ordering", "equivalence", ..., see `10_paper`; "descriptive" gets no verdict
     comparisons: tuple = () # what is measured
     size: float | None = None # effect-size margin, shown apart from the ordering
     needed: int | None = None # how many comparisons must hold; None: all
@@ -132,23 +149,12 @@ class Claim:
     size_unit: str = "points" # or "sd": standard deviations of the difference over seeds
     note: str = "" # numbers of the paper that are no difference in a table
     data: str = "" # what a test of it takes
-    finding: str = "" # what a headline asks of it; "": it is in no headline
+    finding: str = "" # how a headline states it; "": it is in no headline
+    rule = property(rule_of)
 
     def __post_init__(self):
         if self.who not in WHO:
             raise UserError(f"claim {self.id}: who = {self.who!r} must be one of {', '.join(WHO)}")
-
-    @property
-    def rule(self) -> str:
-        "Say in a line when the claim is supported."
-        counted = [c for c in self.comparisons if c.counted]
-        if self.kind == "descriptive":
-            return "shown, no verdict"
-        wanted = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
-        share = f"{self.needed} of {len(counted)} " if self.needed else "each " if len(counted) > 1 else ""
-        size = f"; size {self.size:g}" + (" s.d." if self.size_unit == "sd" else "") if self.size else ""
-        sign = "; same sign against Natural" if self.same_sign else ""
-        return " and ".join(filter(None, [share + wanted + size + sign, *self.parts]))
 
 # %% ../../nbs/lab/95_claims.ipynb #3d2663b7
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
@@ -160,27 +166,32 @@ def seed_interval(values, # one number a seed, at least 2
     "Form the t interval of a mean over seeds."
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        raise UserError(f"{len(values)} value(s) have no spread over seeds: give at least 2, or use image_interval")
+        raise UserError(f"{len(values)} value(s) have no spread over seeds: give at least 2, or "
+                        "use image_interval")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     interval = stats.ttest_1samp(values, 0).confidence_interval(level)
     return float(interval.low), float(interval.high)
 
+# %% ../../nbs/lab/95_claims.ipynb #d4b10d75
 def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
                    hits_b, # the same shape; model b on the same images
-                   level: float = .95, factor: float = 1.) -> tuple: # b taken off this many times -> (low, high), points
+                   level: float = .95,
+                   factor: float = 1., # b is taken off this many times
+                  ) -> tuple: # (low, high), points
     "Form the paired interval over test images, for these models only."
     a, b = (np.atleast_2d(np.asarray(hits, dtype=float)) for hits in (hits_a, hits_b))
     if a.shape != b.shape or a.size == 0:
-        raise UserError(f"hits of shape {a.shape} and {b.shape}: both models need the same images, at least one")
+        raise UserError(f"hits of shape {a.shape} and {b.shape}: both models need the same "
+                        "images, at least one")
     if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
         raise UserError("hits must be 0 or 1 (or False and True) for each image")
-    d = np.append((a - factor * b).mean(0), [1, -factor])      # one image each way: an interval of no width says too much
+    d = np.append((a - factor * b).mean(0), [1, -factor])      # one image each way: never no width
     half = stats.norm.ppf(.5 + level / 2) * d.std() / math.sqrt(len(d))
     return float(100 * (d.mean() - half)), float(100 * (d.mean() + half))
 
 def judge_interval(interval: tuple, region: tuple) -> str: # (low, high), (low, high)
-    "Hold an interval against a region."
+    "Compare an interval with a region."
     if region[0] < interval[0] and interval[1] < region[1]:
         return SUPPORTED
     return NOT_SUPPORTED if interval[1] < region[0] or interval[0] > region[1] else INCONCLUSIVE
@@ -196,7 +207,8 @@ def p_values(values, # one number a seed, at least 2
             return .5 if values_[0] == 0 else float(far * values_[0] < 0)
         return float(stats.ttest_1samp(values_, 0, alternative=side).pvalue)
     inside = [p(end, side) for end, side in zip(region, ("greater", "less")) if math.isfinite(end)]
-    outside = [p(end, side) for end, side in zip(region, ("less", "greater")) if math.isfinite(end)]
+    outside = [p(end, side) for end, side in zip(region, ("less", "greater"))
+               if math.isfinite(end)]
     return max(inside), min(1., len(outside) * min(outside))
 
 # %% ../../nbs/lab/95_claims.ipynb #4fa68674
@@ -230,20 +242,21 @@ def size_region(region: tuple, margin: float) -> tuple:
     "Move a region's end away from zero by the margin: a claimed loss must be larger, too."
     return (-math.inf, -margin) if region[0] == -math.inf else (margin, math.inf)
 
+# %% ../../nbs/lab/95_claims.ipynb #379c6023
 def weigh(comparison: Comparison,
           values, # one number a seed, in its unit
           size: float | None = None, # effect-size margin
-          size_unit: str = "points", # or "sd": the margin is a multiple of the standard deviation over seeds
-          images: tuple | None = None, # (hits of a, hits of b), used for 1 or 2 seeds
+          size_unit: str = "points", # or "sd": standard deviations over seeds
+          images: tuple[list, list] | None = None, # hits of a, hits of b, for 1 or 2 seeds
          ) -> Result:
     "Judge one comparison."
     n, region = len(values), comparison.region
     if n == 0:
         return Result(comparison)
-    first = Result(comparison, n, float(np.mean(values)), outcome=SHOWN if region is None else TOO_FEW,
+    first = Result(comparison, n, float(np.mean(values)), outcome=TOO_FEW if region else SHOWN,
                    size=TOO_FEW if size and region else None)
     if n < SEEDS_FOR_INTERVAL:
-        interval = image_interval(images[0], images[1], factor=comparison.factor) if images else None
+        interval = image_interval(*images, factor=comparison.factor) if images else None
         return replace(first, interval=interval, basis="these models only")
     interval = seed_interval(values)
     first = replace(first, interval=interval, basis="seeds")
@@ -252,7 +265,8 @@ def weigh(comparison: Comparison,
     p, against = p_values(values, region)
     margin = (size or 0) * (float(np.std(values, ddof=1)) if size_unit == "sd" else 1)
     farther = judge_interval(interval, size_region(region, margin)) if size else None
-    return replace(first, outcome=judge_interval(interval, region), size=farther, p=p, p_against=against)
+    return replace(first, outcome=judge_interval(interval, region), size=farther, p=p,
+                   p_against=against)
 
 # %% ../../nbs/lab/95_claims.ipynb #ae49cdcf
 def combine(outcomes: Iterable, # one a condition
@@ -280,9 +294,41 @@ def agree(first: str, second: str) -> str: # outcomes of two orderings
     "Say whether two differences have the same sign."
     if {first, second} <= {SUPPORTED, NOT_SUPPORTED}:
         return SUPPORTED if first == second else NOT_SUPPORTED
-    return next(why for why in (SYNTHETIC, NOT_RUN, TOO_FEW, INCONCLUSIVE) if why in (first, second))
+    return next(why for why in (SYNTHETIC, NOT_RUN, TOO_FEW, INCONCLUSIVE)
+                if why in (first, second))
 
 # %% ../../nbs/lab/95_claims.ipynb #3393d441
+def fewest_seeds(verdict) -> int:
+    "Count the fewest seeds of a comparison that counts and was run."
+    seeds = [r.n for r in verdict.results if r.comparison.counted and r.n]
+    return min(seeds + [part.n for part in verdict.parts.values() if part.n], default=0)
+
+def main_result(verdict) -> Result | None:
+    "Pick the main comparison; else, of those that count, the first with the most seeds."
+    counted = [r for r in verdict.results if r.comparison.counted] or list(verdict.results)
+    named = [r for r in counted if r.comparison.a == verdict.claim.main and r.n]
+    return next(iter(named), max(counted, key=lambda r: r.n, default=None))
+
+# %% ../../nbs/lab/95_claims.ipynb #3aba5360
+def verdict_frame(verdict) -> pd.DataFrame:
+    "Lay a verdict out, a line a comparison."
+    lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region),
+              "seeds": r.n, "mean": _signed(r.mean), "95 %": _ends(r.interval),
+              "paper": _signed(r.comparison.paper),
+              "outcome": r.outcome if r.comparison.counted else f"{r.outcome} (shown apart)",
+              "size": r.size or ""} for r in verdict.results]
+    lines += [{"comparison": id, "claimed": "supported", "seeds": part.n, "mean": "", "95 %": "",
+               "paper": "", "outcome": part.outcome, "size": part.size or ""}
+              for id, part in verdict.parts.items()]
+    return pd.DataFrame(lines)
+
+def _signed(value) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+def _ends(interval) -> str:
+    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
+
+# %% ../../nbs/lab/95_claims.ipynb #36aaaa17
 @dataclass(frozen=True)
 class Verdict:
     "Hold the outcome of a claim, with everything it rests on."
@@ -295,46 +341,22 @@ class Verdict:
     parts: Mapping = field(default_factory=dict) # id -> Verdict, of a composite
     survives: bool | None = None # Holm's correction; None: no verdict to correct
     warnings: tuple = () # what a reader must know of the models compared
-
-    @property
-    def n(self) -> int:
-        "Count the fewest seeds of a comparison that counts and was run."
-        own = [r.n for r in self.results if r.comparison.counted and r.n]
-        return min(own + [part.n for part in self.parts.values() if part.n], default=0)
-
-    @property
-    def main(self) -> Result | None:
-        "Pick the main comparison; else, of those that count, the first with the most seeds."
-        counted = [r for r in self.results if r.comparison.counted] or list(self.results)
-        named = [r for r in counted if r.comparison.a == self.claim.main and r.n]
-        return next(iter(named), max(counted, key=lambda r: r.n, default=None))
+    n, main = property(fewest_seeds), property(main_result)
 
     def frame(self) -> pd.DataFrame:
         "Lay the verdict out, a line a comparison."
-        lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region), "seeds": r.n,
-                  "mean": _signed(r.mean), "95 %": _ends(r.interval), "paper": _signed(r.comparison.paper),
-                  "outcome": r.outcome if r.comparison.counted else f"{r.outcome} (shown apart)",
-                  "size": r.size or ""} for r in self.results]
-        lines += [{"comparison": id, "claimed": "supported", "seeds": part.n, "mean": "", "95 %": "", "paper": "",
-                   "outcome": part.outcome, "size": part.size or ""} for id, part in self.parts.items()]
-        return pd.DataFrame(lines)
+        return verdict_frame(self)
 
     def __str__(self):
         results = [str(r) for r in self.results if r.comparison.counted]
         results += [f"{id} {part.outcome}" for id, part in self.parts.items()]
         return f"{self.claim.id} {self.outcome}: {'; '.join(results)}"
 
-def _signed(value) -> str:
-    return "" if value is None else f"{value:+.2f}"
-
-def _ends(interval) -> str:
-    return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
-
 # %% ../../nbs/lab/95_claims.ipynb #8a83aadf
 def verdict(claim: Claim,
             values: Mapping, # comparison name -> one number a seed
             *, parts: Mapping | None = None, # id -> Verdict, of a composite
-            images: Mapping | None = None, # name -> (hits of a, hits of b), for an interval with 1 or 2 seeds
+            images: Mapping | None = None, # name -> (hits of a, hits of b), for 1 or 2 seeds
             synthetic: bool = False, # True: the quantity is shown, never a verdict
            ) -> Verdict:
     "Judge a claim by the rule fixed beforehand."
@@ -342,17 +364,29 @@ def verdict(claim: Claim,
     results = [weigh(c, check_values(values.get(c.name, ()), c.name), claim.size, claim.size_unit,
                      images.get(c.name)) for c in claim.comparisons]
     if synthetic:
-        results = [Result(r.comparison, r.n, r.mean, outcome=SYNTHETIC if r.n else NOT_RUN) for r in results]
-    counted, of = [r for r in results if r.comparison.counted], {r.comparison.name: r.outcome for r in results}
+        results = [Result(r.comparison, r.n, r.mean, outcome=SYNTHETIC if r.n else NOT_RUN)
+                   for r in results]
+    counted = [r for r in results if r.comparison.counted]
+    of = {r.comparison.name: r.outcome for r in results}
     conditions = [r.outcome for r in counted] + [part.outcome for part in parts.values()]
-    outcome = combine([*conditions, *(agree(of[a], of[b]) for a, b in claim.same_sign)], claim.needed)
+    outcome = combine([*conditions, *(agree(of[a], of[b]) for a, b in claim.same_sign)],
+                      claim.needed)
     if claim.kind == "descriptive" or not (counted or parts):
         outcome = next((r.outcome for r in results if r.n), NOT_RUN)
-    size = combine([r.size or r.outcome for r in counted], claim.needed) if claim.size and counted else None
-    needed, total = claim.needed or len(conditions), len(conditions)
-    p = p_of_several([r.p for r in counted] + [v.p for v in parts.values()], needed)
-    against = p_of_several([r.p_against for r in counted] + [v.p_against for v in parts.values()], total - needed + 1)
+    size = (combine([r.size or r.outcome for r in counted], claim.needed) if claim.size and counted
+            else None)
+    p, against = p_of_claim([*counted, *parts.values()], claim.needed)
     return Verdict(claim, tuple(results), outcome, size, p, against, parts)
+
+# %% ../../nbs/lab/95_claims.ipynb #ad9ea835
+def p_of_claim(conditions: list, # Result or Verdict, each with its p-values
+               needed: int | None, # how many must hold; None: all
+              ) -> tuple: # (p for the claim, p against it)
+    "Combine the p-values of a claim's conditions."
+    total = len(conditions)
+    needed = needed or total
+    return (p_of_several([c.p for c in conditions], needed),
+            p_of_several([c.p_against for c in conditions], total - needed + 1))
 
 def check_values(values, name: str) -> np.ndarray: # name: of the comparison, for the error
     "Give the numbers as an array, or say what is wrong with them."
@@ -367,14 +401,14 @@ def check_values(values, name: str) -> np.ndarray: # name: of the comparison, fo
 # %% ../../nbs/lab/95_claims.ipynb #997d61d1
 def claims() -> dict: # id -> Claim
     "Find the claims of all chapters: those of the paper, and those that experiments add."
-    found: dict = {}
+    by_id: dict = {}
     for module in chapter_modules():
         added = [*getattr(module, "CLAIMS", {}).values(),
                  *(module.EXPERIMENT.claims if hasattr(module, "EXPERIMENT") else ())]
         for claim in added:
-            if found.setdefault(claim.id, claim) is not claim:
+            if by_id.setdefault(claim.id, claim) is not claim:
                 raise UserError(f"two claims are called {claim.id!r}: give one another id")
-    return dict(sorted(found.items(), key=lambda item: bool(item[1].parts)))
+    return dict(sorted(by_id.items(), key=lambda item: bool(item[1].parts)))
 
 def judge(results: Results, # of one side
           scale: str = "small",
@@ -384,8 +418,10 @@ def judge(results: Results, # of one side
     verdicts: dict = {}
     for id, claim in claims().items():
         numbers = {c.name: values_of(results, c, scale) for c in claim.comparisons}
-        made = verdict(claim, {name: list(v.values()) for name, v in numbers.items()}, parts=verdicts,
-                       images=hit_pairs(results, claim, numbers, scale), synthetic=scale == "smoke")
+        made = verdict(claim, {name: list(v.values()) for name, v in numbers.items()},
+                       parts=verdicts,
+                       images=hit_pairs(results, claim, numbers, scale),
+                       synthetic=scale == "smoke")
         verdicts[id] = replace(made, warnings=warnings_on(results, claim, scale))
     verdicts = with_holm(verdicts)
     return verdicts if ids is None else {id: verdicts[id] for id in ids}
@@ -396,7 +432,8 @@ LEVEL = .025 # one-sided, as the 95 % intervals
 def holm(p_values_: Iterable) -> list: # numbers in [0,1]; None where a claim was not judged
     "Adjust p-values for their number by Holm's step-down rule."
     p_values_ = list(p_values_)
-    order = sorted((k for k, p in enumerate(p_values_) if p is not None), key=lambda k: p_values_[k])
+    order = sorted((k for k, p in enumerate(p_values_) if p is not None),
+                   key=lambda k: p_values_[k])
     if not all(0 <= p_values_[k] <= 1 for k in order):
         raise UserError(f"{p_values_} are not p-values: each must lie in [0, 1], or be None")
     adjusted, highest = [None] * len(p_values_), 0.
@@ -405,14 +442,17 @@ def holm(p_values_: Iterable) -> list: # numbers in [0,1]; None where a claim wa
         adjusted[k] = highest
     return adjusted
 
+# %% ../../nbs/lab/95_claims.ipynb #1441bdae
 def with_holm(verdicts: Mapping) -> dict: # id -> Verdict
-    "Say of each verdict whether it survives the correction for all claims judged; a composite is no further test."
-    judged = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE)]
+    "Say of each verdict whether it survives the correction; a composite is no further test."
+    judged = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED,
+                                                            INCONCLUSIVE)]
     simple = [v for v in judged if not (v.parts and not v.results)]
     corrected = {}
     for outcome, name in ((SUPPORTED, "p"), (NOT_SUPPORTED, "p_against")):
         adjusted = holm(getattr(v, name) for v in simple)
-        corrected[outcome] = {v.claim.id: p is not None and p <= LEVEL for v, p in zip(simple, adjusted)}
+        corrected[outcome] = {v.claim.id: p is not None and p <= LEVEL
+                              for v, p in zip(simple, adjusted)}
     def survives(v):
         if v.outcome not in corrected:
             return None
@@ -425,47 +465,52 @@ def with_holm(verdicts: Mapping) -> dict: # id -> Verdict
 # %% ../../nbs/lab/95_claims.ipynb #26155668
 def hit_pairs(results: Results, claim: Claim, numbers: Mapping, scale: str) -> dict:
     "Collect which images both models got right, where there are only one or two common seeds."
-    found = {}
+    pairs = {}
     for c in claim.comparisons:
-        if c.b is None or c.constant is not None or not 0 < len(numbers[c.name]) < SEEDS_FOR_INTERVAL:
+        if (c.b is None or c.constant is not None or not 0 < len(numbers[c.name])
+            < SEEDS_FOR_INTERVAL):
             continue
         runs = results.main(c.experiment, c.dataset, scale)
         a, b = runs.hits(c.score, c.a), runs.hits(c.score, c.b)
         common = [seed for seed in numbers[c.name] if seed in a and seed in b]
         if common and len({len(hits[seed]) for hits in (a, b) for seed in common}) == 1:
-            found[c.name] = [a[seed] for seed in common], [b[seed] for seed in common]
-    return found
+            pairs[c.name] = [a[seed] for seed in common], [b[seed] for seed in common]
+    return pairs
 
+# %% ../../nbs/lab/95_claims.ipynb #392d7e73
 def warnings_on(results: Results, claim: Claim, scale: str) -> tuple:
     "Name the models of a claim that suffer catastrophic overfitting, or did not train."
-    found = []
+    warnings = []
     for experiment, dataset in dict.fromkeys((c.experiment, c.dataset) for c in claim.comparisons):
         frame = results.main(experiment, dataset, scale).frame
         named = {x for c in claim.comparisons for x in (c.a, c.b) if c.dataset == dataset}
         models = frame[frame.label.isin(named)].drop_duplicates("key")
         for label, group in models.groupby("label"):
             if group.overfitted.any():
-                found.append(f"{label} on {dataset}: catastrophic overfitting in {group.overfitted.sum()} of {len(group)}")
-    return tuple(found)
+                warnings.append(f"{label} on {dataset}: catastrophic overfitting in "
+                                f"{group.overfitted.sum()} of {len(group)}")
+    return tuple(warnings)
 
+# %% ../../nbs/lab/95_claims.ipynb #bad692fe
 def slices(results: Results, claim: Claim, scale: str = "small") -> dict: # dataset -> Verdict
     "Judge a claim's part on each of its data sets apart, to be shown below the whole."
     sets = list(dict.fromkeys(c.dataset for c in claim.comparisons))
     if len(sets) < 2:
         return {}
-    found = {}
+    verdicts = {}
     for dataset in sets:
-        kept = tuple(c for c in claim.comparisons if c.dataset == dataset)
-        names = {c.name for c in kept}
+        comparisons = tuple(c for c in claim.comparisons if c.dataset == dataset)
+        names = {c.name for c in comparisons}
         signs = tuple(pair for pair in claim.same_sign if set(pair) <= names)
-        part = replace(claim, comparisons=kept, same_sign=signs, parts=(), needed=None)
-        numbers = {c.name: list(values_of(results, c, scale).values()) for c in kept}
-        found[dataset] = verdict(part, numbers, synthetic=scale == "smoke")
-    return found
+        part = replace(claim, comparisons=comparisons, same_sign=signs, parts=(), needed=None)
+        numbers = {c.name: list(values_of(results, c, scale).values()) for c in comparisons}
+        verdicts[dataset] = verdict(part, numbers, synthetic=scale == "smoke")
+    return verdicts
 
 # %% ../../nbs/lab/95_claims.ipynb #f5b57a67
 def claims_table(results: Results, scale: str = "small", with_slices: bool = True,
-                 verdicts: Mapping | None = None) -> pd.DataFrame: # verdicts: from `judge`, if there are some
+                 verdicts: Mapping | None = None, # from `judge`, if there are some
+                ) -> pd.DataFrame:
     "Say for every claim how it stands."
     lines = []
     for id, v in (verdicts or judge(results, scale)).items():
@@ -479,18 +524,26 @@ def claim_line(v: Verdict) -> dict:
     "Say in a line how a claim stands."
     main = v.main
     paper = "" if main is None else _signed(main.comparison.paper)
-    ours = "; ".join(f"{id} {part.outcome}" for id, part in v.parts.items()) if main is None else str(main)
-    return {"who": v.claim.who, "in our words": v.claim.sentence, "supported when": v.claim.rule, "paper": paper,
-            "ours [95 %]": ours, "outcome": v.outcome, "size": v.size or "", "p": "" if v.p is None else f"{v.p:.2g}",
-            "survives Holm": {True: "yes", False: "no", None: ""}[v.survives], "warnings": "; ".join(v.warnings)}
+    ours = ("; ".join(f"{id} {part.outcome}" for id, part in v.parts.items()) if main is None
+            else str(main))
+    return {"who": v.claim.who, "in our words": v.claim.sentence, "supported when": v.claim.rule,
+            "paper": paper,
+            "ours [95 %]": ours, "outcome": v.outcome, "size": v.size or "", "p": "" if v.p is None
+            else f"{v.p:.2g}",
+            "survives Holm": {True: "yes", False: "no", None: ""}[v.survives],
+            "warnings": "; ".join(v.warnings)}
 
+# %% ../../nbs/lab/95_claims.ipynb #93dc2a4b
 def headline(verdicts: Mapping) -> str:
     "Count the outcomes; only what survives Holm's correction is a headline."
     called = [v for v in verdicts.values() if v.outcome in (SUPPORTED, NOT_SUPPORTED)]
     judged = len(called) + sum(v.outcome == INCONCLUSIVE for v in verdicts.values())
     if not judged:
-        return f"none of {len(verdicts)} claims has a verdict yet: that takes real data and five seeds"
-    counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of {sum(v.outcome == o for v in called)} {o}"
+        return (f"none of {len(verdicts)} claims has a verdict yet: that takes real data and five "
+                "seeds")
+    counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of "
+              f"{sum(v.outcome == o for v in called)} {o}"
               for o in (SUPPORTED, NOT_SUPPORTED)]
-    return (f"{judged} of {len(verdicts)} claims judged; {' and '.join(counts)} survive Holm's correction; "
-            f"without it, about {.05 * judged:.1f} would be called by luck")
+    return (f"{judged} of {len(verdicts)} claims judged; {' and '.join(counts)} survive Holm's "
+            "correction; without it, about "
+            f"{.05 * judged:.1f} would be called by luck")

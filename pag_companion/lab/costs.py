@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
+from typing import Any
 
 import pandas as pd
 from .records import environment, read_records
@@ -30,10 +31,10 @@ SHAPES = {**dict.fromkeys(("glyphs", "mnist_sample", "mnist"), (1, 28, 28)),
           **dict.fromkeys(("scenes", "boxed_imagenet", "restricted_imagenet", "cub"), (3, 64, 64))}
 
 @lru_cache
-def forward_operations(arch, # as for build
-                       shape, # of a picture: C, H, W
-                      ): # -> number
-    "Count the operations of one picture's forward pass."
+def forward_operations(arch: str, # as for build
+                       shape: tuple, # of an image: C, H, W
+                      ) -> int: # number
+    "Count the operations of one image's forward pass."
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     with torch.random.fork_rng(devices=[]):
@@ -43,98 +44,108 @@ def forward_operations(arch, # as for build
     return counter.get_total_flops()
 
 # %% ../../nbs/lab/96b_costs.ipynb #a37055f1
-def passes(told, # complete settings: of a record, or of a Run as run.settings.flat()
-          ): # -> number
+def passes(settings: Any, # complete settings: of a record, or of a Run as run.settings.flat()
+          ) -> int: # number
     "Count the passes of a training step, in forward passes (section 2)."
-    return 3 + 2 * {"none": 0, "fgsm": 1}.get(told["attack"], told["attack_steps"])
+    return 3 + 2 * {"none": 0, "fgsm": 1}.get(settings["attack"], settings["attack_steps"])
 
-def shape_of(told): # complete settings -> C, H, W
-    "Say how large the pictures are; a network pretrained on ImageNet takes them at its own size."
-    if told["arch"] in ("resnet50", "resnet50-s1"):
+def shape_of(settings: Any) -> tuple: # complete settings -> C, H, W
+    "Say how large the images are; a network pretrained on ImageNet takes them at its own size."
+    if settings["arch"] in ("resnet50", "resnet50-s1"):
         return 3, 224, 224
-    return SHAPES.get(told["source"]) or load(told["source"], "test", limit=1).shape
+    return SHAPES.get(settings["source"]) or load(settings["source"], "test", limit=1).shape
 
-def training_operations(told, # complete settings
-                       ): # -> number
+def training_operations(settings: Any, # complete settings
+                       ) -> int: # number
     "Count what training a model computes."
-    return passes(told) * told["steps"] * told["batch_size"] * forward_operations(told["arch"], shape_of(told))
+    return (passes(settings) * settings["steps"] * settings["batch_size"] * forward_operations(
+        settings["arch"], shape_of(settings)))
 
 # %% ../../nbs/lab/96b_costs.ipynb #dcf246d7
-def threads_of(told, # environment of a record, or what chapter 40 measured
-              ): # -> number
+def threads_of(machine: Any, # environment of a record, or a benchmark file
+              ) -> int: # number
     "Say how many threads were at work; a GPU counts as one."
-    return told["threads"] if told["device"].endswith(" cores") else 1
+    return machine["threads"] if machine["device"].endswith(" cores") else 1
 
-def device_here(): # -> text
+def device_here() -> str:
     "Name the device that runs would use."
     return environment(pick_device())["device"]
 
-def measured_speed(device, # as in a record
-                  ): # -> operations a second and thread, or None
-    "Look up the training speed that chapter 40 measured on a device."
-    files = [path for folder in (runs_folder(), results_folder()) for path in visible(folder / "benchmarks", "*.json")]
-    for told in (json.loads(path.read_text(encoding="utf-8")) for path in files):
-        steps = [row for row in told["results"] if row["what"] == "step" and "flops" in row]
-        if told["device"] == device and told["scale"] != "smoke" and steps:
-            return sum(row["flops"] for row in steps) / sum(row["ours_s"] for row in steps) / threads_of(told)
+def measured_speed(device: Any, # as in a record
+                  ) -> float | None: # operations a second and thread, or None
+    "Look up the training speed that the benchmarks measured on a device."
+    files = [path for folder in (runs_folder(), results_folder())
+             for path in visible(folder / "benchmarks", "*.json")]
+    for benchmark in (json.loads(path.read_text(encoding="utf-8")) for path in files):
+        steps = [row for row in benchmark["results"] if row["what"] == "step" and "flops" in row]
+        if benchmark["device"] == device and benchmark["scale"] != "smoke" and steps:
+            return (sum(row["flops"] for row in steps) / sum(row["ours_s"] for row in steps)
+                    / threads_of(benchmark))
     return None
 
 # %% ../../nbs/lab/96b_costs.ipynb #50b7a83d
-def timed(records): # any -> those of runs that tell how long they took
+def timed(records: list) -> list: # any -> those that hold how long they took
     "Pick the records that say how long training took."
     return [r for r in records if r.get("seconds_of", {}).get("training")]
 
-def thread_seconds(record, part): # timed; "training" or "testing" -> number
+def thread_seconds(record: Any, part: str) -> float: # timed; "training" or "testing" -> number
     "Say what a part of a run would have taken on one thread."
     return record["seconds_of"][part] * threads_of(record["environment"])
 
-def speed_of(records): # timed, made on one device -> operations a second and thread, or None
+def speed_of(records: list, # timed, made on one device
+            ) -> float | None: # operations a second and thread
     "Work out the training speed that earlier runs had."
     speeds = [training_operations(r["settings"]) / thread_seconds(r, "training") for r in records]
     return median(speeds) if speeds else None
 
 # %% ../../nbs/lab/96b_costs.ipynb #198a60c4
-def passes_of_tests(records, # timed, of one experiment
-                   ): # -> passes over a picture, or None
-    "Work out how many forward passes of a picture the tests of an experiment are worth."
-    seen = [r["settings"]["steps"] * r["settings"]["batch_size"] * passes(r["settings"]) for r in records]
-    worth = [many * r["seconds_of"]["testing"] / r["seconds_of"]["training"] for many, r in zip(seen, records)]
+def passes_of_tests(records: list, # timed, of one experiment
+                   ) -> float | None: # passes over an image, or None
+    "Work out how many forward passes of an image the tests of an experiment are worth."
+    seen = [r["settings"]["steps"] * r["settings"]["batch_size"] * passes(r["settings"])
+            for r in records]
+    worth = [many * r["seconds_of"]["testing"] / r["seconds_of"]["training"]
+             for many, r in zip(seen, records)]
     return median(worth) if worth else None
 
 # %% ../../nbs/lab/96b_costs.ipynb #bf1ca8c3
 KIND = ("source", "method", "attack", "attack_steps", "arch", "batch_size", "limit")
 
-def kind(told, # complete settings
-        ): # -> what runs of one kind have in common
+def kind(settings: Any, # complete settings
+        ) -> tuple: # what runs of one kind have in common
     "Name the kind of a training."
-    return tuple(told.get(name) for name in KIND)
+    return tuple(settings.get(name) for name in KIND)
 
-def alike(told, records): # complete settings; any -> those of the same kind
+def alike(settings: Any, records: list) -> list: # complete settings; any -> those of the same kind
     "Pick the records whose training was of the same kind."
-    return [r for r in records if kind(r["settings"]) == kind(told)]
+    return [r for r in records if kind(r["settings"]) == kind(settings)]
 
-def time_of_training(told, # complete settings
-                     own, # timed records made on one device
-                     speed, # of it, operations a second and thread, or None
-                    ): # -> seconds on one thread, or None; and whether they were counted
-    "Foretell one training."
-    known = [thread_seconds(r, "training") / r["settings"]["steps"] for r in alike(told, own)]
+# %% ../../nbs/lab/96b_costs.ipynb #bcf873c5
+def time_of_training(settings: Any, # complete settings
+                     same_device: list, # timed records made on one device
+                     speed: float | None, # of it, operations a second and thread, or None
+                    ) -> tuple: # seconds on one thread, or None; and whether they were counted
+    "Estimate one training."
+    known = [thread_seconds(r, "training") / r["settings"]["steps"]
+             for r in alike(settings, same_device)]
     if known:
-        return median(known) * told["steps"], False
-    return (training_operations(told) / speed if speed else None), True
+        return median(known) * settings["steps"], False
+    return (training_operations(settings) / speed if speed else None), True
 
-def time_of_tests(told, # complete settings
-                  device, # as in a record
-                  speed, # of it, operations a second and thread, or None
-                  others, # timed records of the experiment, of all devices
-                 ): # -> seconds on one thread, or None; and whether they were counted
-    "Foretell the tests of one run."
-    as_large = [r for r in others if r["settings"]["scale"] == told["scale"]]
-    known = [thread_seconds(r, "testing") for r in alike(told, as_large) if r["environment"]["device"] == device]
+def time_of_tests(settings: Any, # complete settings
+                  device: Any, # as in a record
+                  speed: float | None, # of it, operations a second and thread, or None
+                  others: list, # timed records of the experiment, of all devices
+                 ) -> tuple: # seconds on one thread, or None; and whether they were counted
+    "Estimate the tests of one run."
+    as_large = [r for r in others if r["settings"]["scale"] == settings["scale"]]
+    known = [thread_seconds(r, "testing") for r in alike(settings, as_large)
+             if r["environment"]["device"] == device]
     if known:
         return median(known), False
     worth = passes_of_tests(as_large) or passes_of_tests(others)
-    return (worth * forward_operations(told["arch"], shape_of(told)) / speed if worth and speed else None), True
+    return (worth * forward_operations(settings["arch"], shape_of(settings)) / speed if worth
+            and speed else None), True
 
 # %% ../../nbs/lab/96b_costs.ipynb #dbef9745
 def hindsight(records: list, # any
@@ -144,24 +155,28 @@ def hindsight(records: list, # any
     lines = []
     for r in {r["model"]: r for r in timed(records)}.values():
         settings = r["settings"]
-        lines.append({"trained on": settings["source"], "network": settings["arch"], "attack": settings["attack"], "steps": settings["steps"],
-                      "took": thread_seconds(r, "training") / 60, "forecast": training_operations(settings) / speed / 60})
+        lines.append({"trained on": settings["source"], "network": settings["arch"],
+                      "attack": settings["attack"], "steps": settings["steps"],
+                      "took": thread_seconds(r, "training") / 60,
+                      "forecast": training_operations(settings) / speed / 60})
     kinds = pd.DataFrame(lines).groupby(["trained on", "network", "attack", "steps"])
-    made = kinds.agg(trainings=("took", "size"), took=("took", "median"), quickest=("took", "min"), slowest=("took", "max"), forecast=("forecast", "first"))
+    made = kinds.agg(trainings=("took", "size"), took=("took", "median"), quickest=("took", "min"),
+                     slowest=("took", "max"), forecast=("forecast", "first"))
     return made.assign(ratio=made.took / made.forecast).round(2)
 
 # %% ../../nbs/lab/96b_costs.ipynb #589a3af1
 @dataclass(frozen=True)
 class Forecast:
-    "Say how long runs will take, and how one knows."
-    seconds: float # None: nobody knows
+    "State how long runs will take, and how one knows."
+    seconds: float | None # None: nobody knows
     basis: str = ""
 
     def __str__(self):
-        return duration(self.seconds) if self.seconds is None else f"about {duration(self.seconds)}, {self.basis}"
+        return (duration(self.seconds) if self.seconds is None
+                else f"about {duration(self.seconds)}, {self.basis}")
 
-def duration(seconds): # number or None -> text
-    "Say a time the way one says it."
+def duration(seconds: float | None) -> str: # number or None -> text
+    "Write a time as a person would."
     if seconds is None:
         return "unknown time"
     if seconds < 90:
@@ -171,34 +186,41 @@ def duration(seconds): # number or None -> text
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"
 
 # %% ../../nbs/lab/96b_costs.ipynb #b9eedb1e
-def wall_time(times, # of trainings and tests, seconds on one thread
-              slots, # of share_out
-              device, # as in a record
-             ): # -> seconds
+def wall_time(times: list, # of trainings and tests, seconds on one thread
+              slots: list, # of share_out
+              device: Any, # as in a record
+             ) -> float: # seconds
     "Lay work side by side in the slots."
     threads = threads_of({"device": device, "threads": slots[0].threads})
     return max(sum(times) / len(slots), max(times, default=0)) / threads
 
 # %% ../../nbs/lab/96b_costs.ipynb #a239baca
-def models_of(runs) -> list: # of Run -> of settings
-    "List the models that runs need: their own, those that lend attacks, and evaluators."
+def models_of(runs: list) -> list: # of Run -> of settings
+    "List the models that runs need: those measured, attacked for transfer, or evaluating."
     needs = [find_experiment(run.experiment).needs(run.settings).values() for run in runs]
     return [*(run.settings for run in runs), *(model for some in needs for model in some)]
 
-def forecast(runs, # list of Run, to be made
-             slots=None, # of share_out; None: as a sweep has them
-            ): # -> Forecast
-    "Foretell how long runs will take."
-    here, missing, slots = device_here(), missing_models(models_of(runs)).values(), slots or share_out()
-    records = timed([*read_records(runs_folder() / "records"), *read_records(results_folder() / "records")])
-    others = {run.experiment: [r for r in records if r["experiment"] == run.experiment] for run in runs}
+# %% ../../nbs/lab/96b_costs.ipynb #ffb26bd7
+def forecast(runs: list, # of Run, to be made
+             slots: list | None = None, # of share_out; None: as a sweep has them
+            ) -> Forecast: # Forecast
+    "Estimate how long runs will take."
+    here, missing, slots = (device_here(), missing_models(models_of(runs)).values(), slots
+                            or share_out())
+    records = timed([*read_records(runs_folder() / "records"),
+                     *read_records(results_folder() / "records")])
+    others = {run.experiment: [r for r in records if r["experiment"] == run.experiment]
+              for run in runs}
     for device in dict.fromkeys((here, *(r["environment"]["device"] for r in reversed(records)))):
-        own = [r for r in records if r["environment"]["device"] == device]
-        speed = measured_speed(device) or speed_of(own)
-        times = [time_of_training(model.flat(), own, speed) for model in missing]
-        times += [time_of_tests(run.settings.flat(), device, speed, others[run.experiment]) for run in runs]
+        same_device = [r for r in records if r["environment"]["device"] == device]
+        speed = measured_speed(device) or speed_of(same_device)
+        times = [time_of_training(model.flat(), same_device, speed) for model in missing]
+        times += [time_of_tests(run.settings.flat(), device, speed, others[run.experiment])
+                  for run in runs]
         if all(seconds is not None for seconds, _ in times):
-            how = "by the operations they take" if any(counted for _, counted in times) else "as earlier runs of this kind took"
+            basis = ("by the operations they take" if any(counted for _, counted in times)
+                     else "as earlier runs of this kind took")
             where = "" if device == here else f", on {device}; `make bench` measures this machine"
-            return Forecast(wall_time([seconds for seconds, _ in times], slots, device), how + where)
+            return Forecast(wall_time([seconds for seconds, _ in times], slots, device),
+                            basis + where)
     return Forecast(None)

@@ -9,40 +9,48 @@ __all__ = ['SCHEMA', 'FIELDS', 'SUMS', 'new_names', 'run_key', 'environment', 'c
 # %% ../../nbs/lab/90_records.ipynb #1dadb980
 import hashlib, json, os, platform, subprocess
 from pathlib import Path
+from typing import Any
 
-from ..core.files import _is_checkout, atomic_write, read_json, repo_root, results_folder, runs_folder, visible
+from ..core.files import (_is_checkout, atomic_write, read_json, repo_root,
+                                      results_folder, runs_folder, visible)
 from ..core.numbers import UserError, fingerprint
 
 # %% ../../nbs/lab/90_records.ipynb #1efa9796
-def new_names(before, # names that were there, set(globals())
-              scope, # globals()
-              settings, # names that are settings anyway, in case the cells are run again
-             ): # -> dict: name -> value
+def new_names(before: set, # names that were there, set(globals())
+              scope: dict, # globals()
+              settings: Any, # names that are settings anyway, in case the cells are run again
+             ) -> dict: # name -> value
     "Collect the variables that a parameters cell, or papermill, has set."
-    return {name: value for name, value in scope.items() if name in settings or not (name in before or name.startswith("_"))}
+    return {name: value for name, value in scope.items() if name in settings
+            or not (name in before or name.startswith("_"))}
 
 
 # %% ../../nbs/lab/90_records.ipynb #1cfb9e96
-def run_key(experiment, # name of the experiment, such as "zero_shot"
-            settings, # dict, complete
-            code_version, # whole number, raised by hand when the arithmetic changes
-           ): # -> text, usable as a file name
+def run_key(experiment: str, # name of the experiment, such as "zero_shot"
+            settings: Any, # dict, complete
+            code_version: int, # whole number, raised by hand when the arithmetic changes
+           ) -> str: # usable as a file name
     "Name a run by its settings and the version of its code."
-    told = [settings.get(name) for name in ("dataset", "method", "attack", "eps", "scale")]
-    words = [f"{w:.4g}" if isinstance(w, float) else str(w) for w in told if w not in (None, "")]
-    return "-".join([experiment, *words, f"s{settings.get('seed', 0)}", fingerprint(experiment, settings, code_version)])
+    values = [settings.get(name) for name in ("dataset", "method", "attack", "eps", "scale")]
+    words = [f"{w:.4g}" if isinstance(w, float) else str(w) for w in values if w not in (None, "")]
+    return "-".join([experiment, *words, f"s{settings.get('seed', 0)}",
+                     fingerprint(experiment, settings, code_version)])
 
 # %% ../../nbs/lab/90_records.ipynb #92dc0b60
-def environment(device="cpu", # torch device or its name
-               ): # -> dict
+def environment(device: Any = "cpu", # torch device or its name
+               ) -> dict:
     "Describe the machine and the versions of a run."
     import numpy, torch, torchvision
     from pag_companion import __version__
     cuda = str(device).startswith("cuda")
-    return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
-            "numpy": numpy.__version__, "pag_companion": __version__, "platform": f"{platform.system()} {platform.machine()}",
-            "device": torch.cuda.get_device_name(device) if cuda else _processor(), "threads": torch.get_num_threads(),
-            "commit": _git("rev-parse", "HEAD") or "unknown", "uncommitted_changes": bool(_git("status", "--porcelain", "-uno"))}
+    return {"python": platform.python_version(), "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": numpy.__version__, "pag_companion": __version__,
+            "platform": f"{platform.system()} {platform.machine()}",
+            "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+            "threads": torch.get_num_threads(),
+            "commit": _git("rev-parse", "HEAD") or "unknown",
+            "uncommitted_changes": bool(_git("status", "--porcelain", "-uno"))}
 
 # %% ../../nbs/lab/90_records.ipynb #b2f2586d
 def _git(*words):
@@ -50,7 +58,8 @@ def _git(*words):
     if not _is_checkout(repo_root()):
         return ""
     try:
-        answer = subprocess.run(["git", *words], cwd=repo_root(), capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(["git", *words], cwd=repo_root(), capture_output=True, text=True,
+                                timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
@@ -60,59 +69,71 @@ def _processor():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                 platform.processor())
     return f"{model or 'CPU'}, {cores} cores"
 
 # %% ../../nbs/lab/90_records.ipynb #36b6956b
 SCHEMA = 1
-FIELDS = ("schema", "experiment", "key", "code_version", "row", "setup", "settings", "scores", "environment", "data",
+FIELDS = ("schema", "experiment", "key", "code_version", "row", "setup", "settings", "scores",
+          "environment", "data",
           "weights", "seconds", "stand_in")
 
-def check_record(record, # dict
-                 source="record", # its file, for the error
-                ): # -> the record
+def check_record(record: Any, # dict
+                 source: Any = "record", # its file, for the error
+                ) -> dict: # the record
     "Refuse a record of another schema or with missing fields."
     if not isinstance(record, dict):
         raise UserError(f"{source}: not a record, but a {type(record).__name__}; remove it and run again")
     if record.get("schema") != SCHEMA:
-        raise UserError(f"{source}: schema {record.get('schema')!r} is not {SCHEMA}; it was written by another version")
+        raise UserError(f"{source}: schema {record.get('schema')!r} is not {SCHEMA}; it was "
+                        "written by another version")
     missing = [name for name in FIELDS if name not in record]
     if missing:
         raise UserError(f"{source}: the record lacks {', '.join(missing)}")
     return record
 
 # %% ../../nbs/lab/90_records.ipynb #21ac38fa
-def write_record(record, # dict with all FIELDS
-                 folder=None, # None: runs/records
-                ): # -> Path
+def write_record(record: Any, # dict with all FIELDS
+                 folder: Any = None, # None: runs/records
+                ) -> Path:
     "Store a record under its key."
     check_record(record)
     folder = Path(folder or runs_folder() / "records")
-    return atomic_write(folder / f"{record['key']}.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    return atomic_write(folder / f"{record['key']}.json",
+                        json.dumps(record, indent=1, sort_keys=True) + "\n")
 
-def read_record(path): # -> dict
+def read_record(path: str | Path) -> dict:
     "Read one record; name the file if it cannot be read."
     return check_record(read_json(path, "a record"), path)
 
+# %% ../../nbs/lab/90_records.ipynb #0700a976
 SUMS = "SHA256SUMS" # of the promoted records, beside them
 
-def sums_of(folder): # -> dict: file name -> hash of the file as it is
+def sums_of(folder: Any) -> dict: # file name -> hash of the file as it is
     "Hash the records of a folder."
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in visible(folder, "*.json")}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in visible(folder, "*.json")}
 
-def check_sums(folder):
+def check_sums(folder: Any) -> None:
     "Refuse promoted records that were changed, added or taken away by hand."
     path = Path(folder) / SUMS
     if not path.exists():
         return
-    told, found = {line.split()[1]: line.split()[0] for line in path.read_text().splitlines()}, sums_of(folder)
-    odd = sorted(name for name in told.keys() | found.keys() if told.get(name) != found.get(name))
+    listed, present = ({line.split()[1]: line.split()[0]
+                        for line in path.read_text().splitlines()}, sums_of(folder))
+    odd = sorted(name for name in listed.keys() | present.keys()
+                 if listed.get(name) != present.get(name))
     if odd:
-        what = "is missing" if odd[0] not in found else "was not promoted" if odd[0] not in told else "was changed"
-        raise UserError(f"{path.parent / odd[0]} {what} ({len(odd)} such files): results come from runs, by `report promote`. Restore it from version "
-                         f"control; if it must go, take it out of {SUMS}, too")
+        what = ("is missing" if odd[0] not in present else "was not promoted"
+                if odd[0] not in listed else "was changed")
+        raise UserError(f"{path.parent / odd[0]} {what} ({len(odd)} such files): results come "
+                        "from runs, by `report promote`. Restore it from version control; if it "
+                         f"must go, take it out of {SUMS}, too")
 
-def read_records(*folders): # folders of records; none: the promoted ones; -> list of dict, by key
+# %% ../../nbs/lab/90_records.ipynb #2bb12baf
+def read_records(*folders, # of records; none: the promoted ones
+                ) -> list: # of dict, by key
     "Read every record of some folders; ValueError where promoted ones were changed since."
     folders = [Path(folder) for folder in folders or (results_folder() / "records",)]
     for folder in folders:
@@ -121,29 +142,34 @@ def read_records(*folders): # folders of records; none: the promoted ones; -> li
     return sorted((read_record(p) for p in paths), key=lambda record: record["key"])
 
 # %% ../../nbs/lab/90_records.ipynb #5b0f6af2
-def promote(records, # of dict
-            folder=None, # None: results/records
+def promote(records: list, # of dict
+            folder: Any = None, # None: results/records
            ) -> list: # of Path, the new files
     "Copy records to the committed results; refuse smoke, and a record that would change another."
     folder = Path(folder or results_folder() / "records")
     for record in records:
         if record["stand_in"] or record["settings"]["scale"] == "smoke":
-            raise UserError(f"{record['key']} is a smoke run on synthetic data: it is never a result")
+            raise UserError(f"{record['key']} is a smoke run on synthetic data: it is never a "
+                            "result")
         old = folder / f"{record['key']}.json"
         if old.exists() and not adds_to(read_record(old), record):
-            raise UserError(f"{old} holds other scores under the same key: remove it by hand if the new ones should stand")
+            raise UserError(f"{old} holds other scores under the same key: remove it by hand if "
+                            "the new ones should stand")
         if record["environment"].get("uncommitted_changes"):
             print(f"{record['key']} was made by code with uncommitted changes")
     check_sums(folder)
     new = [record for record in records if not _is_there(folder / f"{record['key']}.json", record)]
     paths = [write_record(record, folder) for record in new]
-    atomic_write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums_of(folder).items()))
+    atomic_write(folder / SUMS, "".join(f"{digest}  {name}\n"
+                                        for name, digest in sums_of(folder).items()))
     return paths
 
+# %% ../../nbs/lab/90_records.ipynb #dad37636
 def adds_to(old: dict, new: dict) -> bool:
     "Tell whether a record says all that an older one says, of the same weights, and perhaps more."
-    kept = all(new["scores"].get(name) == score for name, score in old["scores"].items())
-    return kept and (old["weights"] == new["weights"] or old["scores"].keys() == new["scores"].keys())
+    unchanged = all(new["scores"].get(name) == score for name, score in old["scores"].items())
+    return (unchanged and (old["weights"] == new["weights"]
+                           or old["scores"].keys() == new["scores"].keys()))
 
 def _is_there(path, record):
     "Tell whether a record is promoted already, with all its scores."

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['WARNING', 'NAMES', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'NOTHING', 'MARKER', 'FILES', 'parts_of', 'kind_of', 'title_of',
-           'main_table', 'notes_on', 'png', 'alt_text', 'picture_of', 'section', 'claims_on', 'one_side', 'page',
+           'main_table', 'notes_on', 'png', 'alt_text', 'image_of', 'section', 'claims_on', 'one_side', 'page',
            'names_of', 'others_table', 'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts',
-           'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'blocks', 'findings_markdown',
-           'table_markdown', 'claims_markdown', 'verdicts_markdown', 'fill_text', 'fill_file', 'claims_page', 'fill',
-           'read_arguments', 'promote_runs', 'write_mlrc', 'print_comparison', 'main']
+           'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'main_parts', 'blocks',
+           'findings_markdown', 'table_markdown', 'claims_markdown', 'verdicts_markdown', 'fill_text', 'fill_file',
+           'claims_page', 'fill', 'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc',
+           'print_comparison', 'main']
 
 # %% ../../nbs/lab/98_report.ipynb #6fcf29b7
 import argparse
@@ -36,40 +37,47 @@ from .shelf import keep_weights, weights_page
 
 # %% ../../nbs/lab/98_report.ipynb #f8be99d8
 WARNING = "SYNTHETIC DATA: a test of the machinery, not the paper's result"
-NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST", "restricted_imagenet": "Restricted ImageNet",
+NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST",
+         "restricted_imagenet": "Restricted ImageNet",
          "boxed_imagenet": "ImageNet images with boxes", "cub": "CUB"}
 
-def parts_of(results: Results) -> list: # of Results, real data first, the main ones first, single runs left out
-    "Part one side into its tables."
-    kinds = dict.fromkeys((r["experiment"], r["settings"]["dataset"], r["settings"]["scale"]) for r in results.records)
-    found = []
-    for experiment, dataset, scale in sorted(kinds, key=_place):
+def parts_of(results: Results,
+            ) -> list: # of Results: real data first, main ones first, no single runs
+    "Group one side's runs into its tables."
+    kinds = dict.fromkeys((r["experiment"], r["settings"]["dataset"], r["settings"]["scale"])
+                          for r in results.records)
+    parts = []
+    for experiment, dataset, scale in sorted(kinds, key=_order):
         main = results.main(experiment, dataset, scale)
         every = results.only(experiment=experiment, dataset=dataset, scale=scale).variants()
         others = [each for each in every if each.records != main.records]
-        found += [each for each in (main, *others) if len(each.labels) > 1 and not _rehearsal(each)]
-    return found
+        parts += [each for each in (main, *others) if len(each.labels) > 1 and not _is_pilot(each)]
+    return parts
 
-def _place(kind):
+def _order(kind):
     "Put real data before synthetic, and the paper's order of tables after that."
     experiment, dataset, scale = kind
     number = getattr(find_experiment(experiment).paper.get(dataset), "number", 9)
-    return scale == "smoke", number, list(experiments()).index(experiment), dataset, SCALES.index(scale)
+    return (scale == "smoke", number, list(experiments()).index(experiment), dataset,
+            SCALES.index(scale))
 
-def _rehearsal(part):
-    "Recognise runs that were only a rehearsal."
+def _is_pilot(part):
+    "Recognize pilot runs."
     return any(record["settings"]["seed"] >= 100 for record in part.records)
 
+# %% ../../nbs/lab/98_report.ipynb #88ee371f
 def kind_of(part: Results) -> tuple: # experiment, data set, scale
     "Say what a part is about."
     first = part.records[0]
-    return find_experiment(first["experiment"]), first["settings"]["dataset"], first["settings"]["scale"]
+    return (find_experiment(first["experiment"]), first["settings"]["dataset"],
+            first["settings"]["scale"])
 
 def title_of(part: Results) -> str:
     "Name a table."
     experiment, dataset, scale = kind_of(part)
     paper = experiment.paper.get(dataset)
-    name = f"Table {paper.number}. {paper.title}" if paper else experiment.title.format(dataset=NAMES.get(dataset, dataset))
+    name = (f"Table {paper.number}. {paper.title}" if paper
+            else experiment.title.format(dataset=NAMES.get(dataset, dataset)))
     return f"{name}, scale {scale}"
 
 def main_table(part: Results) -> pd.DataFrame:
@@ -78,24 +86,30 @@ def main_table(part: Results) -> pd.DataFrame:
     paper = None if part.synthetic else experiment.paper.get(dataset)
     labels = part.labels if part.synthetic else order_labels(part.labels, paper)
     made = table(part, experiment.columns, labels, paper)
-    minutes = {label: [r["seconds"] / 60 for r in part.records if r["row"] == label] for label in labels}
+    minutes = {label: [r["seconds"] / 60 for r in part.records if r["row"] == label]
+               for label in labels}
     made["minutes a model"] = [f"{sum(m) / len(m):.1f}" if m else "" for m in minutes.values()]
     return made
 
+# %% ../../nbs/lab/98_report.ipynb #8df02243
 def notes_on(part: Results) -> list:
     "Say what was run, on what, and how to read a cell."
     devices = sorted({r["environment"]["device"] for r in part.records})
-    notes = sorted({note.split(";")[0] for r in part.records for note in r.get("notes", ()) if "own copy" in note or r["stand_in"]})
+    notes = sorted({note.split(";")[0] for r in part.records for note in r.get("notes", ())
+                    if "own copy" in note or r["stand_in"]})
     seeds = sorted({r["settings"]["seed"] for r in part.records})
-    return [f"{part.records[0]['setup']} ({', '.join(devices)}; seeds {seeds[0]} to {seeds[-1]})", *notes,
-            "mean ± sample standard deviation over seeds (number of seeds); the paper ran each model once"]
+    return [f"{part.records[0]['setup']} ({', '.join(devices)}; seeds {seeds[0]} to {seeds[-1]})",
+            *notes,
+            "mean ± sample standard deviation over seeds (number of seeds); the paper ran each "
+            "model once"]
 
 # %% ../../nbs/lab/98_report.ipynb #7d6e1f0e
 def png(figure, alt: str) -> bytes:
     "Turn a figure into a file that is the same whenever it is drawn."
     from matplotlib import pyplot
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None, "Description": alt})
+    figure.savefig(file, format="png", dpi=110, bbox_inches="tight",
+                   metadata={"Software": None, "Description": alt})
     pyplot.close(figure)
     return file.getvalue()
 
@@ -104,52 +118,71 @@ def alt_text(part: Results) -> str:
     experiment, dataset, _ = kind_of(part)
     score = list(experiment.columns)[-1 if experiment.paper.get(dataset) else 0]
     means = {label: part.values(score, label) for label in part.labels}
-    numbers = ", ".join(f"{label} {sum(v.values()) / len(v):.1f}" for label, v in means.items() if v)
-    return f"{title_of(part)}: {experiment.columns[score]}, means over seeds: {numbers}." + (" Synthetic data." if part.synthetic else "")
+    numbers = ", ".join(f"{label} {sum(v.values()) / len(v):.1f}" for label, v in means.items()
+                        if v)
+    return (f"{title_of(part)}: {experiment.columns[score]}, means over seeds: {numbers}."
+            + (" Synthetic data." if part.synthetic else ""))
 
-def picture_of(part: Results, stem: str) -> bytes:
+def image_of(part: Results, stem: str) -> bytes:
     "Draw one figure of a part."
     experiment, dataset, _ = kind_of(part)
     return png(experiment.figures[stem](part, dataset), alt_text(part))
 
+# %% ../../nbs/lab/98_report.ipynb #e7b56acb
 def section(part: Results) -> dict: # what the page's template asks for
     "Collect a part's section of the page."
     experiment, dataset, _ = kind_of(part)
     stem = next(iter(experiment.figures), None)
-    more = [(title, make(part, dataset).to_html(border=0)) for title, make in experiment.tables.items()]
-    return {"title": title_of(part), "synthetic": part.synthetic, "stale": staleness(part.records[0]), "more": more,
-            "table": main_table(part).to_html(border=0), "notes": notes_on(part), "alt": alt_text(part), "caption": experiment.caption,
-            "figure": base64.b64encode(picture_of(part, stem)).decode() if stem else ""}
+    more = [(title, make(part, dataset).to_html(border=0))
+            for title, make in experiment.tables.items()]
+    return {"title": title_of(part), "synthetic": part.synthetic,
+            "stale": staleness(part.records[0]), "more": more,
+            "table": main_table(part).to_html(border=0), "notes": notes_on(part),
+            "alt": alt_text(part), "caption": experiment.caption,
+            "figure": base64.b64encode(image_of(part, stem)).decode() if stem else ""}
 
 # %% ../../nbs/lab/98_report.ipynb #48048c20
 def claims_on(part: Results, verdicts: dict) -> list: # scale -> id -> Verdict; of text
     "Say what the paper claims about a table, and how each claim stands."
     experiment, dataset, scale = kind_of(part)
     def about(verdict):
-        return any((c.experiment, c.dataset) == (experiment.name, dataset) and c.counted for c in verdict.claim.comparisons)
+        return any((c.experiment, c.dataset) == (experiment.name, dataset) and c.counted
+                   for c in verdict.claim.comparisons)
     judged = verdicts.get(scale, {}).values()
-    return [f"{v.claim.id}: {v.claim.sentence} {v.outcome.capitalize()}{SURVIVES[v.survives]}." for v in judged if about(v) and v.outcome != NOT_RUN]
+    return [f"{v.claim.id}: {v.claim.sentence} {v.outcome.capitalize()}{SURVIVES[v.survives]}."
+            for v in judged if about(v) and v.outcome != NOT_RUN]
 
+# %% ../../nbs/lab/98_report.ipynb #e8d62cd3
 def one_side(results: Results) -> dict: # what the page's template asks for
     "Collect what the page says about one side."
     from markupsafe import Markup
     scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
     verdicts = {scale: judge(results, scale) for scale in scales}
-    tables = [{"scale": s, "headline": headline(v), "table": Markup(claims_table(results, s, verdicts=v).to_html(border=0))} for s, v in verdicts.items()]
-    main = [part for part in parts_of(results) if part.records == results.main(*names_of(part)).records]
+    tables = [{"scale": s, "headline": headline(v),
+               "table": Markup(claims_table(results, s, verdicts=v).to_html(border=0))}
+              for s, v in verdicts.items()]
+    main = [part for part in parts_of(results)
+            if part.records == results.main(*names_of(part)).records]
     sections = [{**section(part), "claims": claims_on(part, verdicts)} for part in main]
     for part in sections:
-        part |= {"table": Markup(part["table"]), "more": [(title, Markup(html)) for title, html in part["more"]]}
-    others, answers = others_table(results), findings(results, verdicts)
-    return {"name": results.name, "scope": scope(results), "real": bool(scales), "parts": sections, "claims_tables": tables,
-            "findings": Markup(answers.replace(r"\*\*", "", regex=True).to_html(border=0)) if len(answers) else "",
-            "others": Markup(others.to_html(border=0)) if len(others) else "", "machines": Markup(machines_table(results).to_html(border=0))}
+        more = [(title, Markup(html)) for title, html in part["more"]]
+        part |= {"table": Markup(part["table"]), "more": more}
+    answers = findings(results, verdicts).replace(r"\*\*", "", regex=True)
+    frames = {"findings": answers, "others": others_table(results),
+              "machines": machines_table(results)}
+    html = {name: Markup(frame.to_html(border=0)) if len(frame) else ""
+            for name, frame in frames.items()}
+    return {"name": results.name, "scope": scope(results), "real": bool(scales),
+            "parts": sections, "claims_tables": tables, **html}
 
+# %% ../../nbs/lab/98_report.ipynb #b3aa5408
 def page(*sides: Results) -> str: # HTML
     "Write the report of one side, or of several one below the other."
     from jinja2 import Environment
-    template = Environment(autoescape=True).from_string(files("pag_companion.lab").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(side=" and ".join(results.name for results in sides), warning=WARNING, sides=[one_side(results) for results in sides])
+    source = files("pag_companion.lab").joinpath("page.html").read_text(encoding="utf-8")
+    template = Environment(autoescape=True).from_string(source)
+    return template.render(side=" and ".join(results.name for results in sides), warning=WARNING,
+                           sides=[one_side(results) for results in sides])
 
 # %% ../../nbs/lab/98_report.ipynb #1edd62bb
 def names_of(part: Results) -> tuple: # experiment, data set, scale, by name
@@ -159,35 +192,46 @@ def names_of(part: Results) -> tuple: # experiment, data set, scale, by name
 
 def others_table(results: Results) -> pd.DataFrame:
     "List the runs that stand in no table of the page."
-    main = [part for part in parts_of(results) if part.records == results.main(*names_of(part)).records]
-    shown = {record["key"] for part in main for record in part.records}
-    lines = [{"run": r["key"], "what": r["setup"], **{name: f"{100 * s['correct'] / s['total']:.2f}" for name, s in r["scores"].items() if "/" not in name}}
-             for r in results.records if r["key"] not in shown]
+    main = [part for part in parts_of(results)
+            if part.records == results.main(*names_of(part)).records]
+    listed = {record["key"] for part in main for record in part.records}
+    lines = [{"run": r["key"], "what": r["setup"],
+              **{name: f"{100 * s['correct'] / s['total']:.2f}" for name, s in r["scores"].items()
+                 if "/" not in name}}
+             for r in results.records if r["key"] not in listed]
     return pd.DataFrame(lines).fillna("")
 
 def machines_table(results: Results) -> pd.DataFrame:
     "List versions, machines and commits behind the records."
-    lines = pd.DataFrame([{**r["environment"], "trained at commit": r.get("training_environment", r["environment"]).get("commit", "unknown")}
+    lines = pd.DataFrame([{**r["environment"],
+                           "trained at commit": r.get("training_environment",
+                                                      r["environment"]).get("commit", "unknown")}
                           for r in results.records])
     counts = {name: lines[name].dropna().astype(str).str[:40].value_counts() for name in lines}
-    return pd.DataFrame({"value": {name: "; ".join(f"{value} ({n} runs)" for value, n in found.items()) for name, found in counts.items()}})
+    return pd.DataFrame({"value": {name: "; ".join(f"{value} ({n} runs)"
+                                                   for value, n in values.items())
+                                   for name, values in counts.items()}})
 
 # %% ../../nbs/lab/98_report.ipynb #23018319
-def build(folder: Path | None = None, # of records; None: this machine's runs, or the committed results where there are none
+def build(folder: Path | None = None, # of records; None: this machine's, else the committed
           scale: str | None = None, # only this scale; None: all
          ) -> Path: # of the page
     "Print the tables and the claims of one side, and write the page."
     results = side(folder)
     results = results.only(scale=scale) if scale else results
     for part in parts_of(results):
-        print(f"\n{title_of(part)}{f'  [{WARNING}]' if part.synthetic else ''}\n{main_table(part).to_string()}")
+        warning = f"  [{WARNING}]" if part.synthetic else ""
+        print(f"\n{title_of(part)}{warning}\n{main_table(part).to_string()}")
     committed = Results.read(name="the committed results")
     mine = folder is None and results.name != committed.name
-    path = atomic_write(runs_folder() / "report" / "index.html", page(results, *[committed] * (mine and bool(committed.records))))
+    path = atomic_write(runs_folder() / "report" / "index.html",
+                        page(results, *[committed] * (mine and bool(committed.records))))
     write_tables(results, path.parent / "tables")
-    print(f"\n{len(results)} runs of {results.name}; the report: {path}; as CSV and LaTeX: {path.parent / 'tables'}")
+    print(f"\n{len(results)} runs of {results.name}; the report: {path}; as CSV and LaTeX: "
+          f"{path.parent / 'tables'}")
     return path
 
+# %% ../../nbs/lab/98_report.ipynb #fd3d456b
 def side(folder: Path | None = None) -> Results:
     "Read one side; this machine's runs where there are some, else the committed results."
     if folder is not None:
@@ -196,8 +240,10 @@ def side(folder: Path | None = None) -> Results:
         return Results.read(Path(folder), Path(folder).name)
     mine = runs_folder()
     here = any((mine / "records").glob("*.json"))
-    return Results.read(mine, "the runs of this machine") if here else Results.read(name="the committed results")
+    return (Results.read(mine, "the runs of this machine") if here
+            else Results.read(name="the committed results"))
 
+# %% ../../nbs/lab/98_report.ipynb #a67b66e1
 def write_tables(results: Results, folder: Path) -> None:
     "Write every score as CSV, and the tables as LaTeX."
     atomic_write(folder / "scores.csv", results.frame.to_csv(index=False))
@@ -208,8 +254,10 @@ def write_tables(results: Results, folder: Path) -> None:
         experiment, dataset, scale = kind_of(part)
         name = f"{experiment.name}-{dataset}-{scale}"
         names[name] += 1
-        text = main_table(part).style.to_latex(caption=title_of(part), hrules=True).replace("%", "\\%").replace("±", "$\\pm$")
-        atomic_write(folder / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".tex"), text)
+        text = main_table(part).style.to_latex(caption=title_of(part), hrules=True).replace(
+            "%", "\\%").replace("±", "$\\pm$")
+        atomic_write(folder / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".tex"),
+                     text)
 
 # %% ../../nbs/lab/98_report.ipynb #56afa42a
 SAME, ALIKE, DIFFERS, FEW = "the same runs", "no difference seen", "differs", "too few seeds"
@@ -222,6 +270,7 @@ def welch(a: list, b: list) -> tuple: # values of two sides -> (b - a, its 95 % 
     interval = stats.ttest_ind(b, a, equal_var=False).confidence_interval(.95)
     return difference, (float(interval.low), float(interval.high))
 
+# %% ../../nbs/lab/98_report.ipynb #e43923b3
 def compare_parts(first: Results, second: Results) -> pd.DataFrame: # parts of one kind
     "Set a table of two sides side by side."
     lines = []
@@ -229,40 +278,51 @@ def compare_parts(first: Results, second: Results) -> pd.DataFrame: # parts of o
         for score, heading in kind_of(first)[0].columns.items():
             a, b = first.values(score, label), second.values(score, label)
             if a and b:
-                lines.append({"model": label, "score": heading, "first": cell(a), "second": cell(b), **_difference(first, second, label, a, b)})
+                lines.append({"model": label, "score": heading, "first": cell(a),
+                              "second": cell(b), **_difference(first, second, label, a, b)})
     return pd.DataFrame(lines)
 
 def _difference(first, second, label, a, b):
     "Say how far two sides are apart in one cell."
-    weights = [{(r["settings"]["seed"], r["weights"]) for r in part.records if r["row"] == label} for part in (first, second)]
+    weights = [{(r["settings"]["seed"], r["weights"]) for r in part.records if r["row"] == label}
+               for part in (first, second)]
     difference, interval = welch(list(a.values()), list(b.values()))
     inside = interval and interval[0] <= 0 <= interval[1]
-    outcome = SAME if weights[0] == weights[1] else FEW if interval is None else ALIKE if inside else DIFFERS
+    outcome = (SAME if weights[0] == weights[1] else FEW if interval is None else ALIKE if inside
+               else DIFFERS)
     ends = " [{:+.2f}, {:+.2f}]".format(*interval) if interval and outcome != SAME else ""
     return {"second - first [95 %]": f"{difference:+.2f}{ends}", "outcome": outcome}
 
+# %% ../../nbs/lab/98_report.ipynb #d29c8bbc
 def compare(first: Path, second: Path) -> dict: # folders of results -> title -> DataFrame
     "Set two folders of results side by side: tables, and verdicts."
     a, b = side(first), side(second)
-    kinds = [{tuple(map(str, (r["experiment"], r["settings"]["dataset"], r["settings"]["scale"]))) for r in s.records} for s in (a, b)]
-    both = sorted(kinds[0] & kinds[1], key=_place)
+    kinds = [{tuple(map(str, (r["experiment"], r["settings"]["dataset"], r["settings"]["scale"])))
+              for r in s.records} for s in (a, b)]
+    both = sorted(kinds[0] & kinds[1], key=_order)
     made = {}
     for kind in both:
         mine, yours = a.main(*kind), b.main(*kind)
-        if mine.records and yours.records and len(shown := compare_parts(mine, yours)):
-            made[title_of(mine)] = shown
+        if mine.records and yours.records and len(compared := compare_parts(mine, yours)):
+            made[title_of(mine)] = compared
     if not made:
-        raise UserError(f"{first} and {second} have no table in common. Compared are runs with the settings of their presets; "
-                        "a smoke run never is like one on real data")
+        raise UserError(f"{first} and {second} have no table in common. Compared are runs with "
+                        "the settings of their presets; a smoke run never is like one on real "
+                        "data")
     for scale in sorted({kind[2] for kind in both} - {"smoke"}):
         made[f"Claims, scale {scale}"] = compare_verdicts(a, b, scale)
     alone = sorted(kinds[0] ^ kinds[1])
-    return made | ({"In one of the folders only": pd.DataFrame(alone, columns=["experiment", "data set", "scale"])} if alone else {})
+    if alone:
+        columns = ["experiment", "data set", "scale"]
+        made["In one of the folders only"] = pd.DataFrame(alone, columns=columns)
+    return made
 
+# %% ../../nbs/lab/98_report.ipynb #32e149b1
 def compare_verdicts(first: Results, second: Results, scale: str) -> pd.DataFrame:
     "Set the outcomes of every claim side by side, each side judged by itself."
     mine, yours = judge(first, scale), judge(second, scale)
-    lines = {id: {"in our words": v.claim.sentence, "first": v.outcome, "second": yours[id].outcome, "first, main": str(v.main or ""),
+    lines = {id: {"in our words": v.claim.sentence, "first": v.outcome,
+                  "second": yours[id].outcome, "first, main": str(v.main or ""),
                   "second, main": str(yours[id].main or "")}
              for id, v in mine.items() if {v.outcome, yours[id].outcome} != {NOT_RUN}}
     return pd.DataFrame(lines).T
@@ -273,23 +333,30 @@ def candidates(only: str | None = None, # text in a label or key
               ) -> list:
     "Choose what to promote; smoke is passed over, or refused if it is all there is."
     records = list(Results.read(Path(folder or runs_folder() / "records")).records)
-    found = [r for r in records if not only or only.lower() in f"{r['row']} {r['key']}".lower()]
-    real = [r for r in found if not r["stand_in"] and r["settings"]["scale"] != "smoke"]
-    if not found:
-        raise UserError("no record in runs/records" + (f" has {only!r} in its name" if only else "") + ": run a grid first")
-    if len(real) < len(found):
-        print(f"{len(found) - len(real)} smoke runs stay where they are: they are never a result")
-    return real or found
+    matches = [r for r in records if not only or only.lower() in f"{r['row']} {r['key']}".lower()]
+    real = [r for r in matches if not r["stand_in"] and r["settings"]["scale"] != "smoke"]
+    if not matches:
+        raise UserError("no record in runs/records" + (f" has {only!r} in its name" if only
+                                                       else "") + ": run a grid first")
+    if len(real) < len(matches):
+        print(
+            f"{len(matches) - len(real)} smoke runs stay where they are: they are never a result")
+    return real or matches
 
-def write_figures(results: Results, folder: Path | None = None) -> list: # None: results/figures -> of Path
+# %% ../../nbs/lab/98_report.ipynb #659fae14
+def write_figures(results: Results,
+                  folder: Path | None = None, # None: results/figures
+                 ) -> list: # of Path
     "Draw the figures of the main tables at scale small."
     folder, paths = Path(folder or results_folder() / "figures"), []
     for part in parts_of(results.only(scale="small")):
         experiment, dataset, scale = kind_of(part)
         if part.records == results.main(experiment.name, dataset, scale).records:
-            paths += [atomic_write(folder / f"{stem}-{dataset}.png", picture_of(part, stem)) for stem in experiment.figures]
+            paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
+                      for stem in experiment.figures]
     return paths
 
+# %% ../../nbs/lab/98_report.ipynb #5a307869
 def draw_images(names: list, # experiments; none: all
                 scale: str = "small", seed: int = 0, folder: Path | None = None) -> list: # of Path
     "Draw the figures that are made from models at hand: gradients, attacked images, maps."
@@ -302,59 +369,73 @@ def draw_images(names: list, # experiments; none: all
                 except (UserError, OSError) as error:
                     print(f"{stem}, {dataset}: not drawn ({error})")
                     continue
-                paths.append(atomic_write(Path(folder or runs_folder() / "figures") / f"{stem}-{dataset}.png", png(figure, words)))
+                paths.append(atomic_write(Path(folder or runs_folder() / "figures")
+                                          / f"{stem}-{dataset}.png", png(figure, words)))
     return paths
 
 # %% ../../nbs/lab/98_report.ipynb #985cfa2a
 NOTHING = "*No results have been promoted yet.*"
 MARKER = re.compile(r"<!-- *report:([\w-]+) +(begin|end) *-->")
 
+def main_parts(results: Results) -> dict: # (experiment, data set, scale) -> part
+    "Select the parts that are main tables."
+    return {names_of(part): part for part in parts_of(results)
+            if part.records == results.main(*names_of(part)).records}
+
+# %% ../../nbs/lab/98_report.ipynb #2158a7cf
 def blocks(results: Results, here: str = "", # way from the file to the project's folder
            verdicts: dict | None = None, # from `judge`, if there are some
           ) -> dict: # name -> Markdown
     "Write the blocks that README and tour have room for."
-    mains = {}
-    for part in parts_of(results):
-        experiment, dataset, scale = kind_of(part)
-        if part.records == results.main(experiment.name, dataset, scale).records:
-            mains[experiment.name, dataset, scale] = part
+    mains = main_parts(results)
     verdicts = verdicts or judge(results)
-    made = {"claims": claims_markdown(results, verdicts), "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
+    made = {"claims": claims_markdown(results, verdicts),
+            "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
             "findings": findings_markdown(results), "scope": scope(results),
-            "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs" for part in mains.values()) or NOTHING}
+            "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs"
+                                 for part in mains.values()) or NOTHING}
     for (name, dataset, scale), part in mains.items():
         experiment = find_experiment(name)
         end = "" if scale == "small" else f"-{scale}"
         for stem in experiment.figures:
-            made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part)}]({here}results/figures/{stem}-{dataset}.png)"
+            path = f"{here}results/figures/{stem}-{dataset}.png"
+            made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part)}]({path})"
             made[f"{stem}-{dataset}{end}-table"] = table_markdown(part)
         if experiment.paper.get(dataset) and scale == "small":
             made[f"table{experiment.paper[dataset].number}"] = table_markdown(part)
     return made
 
+# %% ../../nbs/lab/98_report.ipynb #72ae4dc4
 def findings_markdown(results: Results) -> str:
     "Write the headline's questions with their answers."
-    answers = findings(results)
-    return _escaped(answers.reset_index(drop=True)).to_markdown(index=False, disable_numparse=True) if len(answers) else NOTHING
+    answers = _escaped(findings(results).reset_index(drop=True))
+    return answers.to_markdown(index=False, disable_numparse=True) if len(answers) else NOTHING
 
 def table_markdown(part: Results) -> str:
     "Write a table, and below it in small print what it is made of."
-    return f"{main_table(part).to_markdown(disable_numparse=True)}\n\n<sub>{'. '.join(notes_on(part))}</sub>"
+    notes = ". ".join(notes_on(part))
+    return f"{main_table(part).to_markdown(disable_numparse=True)}\n\n<sub>{notes}</sub>"
 
+# %% ../../nbs/lab/98_report.ipynb #e46daf2d
 def claims_markdown(results: Results, verdicts: dict) -> str:
     "Write the whole claims table."
     if not results.records:
         return NOTHING
-    shown = claims_table(results, verdicts=verdicts)[["who", "in our words", "supported when", "paper", "ours [95 %]", "outcome", "size", "survives Holm", "warnings"]]
-    return f"{headline(verdicts)}.\n\n{_escaped(shown).to_markdown(disable_numparse=True)}"
+    columns = ["who", "in our words", "supported when", "paper", "ours [95 %]", "outcome", "size",
+               "survives Holm", "warnings"]
+    lines = _escaped(claims_table(results, verdicts=verdicts)[columns])
+    return f"{headline(verdicts)}.\n\n{lines.to_markdown(disable_numparse=True)}"
 
 def verdicts_markdown(verdicts: dict) -> str:
-    "Write what a reader in a hurry wants: the authors' own claims that have a verdict, and what it rests on."
-    lines = {id: {"the paper's claim, in our words": v.claim.sentence, "ours [95 % over seeds]": "<br>".join(map(str, (r for r in v.results if r.n and r.comparison.counted))),
-                  "outcome": f"**{v.outcome}**", "survives Holm": {True: "yes", False: "no"}[v.survives]}
+    "Write the authors' own claims that have a verdict, and what it rests on."
+    def ours(v):
+        return "<br>".join(str(r) for r in v.results if r.n and r.comparison.counted)
+    lines = {id: {"the paper's claim, in our words": v.claim.sentence,
+                  "ours [95 % over seeds]": ours(v), "outcome": f"**{v.outcome}**",
+                  "survives Holm": {True: "yes", False: "no"}[v.survives]}
              for id, v in verdicts.items() if v.claim.who == "S" and v.survives is not None}
-    shown = _escaped(pd.DataFrame(lines).T).to_markdown(disable_numparse=True) if lines else ""
-    return f"{headline(verdicts)}.\n\n{shown}".rstrip()
+    text = _escaped(pd.DataFrame(lines).T).to_markdown(disable_numparse=True) if lines else ""
+    return f"{headline(verdicts)}.\n\n{text}".rstrip()
 
 def _escaped(frame):
     "Keep a bar in a cell from ending it."
@@ -363,10 +444,11 @@ def _escaped(frame):
 # %% ../../nbs/lab/98_report.ipynb #6086cfcb
 def fill_text(text: str, made: dict, name: str) -> str: # name: of the file, for errors
     "Replace what stands between the markers."
-    parts, found = [], list(MARKER.finditer(text))
-    for first, last in zip(found[::2], found[1::2] + [None]):
+    parts, markers = [], list(MARKER.finditer(text))
+    for first, last in zip(markers[::2], markers[1::2] + [None]):
         if last is None or (first[2], last[2], first[1]) != ("begin", "end", last[1]):
-            raise UserError(f"{name}: the marker {first[0]!r} has no partner right after it: a block needs its begin and its end")
+            raise UserError(f"{name}: the marker {first[0]!r} has no partner right after it: a "
+                            "block needs its begin and its end")
         if first[1] not in made:
             raise UserError(f"{name}: there is no block {first[1]!r}; known: {', '.join(made)}")
         parts.append((first.end(), last.start(), f"\n\n{made[first[1]]}\n\n"))
@@ -374,6 +456,7 @@ def fill_text(text: str, made: dict, name: str) -> str: # name: of the file, for
         text = text[:start] + new + text[end:]
     return text
 
+# %% ../../nbs/lab/98_report.ipynb #3f469dc2
 def fill_file(path: Path, made: dict) -> str:
     "Fill the blocks of a file; in a notebook those in prose cells."
     text = path.read_text(encoding="utf-8")
@@ -387,83 +470,121 @@ def fill_file(path: Path, made: dict) -> str:
 
 def claims_page(results: Results) -> str:
     "Write the page of all claims, at every scale that was run."
-    parts = ["# Claims\n\nEvery claim of every paper, judged from the committed records by a rule fixed beforehand "
-             "(`nbs/10_paper.ipynb`, `nbs/lab/95_claims.ipynb`). This page is written by `python -m pag_companion.report fill`."]
+    parts = ["# Claims\n\nEvery claim of every paper, judged from the committed records by a rule "
+             "fixed beforehand (`nbs/10_paper.ipynb`, `nbs/lab/95_claims.ipynb`). This page is "
+             "written by `python -m pag_companion.report fill`."]
     for scale in SCALES[1:]:
         if results.only(scale=scale).records:
             verdicts = judge(results, scale)
-            shown = claims_table(results, scale, verdicts=verdicts)
-            parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n{_escaped(shown).to_markdown(disable_numparse=True)}")
+            lines = _escaped(claims_table(results, scale, verdicts=verdicts))
+            parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n"
+                         f"{lines.to_markdown(disable_numparse=True)}")
     return "\n\n".join(parts) + "\n"
 
+# %% ../../nbs/lab/98_report.ipynb #b6139712
 FILES = {"README.md": "", "nbs/00_tour.ipynb": "../"}
 
 def fill(check: bool = False, # True: change nothing
-         root: Path | None = None, results: Results | None = None) -> list: # names of files that were out of date
+         root: Path | None = None, results: Results | None = None,
+        ) -> list: # names of files that were out of date
     "Fill README and tour from the committed results, and write the pages of claims and weights."
     root, results = Path(root or repo_root()), results or Results.read()
     verdicts = judge(results)
-    texts = {name: fill_file(root / name, blocks(results, here, verdicts)) for name, here in FILES.items()}
-    texts |= {"results/README.md": claims_page(results), "weights/README.md": weights_page(root / "weights"),
+    texts = {name: fill_file(root / name, blocks(results, here, verdicts))
+             for name, here in FILES.items()}
+    texts |= {"results/README.md": claims_page(results),
+              "weights/README.md": weights_page(root / "weights"),
               "results/figures/README.md": gallery(root / "results" / "figures")}
-    stale = [name for name, text in texts.items() if not (root / name).exists() or text != (root / name).read_text(encoding="utf-8")]
+    stale = [name for name, text in texts.items() if not (root / name).exists()
+             or text != (root / name).read_text(encoding="utf-8")]
     for name in stale if not check else ():
         atomic_write(root / name, texts[name])
     return stale
 
 # %% ../../nbs/lab/98_report.ipynb #06ce4ed6
-def read_arguments(words=None) -> argparse.Namespace: # list of text; None: those of the command line
-    "Read the command line."
-    parser = argparse.ArgumentParser(prog="python -m pag_companion.report", description="Turn records into tables, figures and verdicts.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_reading(commands) -> None: # subparsers
+    "Add the commands that only read records."
     build_ = commands.add_parser("build", help="print the tables and write runs/report/index.html")
     build_.add_argument("--scale", choices=SCALES, help="only runs of this scale")
-    build_.add_argument("--folder", type=Path, help="of records (default: runs, or results where there are none)")
-    promote_ = commands.add_parser("promote", help="copy records of real data to results/, and draw their figures")
-    promote_.add_argument("--only", metavar="TEXT", help="only records with this in their name, such as AT-0.1")
-    promote_.add_argument("--weights", metavar="LABEL", action="append", default=[], help="also keep this model in weights/")
-    promote_.add_argument("--seed", type=int, default=0, help="of the models to keep (0)")
-    compare_ = commands.add_parser("compare", help="set two folders of results side by side, mine and yours")
+    build_.add_argument("--folder", type=Path,
+                        help="of records (default: runs, or results where there are none)")
+    compare_ = commands.add_parser("compare",
+                                   help="set two folders of results side by side, mine and yours")
     compare_.add_argument("first", type=Path, help="a folder such as results")
     compare_.add_argument("second", type=Path, help="another, such as runs")
     compare_.add_argument("--out", metavar="FILE.md", type=Path, help="also write it as Markdown")
-    figures_ = commands.add_parser("figures", help="draw gradients, attacked images and maps from the models at hand")
+    figures_ = commands.add_parser(
+        "figures", help="draw gradients, attacked images and maps from the models that are here")
     figures_.add_argument("experiments", nargs="*", help="none: all")
     figures_.add_argument("--scale", choices=SCALES, default="small")
     figures_.add_argument("--seed", type=int, default=0)
     figures_.add_argument("--out", type=Path, help="folder (default: runs/figures)")
-    mlrc_ = commands.add_parser("mlrc", help="write a report in the order of a reproducibility track, as Markdown and LaTeX")
+    mlrc_ = commands.add_parser("mlrc", help="write a report in the order of a reproducibility "
+                                             "track, as Markdown and LaTeX")
     mlrc_.add_argument("--folder", type=Path, help="of records (default: the committed results)")
     mlrc_.add_argument("--out", type=Path, help="folder (default: runs/report)")
-    fill_ = commands.add_parser("fill", help="bring README.md, the tour, results/README.md and weights/README.md up to date")
-    fill_.add_argument("--check", action="store_true", help="change nothing; exit status 1 if something is out of date")
+
+# %% ../../nbs/lab/98_report.ipynb #5cda195d
+def add_writing(commands) -> None: # subparsers
+    "Add the commands that change committed files."
+    promote_ = commands.add_parser(
+        "promote", help="copy records of real data to results/, and draw their figures")
+    promote_.add_argument("--only", metavar="TEXT",
+                          help="only records with this in their name, such as AT-0.1")
+    promote_.add_argument("--weights", metavar="LABEL", action="append", default=[],
+                          help="also store this model in weights/")
+    promote_.add_argument("--seed", type=int, default=0, help="of the models to store (0)")
+    fill_ = commands.add_parser("fill", help="bring README.md, the tour, results/README.md and "
+                                             "weights/README.md up to date")
+    fill_.add_argument("--check", action="store_true",
+                       help="change nothing; exit status 1 if something is out of date")
+
+def read_arguments(words=None, # list of text; None: those of the command line
+                  ) -> argparse.Namespace:
+    "Read the command line."
+    parser = argparse.ArgumentParser(prog="python -m pag_companion.report",
+                                     description="Turn records into tables, figures and verdicts.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_reading(commands)
+    add_writing(commands)
     return parser.parse_args(words)
 
+# %% ../../nbs/lab/98_report.ipynb #2a3502a9
 def promote_runs(options) -> None:
-    "Copy records to results/, draw their figures, keep the weights that were named."
+    "Copy records to results/, draw their figures, store the weights that were named."
     records = candidates(options.only)
-    known = {label: {r["model"]: r for r in records if (r["row"], r["settings"]["seed"]) == (label, options.seed)} for label in options.weights}
-    for label, found in known.items():
-        if len(found) != 1:
-            raise UserError(f"--weights {label!r} --seed {options.seed}: {len(found)} models fit, one is needed; use --only")
+    known = {label: {r["model"]: r for r in records
+                     if (r["row"], r["settings"]["seed"]) == (label, options.seed)}
+             for label in options.weights}
+    for label, models in known.items():
+        if len(models) != 1:
+            raise UserError(f"--weights {label!r} --seed {options.seed}: {len(models)} models "
+                            "fit, one is needed; use --only")
     new = promote(records)
-    more = write_figures(Results.read()) + [keep_weights(record) for found in known.values() for record in found.values()]
-    print(f"{len(records)} records, {len(new)} of them new; written besides: {', '.join(path.name for path in more)}")
+    more = write_figures(Results.read())
+    more += [keep_weights(record) for models in known.values() for record in models.values()]
+    print(f"{len(records)} records, {len(new)} of them new; written besides: "
+          f"{', '.join(path.name for path in more)}")
 
-def write_mlrc(folder: Path | None = None, out: Path | None = None) -> list: # of records; to write to -> of Path
+# %% ../../nbs/lab/98_report.ipynb #89996403
+def write_mlrc(folder: Path | None = None, # of records
+               out: Path | None = None, # to write to
+              ) -> list: # of Path
     "Write the report of a reproducibility track."
     results = side(folder) if folder else Results.read(name="the committed results")
     target = Path(out or runs_folder() / "report")
     return [atomic_write(target / f"mlrc.{form}", mlrc(results, form)) for form in ("md", "tex")]
 
 def print_comparison(options) -> None:
-    "Print how two folders of results agree, and write it down if asked to."
+    "Print how two folders of results agree, and write it to a file if one is given."
     made = compare(options.first, options.second)
-    print("\n\n".join(f"{title}\n{shown.to_string()}" for title, shown in made.items()))
+    print("\n\n".join(f"{title}\n{frame.to_string()}" for title, frame in made.items()))
     if options.out:
-        text = "\n\n".join(f"## {title}\n\n{_escaped(shown).to_markdown(disable_numparse=True)}" for title, shown in made.items())
+        text = "\n\n".join(f"## {title}\n\n{_escaped(frame).to_markdown(disable_numparse=True)}"
+                           for title, frame in made.items())
         print(f"\n{atomic_write(options.out, text + chr(10))}")
 
+# %% ../../nbs/lab/98_report.ipynb #4df4bce9
 def main(words=None) -> int: # list of text; None: those of the command line -> exit status
     "Run one of the commands."
     options = read_arguments(words)
@@ -477,10 +598,12 @@ def main(words=None) -> int: # list of text; None: those of the command line -> 
         elif options.command == "mlrc":
             print("\n".join(map(str, write_mlrc(options.folder, options.out))))
         elif options.command == "figures":
-            print("\n".join(map(str, draw_images(options.experiments, options.scale, options.seed, options.out))))
+            print("\n".join(map(str, draw_images(options.experiments, options.scale, options.seed,
+                                                 options.out))))
         else:
             stale = fill(options.check)
-            print(f"{'out of date' if options.check else 'filled'}: {', '.join(stale) or 'nothing, all is up to date'}")
+            print(f"{'out of date' if options.check else 'filled'}: "
+                  f"{', '.join(stale) or 'nothing, all is up to date'}")
             return int(options.check and bool(stale))
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

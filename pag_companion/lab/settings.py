@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['PRESETS', 'SCALES', 'DECIDES', 'DEFAULTS', 'LATE', 'OBJECTIVE_NAMES', 'PARAMETERS', 'Preset', 'register_preset',
            'ModelSettings', 'without_late', 'check_names', 'check_choice', 'of_type', 'check_least', 'read_eps',
-           'read_recipe', 'check_arch', 'read_model', 'model_settings', 'preset', 'RunSettings', 'option_names',
-           'with_objective']
+           'read_recipe', 'check_arch', 'read_model', 'model_settings', 'preset', 'ReadSettings', 'RunSettings',
+           'added_fields', 'default_settings', 'read_settings', 'check_derived', 'option_names', 'check_fit',
+           'check_every_class', 'with_objective']
 
 # %% ../../nbs/lab/91_settings.ipynb #cb64646a
 import difflib
@@ -82,7 +83,8 @@ _BOX_EPS = (.5 / 255, 1 / 255, 2 / 255)
 register_preset("restricted_imagenet", Preset("street_glyphs", 1 / 255, (2 / 255,), 2 / 255, {
     "smoke": _SMOKE,
     "small": _RESNET,
-    "paper": dict(_RESNET, arch="resnet50", steps=150_000, batch_size=256, lr=.1, weight_decay=1e-4)}))
+    "paper": dict(_RESNET, arch="resnet50", steps=150_000, batch_size=256, lr=.1,
+                  weight_decay=1e-4)}))
 register_preset("cub", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
     "smoke": _SCENES, "small": dict(_BOXES, batch_size=64), "birds": _BIRDS, "paper": _PRETRAINED}))
 register_preset("boxed_imagenet", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
@@ -104,8 +106,8 @@ class ModelSettings:
 
     def flat(self) -> dict:
         "List all settings by name, as a record holds them."
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
-        return without_late({**own, **self.recipe.objective.settings(),
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipe"}
+        return without_late({**values, **self.recipe.objective.settings(),
                              **{name: getattr(self.recipe, name) for name in _OF_RECIPE}})
 
     @property
@@ -118,6 +120,7 @@ class ModelSettings:
         "Name the configuration: Natural, AT-0.1, AT-0.1 PGD, N-0.1."
         return self.recipe.label + (" PGD" if self.flat().get("attack") == "pgd" else "")
 
+# %% ../../nbs/lab/91_settings.ipynb #62127036
 _OF_RECIPE = ("unit", "optimizer", "lr", "warmup", "weight_decay", "augment", "head_lr")
 
 def without_late(settings: Mapping, # flat
@@ -139,10 +142,12 @@ def check_names(given: Mapping, # settings as they came
 def check_choice(name: str, value, allowed) -> None:
     "Refuse a value that is not on the list."
     if value not in allowed:
-        raise UserError(f"{name} = {value!r} is not known: choose one of {', '.join(map(str, allowed))}")
+        raise UserError(f"{name} = {value!r} is not known: choose one of "
+                        f"{', '.join(map(str, allowed))}")
 
+# %% ../../nbs/lab/91_settings.ipynb #4332d680
 def of_type(name: str, value, default) -> Any:
-    "Bring a value to the default's type, or refuse it; a default of None takes a whole number or None."
+    "Bring a value to the default's type, or refuse it."
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if value is None and name in ("limit", "test_limit"): # all there are
         return None
@@ -156,7 +161,8 @@ def of_type(name: str, value, default) -> Any:
 
 def check_least(name: str, value, least: int) -> None:
     "Refuse a count that is too small; None stands for all."
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+    if (value is not None and (not isinstance(value, int) or isinstance(value, bool)
+                               or value < least)):
         raise UserError(f"{name} = {value!r} should be a whole number, {least} or more")
 
 # %% ../../nbs/lab/91_settings.ipynb #3dd93529
@@ -173,11 +179,12 @@ def read_eps(method: str, eps, preset: Preset) -> float:
 
 def read_recipe(values: Mapping, # flat settings, complete
                ) -> Recipe:
-    "Build the recipe; options of another objective have no say."
+    "Build the recipe; options of another objective are ignored."
     check_choice("method", values["method"], tuple(OBJECTIVES))
     objective = OBJECTIVES[values["method"]].from_settings(dict(values))
     return Recipe(objective=objective, **{name: values[name] for name in _OF_RECIPE})
 
+# %% ../../nbs/lab/91_settings.ipynb #06a605a1
 @lru_cache
 def check_arch(arch: str) -> None:
     "Refuse a network that does not exist; nothing is allocated or drawn."
@@ -192,9 +199,10 @@ def read_model(values: Mapping, # flat settings, complete
         check_least(name, values[name], least)
     read_seed(values["seed"])
     check_choice("pretrained", values["pretrained"], ("none", "imagenet"))
-    own = {f.name: values[f.name] for f in fields(ModelSettings) if f.name not in ("recipe", "precision")}
+    others = {f.name: values[f.name] for f in fields(ModelSettings)
+              if f.name not in ("recipe", "precision")}
     precision = pick_precision(values["precision"], values.get("device"))
-    return ModelSettings(recipe=read_recipe(values), precision=precision, **own)
+    return ModelSettings(recipe=read_recipe(values), precision=precision, **others)
 
 # %% ../../nbs/lab/91_settings.ipynb #8fd3ef53
 OBJECTIVE_NAMES = ("method", "eps", "attack", "attack_steps", "attack_reach")
@@ -207,9 +215,10 @@ def model_settings(given, # ModelSettings, the settings of a run, or flat names
         return given
     missing = [name for name in ("source", "arch", "steps") if name not in given]
     if missing:
-        raise UserError(f"the settings lack {', '.join(missing)}: a model is made by its source, arch, "
-                        "steps, and by what differs from the defaults")
-    base = {**DEFAULTS, "method": "natural", "eps": 0., "attack": "fgsm", "seed": 0, "unit": 1 / 255}
+        raise UserError(f"the settings lack {', '.join(missing)}: a model is made by its source, "
+                        "arch, steps, and by what differs from the defaults")
+    base = {**DEFAULTS, "method": "natural", "eps": 0., "attack": "fgsm", "seed": 0,
+            "unit": 1 / 255}
     values = {**base, **given}
     for name in ("lr", "warmup", "weight_decay", "head_lr", "attack_reach"):
         values[name] = number(values[name], name)
@@ -230,19 +239,9 @@ def preset(default: Any = MISSING, # the same at every scale ...
 # %% ../../nbs/lab/91_settings.ipynb #07b5d2ab
 PARAMETERS = dict(dataset="", method="natural", attack="fgsm", eps="", seed=0, scale="smoke")
 
-@dataclass(frozen=True)
-class RunSettings:
-    "State what a run is; an experiment derives its own from it."
-    dataset: str
-    scale: str
-    model: ModelSettings
-    test_limit: int | None
+class ReadSettings:
+    "Read settings by name; a class derived from it has a field for each."
     DATASETS: ClassVar[tuple] = () # that the experiment knows; the first is the default
-
-    @classmethod
-    def own(cls) -> list:
-        "List the fields that the experiment has added."
-        return [f for f in fields(cls) if "preset" in f.metadata]
 
     @classmethod
     def parameters(cls) -> dict:
@@ -252,59 +251,36 @@ class RunSettings:
     @classmethod
     def defaults(cls, dataset: str, scale: str) -> dict:
         "List every setting by name, with its preset."
-        check_choice("dataset", dataset, cls.DATASETS)
-        chosen = PRESETS[dataset]
-        check_choice("scale", scale, tuple(chosen.scales))
-        base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset, "scale": scale}
-        own = {f.name: f.metadata["preset"](dataset, scale) for f in cls.own()}
-        source = chosen.synthetic if scale == "smoke" else dataset
-        return {**base, **own, "source": source, "unit": chosen.unit}
+        return default_settings(cls, dataset, scale)
 
     @classmethod
     def read(cls, given: Mapping | None = None, # any settings by name; a record's settings do, too
             ) -> Self:
         "Complete and check the settings of a run, before any work."
-        if isinstance(given, cls):
-            return given
-        asked = {"dataset": cls.DATASETS[0], "scale": "smoke", **(given or {})}
-        base = cls.defaults(asked["dataset"], asked["scale"])
-        options = _options(asked.get("method", base["method"]))
-        check_names(asked, [*base, *options])
-        values = {**base, **options}
-        values |= {name: of_type(name, value, values[name]) if name != "eps" else value
-                   for name, value in asked.items()}
-        cls._check_derived(values, base)
-        values["eps"] = read_eps(values["method"], values["eps"], PRESETS[values["dataset"]])
-        check_least("test_limit", values["test_limit"], 1)
-        settings = cls(model=read_model(values), **{f.name: values[f.name] for f in fields(cls) if f.name != "model"})
-        settings.check()
-        return settings
-
-    @classmethod
-    def _check_derived(cls, values: Mapping, base: Mapping) -> None:
-        "Refuse what contradicts the data set and the scale, and counts that are too small."
-        derived = ["source", "unit", *(f.name for f in cls.own() if f.metadata["derived"])]
-        for name in derived:
-            if values[name] != base[name]:
-                raise UserError(f"{name} = {values[name]!r} contradicts dataset {values['dataset']!r} at scale "
-                                f"{values['scale']!r}: leave it out ({base[name]!r})")
-        for f in cls.own():
-            if f.metadata["least"] is not None:
-                check_least(f.name, values[f.name], f.metadata["least"])
-
-    def check(self) -> None:
-        "Refuse what makes no sense together; an experiment may say more here."
-
-    def flat(self) -> dict:
-        "List all settings by name, as a record holds them."
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
-        return without_late({**self.model.flat(), **own})
+        return given if isinstance(given, cls) else read_settings(cls, given or {})
 
     @classmethod
     def of_record(cls, stored: Mapping, # "settings" of a record
                  ) -> Self:
         "Read settings back; what joined after the record was made has its first default."
         return cls.read({**LATE, **stored})
+
+# %% ../../nbs/lab/91_settings.ipynb #83914847
+@dataclass(frozen=True)
+class RunSettings(ReadSettings):
+    "State what a run is; an experiment derives its own from it."
+    dataset: str
+    scale: str
+    model: ModelSettings
+    test_limit: int | None
+
+    def check(self) -> None:
+        "Refuse what makes no sense together; an experiment may say more here."
+
+    def flat(self) -> dict:
+        "List all settings by name, as a record holds them."
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        return without_late({**self.model.flat(), **values})
 
     @property
     def label(self) -> str:
@@ -313,26 +289,61 @@ class RunSettings:
 
     def sets(self) -> list:
         "List the data it needs: (name, split, limit)."
-        return [(self.model.source, "train", self.model.limit), (self.model.source, "test", self.test_limit)]
+        return [(self.model.source, "train", self.model.limit),
+                (self.model.source, "test", self.test_limit)]
 
     def check_images(self, images) -> None: # list of Images, as of sets()
-        "Refuse sets that do not fit together: sizes within a set, class names of source and target."
-        named = [one for one in images if one.name == self.model.source]
-        if not named:
-            return
-        source = named[0]
-        for one in images:
-            if one.name == source.name and one.shape != source.shape:
-                raise UserError(f"{one.name}: {source.split} holds images {source.shape}, {one.split} {one.shape} (C,H,W): bring both to one size")
-            if one.name == getattr(self, "target", None) and one.classes != source.classes[:len(one.classes)]:
-                raise UserError(f"target {one.name!r} numbers the classes {', '.join(one.classes[:12])}, source {source.name!r} "
-                                f"{', '.join(source.classes[:12])}: a label must mean the same in both; bring the target's names and labels "
-                                "into the order of the source's")
-        if hasattr(self, "target") and source.split == "train":     # each class has a mean image
-            empty = [name for k, name in enumerate(source.classes) if not (source.y == k).any()]
-            if empty:
-                raise UserError(f"{source.name} {source.split} has no image of class {empty[0]!r}: its gradients are compared with the "
-                                "mean image of each class; bring one, or raise limit")
+        "Refuse sets that do not fit together."
+        check_fit(images, self.model.source, getattr(self, "target", None))
+
+# %% ../../nbs/lab/91_settings.ipynb #ae978931
+def added_fields(kind: Any, # class of settings
+                ) -> list:
+    "List the fields that an experiment has added."
+    return [f for f in fields(kind) if "preset" in f.metadata]
+
+def default_settings(kind: Any, # class of settings
+                     dataset: str, scale: str) -> dict:
+    "List every setting by name, with its preset."
+    check_choice("dataset", dataset, kind.DATASETS)
+    chosen = PRESETS[dataset]
+    check_choice("scale", scale, tuple(chosen.scales))
+    base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset, "scale": scale}
+    added = {f.name: f.metadata["preset"](dataset, scale) for f in added_fields(kind)}
+    source = chosen.synthetic if scale == "smoke" else dataset
+    return {**base, **added, "source": source, "unit": chosen.unit}
+
+# %% ../../nbs/lab/91_settings.ipynb #5e27549c
+def read_settings(kind: Any, # class of settings
+                  given: Mapping, # any settings by name
+                 ) -> Any: # of that class
+    "Complete and check settings."
+    given = {"dataset": kind.DATASETS[0], "scale": "smoke", **given}
+    base = kind.defaults(given["dataset"], given["scale"])
+    options = _options(given.get("method", base["method"]))
+    check_names(given, [*base, *options])
+    values = {**base, **options}
+    values |= {name: of_type(name, value, values[name]) if name != "eps" else value
+               for name, value in given.items()}
+    check_derived(kind, values, base)
+    values["eps"] = read_eps(values["method"], values["eps"], PRESETS[values["dataset"]])
+    check_least("test_limit", values["test_limit"], 1)
+    fields_ = {f.name: values[f.name] for f in fields(kind) if f.name != "model"}
+    settings = kind(model=read_model(values), **fields_)
+    settings.check()
+    return settings
+
+# %% ../../nbs/lab/91_settings.ipynb #5ea43232
+def check_derived(kind: Any, values: Mapping, base: Mapping) -> None:
+    "Refuse what contradicts the data set and the scale, and counts that are too small."
+    derived = ["source", "unit", *(f.name for f in added_fields(kind) if f.metadata["derived"])]
+    for name in derived:
+        if values[name] != base[name]:
+            raise UserError(f"{name} = {values[name]!r} contradicts dataset {values['dataset']!r} "
+                            f"at scale {values['scale']!r}: leave it out ({base[name]!r})")
+    for f in added_fields(kind):
+        if f.metadata["least"] is not None:
+            check_least(f.name, values[f.name], f.metadata["least"])
 
 def option_names(method: str) -> tuple:
     "Name the options that only this method has; none where its objective is not known here."
@@ -345,9 +356,40 @@ def _options(method: str) -> dict:
     return {f.name: f.default for f in fields(objective)
             if f.name not in OBJECTIVE_NAMES and f.default is not MISSING}
 
+# %% ../../nbs/lab/91_settings.ipynb #7c0ffee2
+def check_fit(images: list, # of Images
+              source: str, # name of the set that is trained on
+              target: str | None = None, # name of the set that is transferred to
+             ) -> None:
+    "Refuse sets whose image sizes or class names do not fit together."
+    named = [one for one in images if one.name == source]
+    if not named:
+        return
+    first = named[0]
+    for one in images:
+        if one.name == source and one.shape != first.shape:
+            raise UserError(f"{one.name}: {first.split} holds images {first.shape}, {one.split} "
+                            f"{one.shape} (C,H,W): bring both to one size")
+        if one.name == target and one.classes != first.classes[:len(one.classes)]:
+            raise UserError(f"target {one.name!r} numbers the classes "
+                            f"{', '.join(one.classes[:12])}, source {first.name!r} "
+                            f"{', '.join(first.classes[:12])}: a label must mean the same in both; "
+                            "bring the target's names and labels into the order of the source's")
+    if target and first.split == "train":
+        check_every_class(first)
+
+def check_every_class(images: Any) -> None: # Images
+    "Refuse a set without images of a class: each class has a mean image."
+    empty = [name for k, name in enumerate(images.classes) if not (images.y == k).any()]
+    if empty:
+        raise UserError(f"{images.name} {images.split} has no image of class {empty[0]!r}: its "
+                        "gradients are compared with the mean image of each class; bring one, or "
+                        "raise limit")
+
 # %% ../../nbs/lab/91_settings.ipynb #72b4bcb4
 def with_objective(model: ModelSettings, objective, # such as Natural() or AT(2 / 255)
                   ) -> ModelSettings:
     "Name the model that is trained alike but for its objective."
-    recipe = Recipe(objective=objective, **{name: getattr(model.recipe, name) for name in _OF_RECIPE})
+    recipe = Recipe(objective=objective, **{name: getattr(model.recipe, name)
+                                            for name in _OF_RECIPE})
     return replace(model, recipe=recipe)

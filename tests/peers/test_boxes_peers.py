@@ -12,7 +12,8 @@ from matplotlib import colormaps
 from torchvision.ops import box_iou
 
 from pag_companion.boxes import (
-    PRESETS, LocProtocol, boxes_from_maps, cubehelix_gray, iou, localization, max_box_acc, sweep_boxes, sweep_hits,
+    PRESETS, LocProtocol, boxes_from_maps, cubehelix_gray, iou, localization, max_box_acc,
+    sweep_boxes, sweep_hits,
     sweep_overlaps, upsampled)
 
 SIDE = 56
@@ -23,7 +24,8 @@ def random_maps(kind, n, seed=0):
     "Draw raw maps of a kind, float64."
     g = torch.Generator().manual_seed(seed)
     if kind == "ties":
-        return torch.randint(0, 4, (n, SIDE, SIDE), generator=g).double().mul(torch.rand(n, SIDE, SIDE, generator=g) < .3)
+        return torch.randint(0, 4, (n, SIDE, SIDE), generator=g).double().mul(
+            torch.rand(n, SIDE, SIDE, generator=g) < .3)
     if kind == "noise":
         return torch.randn(n, SIDE, SIDE, generator=g).double().abs()
     maps = torch.randn(n, 7, 7, generator=g).double()
@@ -63,7 +65,8 @@ def plain_rectangle(contour, protocol):
 def plain_box(gray, share, protocol):
     "Draw the box around the contour with the largest area."
     contours = plain_contours(gray, share)
-    return plain_rectangle(max(contours, key=cv2.contourArea), protocol) if len(contours) else list(protocol.empty_box)
+    return (plain_rectangle(max(contours, key=cv2.contourArea), protocol) if len(contours)
+            else list(protocol.empty_box))
 
 
 def plain_iou(a, b, plus_one, clamp):
@@ -78,7 +81,8 @@ def plain_iou(a, b, plus_one, clamp):
 def true_boxes(maps, seed=0):
     "Draw true boxes near what the maps show."
     g = torch.Generator().manual_seed(seed)
-    boxes = boxes_from_maps(maps, LocProtocol(threshold=.45), SIDE) + torch.randint(-5, 6, (len(maps), 4), generator=g)
+    boxes = (boxes_from_maps(maps, LocProtocol(threshold=.45), SIDE)
+             + torch.randint(-5, 6, (len(maps), 4), generator=g))
     boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     return boxes
 
@@ -89,39 +93,50 @@ def test_boxes_are_opencvs_largest_contour(name, kind, n):
     maps = random_maps(kind, n)
     for share in (.1, .2, .55):
         protocol = replace(LocProtocol.preset(name), threshold=share)
-        grays = [plain_gray(plain_scores(raw, protocol.interpolation), protocol) for raw in maps.numpy()]
+        grays = [plain_gray(plain_scores(raw, protocol.interpolation), protocol)
+                 for raw in maps.numpy()]
         theirs = [plain_box(gray, share, protocol) for gray in grays]
         assert boxes_from_maps(maps, protocol, SIDE).tolist() == theirs
 
 
 @pytest.mark.parametrize("kind, n", [("rough", 25), ("smooth", 25), ("flat", 15), ("ties", 3), ("noise", 1)])
 def test_the_sweep_is_the_loop_over_a_thousand_thresholds(kind, n):
-    maps, protocol, shares = random_maps(kind, n, seed=1), LocProtocol.preset("wsoleval_v1"), np.arange(0, 1, .001)
+    maps, protocol, shares = (random_maps(kind, n, seed=1), LocProtocol.preset("wsoleval_v1"),
+                              np.arange(0, 1, .001))
     swept = sweep_boxes(maps, protocol, SIDE)[1].transpose(0, 1)
     for raw, ours in zip(maps.numpy(), swept):
         gray = plain_gray(plain_scores(raw, "cubic"), protocol)
-        assert ours[(shares * 255).astype(int)].tolist() == [plain_box(gray, share, protocol) for share in shares]
+        assert (ours[(shares * 255).astype(int)].tolist() == [plain_box(gray, share, protocol)
+                                                              for share in shares])
 
 
 @pytest.mark.parametrize("name", ["wsoleval_v1", "wsoleval_v2", "adl", "sibling_cam"])
 def test_hits_and_max_box_acc_are_those_of_the_loop(name):
-    maps, protocol = torch.cat([random_maps(kind, 12, seed=2) for kind in ("rough", "smooth", "flat")]), LocProtocol.preset(name)
+    maps, protocol = (torch.cat([random_maps(kind, 12, seed=2)
+                                 for kind in ("rough", "smooth", "flat")]),
+                      LocProtocol.preset(name))
     boxes, shares = true_boxes(maps), np.arange(255) / 255
-    found = np.empty((255, len(maps)))
+    overlaps = np.empty((255, len(maps)))
     for n, (raw, truth) in enumerate(zip(maps.numpy(), boxes.tolist())):
         gray = plain_gray(plain_scores(raw, protocol.interpolation), protocol)
-        for place, share in enumerate(shares):
+        for row, share in enumerate(shares):
             drawn = [plain_box(gray, share, protocol)]
             if protocol.component == "any":
-                drawn = [plain_rectangle(contour, protocol) for contour in plain_contours(gray, share)] or drawn
-            found[place, n] = max(plain_iou(box, truth, protocol.plus_one, protocol.iou_clamp) for box in drawn)
-    assert np.array_equal(sweep_overlaps(maps, boxes, protocol, SIDE)[1].numpy(), found)
+                drawn = ([plain_rectangle(contour, protocol)
+                          for contour in plain_contours(gray, share)] or drawn)
+            overlaps[row, n] = max(plain_iou(box, truth, protocol.plus_one, protocol.iou_clamp)
+                                   for box in drawn)
+    assert np.array_equal(sweep_overlaps(maps, boxes, protocol, SIDE)[1].numpy(), overlaps)
     swept = sweep_hits(maps, boxes, protocol, SIDE, overlaps=(.3, .5, .7))
-    assert np.array_equal(swept.hits.numpy(), np.stack([found >= overlap for overlap in (.3, .5, .7)]))
-    best = [(found >= overlap).mean(1).max() for overlap in protocol.overlaps]
-    assert .2 < np.mean(best) < 1 and max_box_acc(maps, boxes, protocol, SIDE) == pytest.approx(np.mean(best), abs=1e-12)
-    scores = localization(maps, boxes, torch.zeros(len(maps)), torch.zeros(len(maps)), replace(protocol, threshold=None), SIDE)
-    assert [scores[f"max_box_acc/{overlap:g}"].value for overlap in protocol.overlaps] == pytest.approx(best)
+    assert np.array_equal(swept.hits.numpy(),
+                          np.stack([overlaps >= overlap for overlap in (.3, .5, .7)]))
+    best = [(overlaps >= overlap).mean(1).max() for overlap in protocol.overlaps]
+    assert (.2 < np.mean(best) < 1 and max_box_acc(maps, boxes, protocol, SIDE)
+            == pytest.approx(np.mean(best), abs=1e-12))
+    scores = localization(maps, boxes, torch.zeros(len(maps)), torch.zeros(len(maps)),
+                          replace(protocol, threshold=None), SIDE)
+    assert ([scores[f"max_box_acc/{overlap:g}"].value for overlap in protocol.overlaps]
+            == pytest.approx(best))
 
 
 def test_iou_is_torchvisions():
@@ -131,7 +146,8 @@ def test_iou_is_torchvisions():
     theirs = torch.cat([box_iou(*pair).diagonal() for pair in zip(a.split(500), b.split(500))])
     assert (iou(a, b) - theirs).abs().max() < 1e-14 and (theirs > 0).double().mean() > .3
     theirs = torch.cat([box_iou(x, y + torch.tensor([0, 0, 1, 1])).diagonal()
-                        for x, y in zip((a + torch.tensor([0, 0, 1, 1])).split(500), b.split(500))])
+                        for x, y in zip((a + torch.tensor([0, 0, 1, 1])).split(500),
+                                        b.split(500))])
     assert (iou(a, b, plus_one=True) - theirs).abs().max() < 1e-14
 
 
@@ -139,7 +155,8 @@ def test_iou_is_torchvisions():
 def test_upsampling_is_opencvs(interpolation):
     maps = random_maps("rough", 50)
     theirs = np.stack([plain_scores(raw, interpolation) for raw in maps.numpy()])
-    assert np.abs(upsampled(maps, LocProtocol(interpolation=interpolation), SIDE).numpy() - theirs).max() < 1e-13
+    assert (np.abs(upsampled(maps, LocProtocol(interpolation=interpolation), SIDE).numpy()
+                   - theirs).max() < 1e-13)
 
 
 def test_the_color_map_is_painted_as_matplotlib_does():

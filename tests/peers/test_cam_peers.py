@@ -22,16 +22,19 @@ CLASSES = [0, 6, 3, 3]
 def network(name, dtype):
     "Build a network with random weights, its layer with the last map and its classifier."
     torch.manual_seed(0)
-    model = (resnet18(num_classes=7) if name == "torchvision" else build(name, 7, mean=(.4, .5, .6), std=(.2, .3, .4))).to(dtype).eval()
+    model = (resnet18(num_classes=7) if name == "torchvision"
+             else build(name, 7, mean=(.4, .5, .6), std=(.2, .3, .4))).to(dtype).eval()
     inner = getattr(model, "network", model)
-    layer = {"torchvision": "layer4", "resnet18-s1": "layer4", "wrn-10-1": "relu", "map-8-16-32": "features", "fast-8-16-32": "stages"}[name]
+    layer = {"torchvision": "layer4", "resnet18-s1": "layer4", "wrn-10-1": "relu",
+             "map-8-16-32": "features", "fast-8-16-32": "stages"}[name]
     return model, torch.rand(4, 3, 64, 64, dtype=dtype), getattr(inner, layer), inner.fc
 
 
 def agree(ours, theirs):
     "Compare two maps, by the largest value of all."
     largest = theirs.abs().max()
-    return ours.shape == theirs.shape and largest > 0 and (ours - theirs).abs().max() <= CLOSE[ours.dtype] * largest
+    return (ours.shape == theirs.shape and largest > 0 and (ours - theirs).abs().max()
+            <= CLOSE[ours.dtype] * largest)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,8 @@ def torchcam():
 @pytest.mark.parametrize("name", ["torchvision", "resnet18-s1", "wrn-10-1", "map-8-16-32", "fast-8-16-32"])
 def test_grad_cam_is_captums(captum, name, dtype):
     model, x, layer, _ = network(name, dtype)
-    theirs = captum.LayerGradCam(model, layer).attribute(x.clone(), target=CLASSES).squeeze(1).detach()
+    theirs = captum.LayerGradCam(model, layer).attribute(x.clone(), target=CLASSES).squeeze(
+        1).detach()
     assert agree(grad_cam(model, x, CLASSES), theirs) and (theirs < 0).any()
     assert agree(cam(model, x, CLASSES), theirs * theirs[0].numel())
 
@@ -56,7 +60,8 @@ def test_grad_cam_is_captums(captum, name, dtype):
 @pytest.mark.parametrize("layer", ["network.layer2", "network.layer3.0.conv2"])
 def test_grad_cam_of_other_layers_is_captums(captum, layer):
     model, x, *_ = network("resnet18-s1", torch.float64)
-    theirs = captum.LayerGradCam(model, model.get_submodule(layer)).attribute(x.clone(), target=CLASSES).squeeze(1).detach()
+    theirs = captum.LayerGradCam(model, model.get_submodule(layer)).attribute(
+        x.clone(), target=CLASSES).squeeze(1).detach()
     assert agree(grad_cam(model, x, CLASSES, layer), theirs)
 
 
@@ -86,7 +91,9 @@ def test_gradient_map_is_captums_saliency_smoothed_by_scipy(captum, dtype):
     raw = captum.Saliency(loss).attribute(x.clone(), abs=True).mean(1).double()
     expected = []
     for one in raw.numpy():
-        low, high = torch.from_numpy(one).flatten().quantile(torch.tensor([.02, .98], dtype=torch.double))
+        low, high = torch.from_numpy(one).flatten().quantile(
+            torch.tensor([.02, .98], dtype=torch.double))
         one = ndimage.uniform_filter(one.clip(low, high), 3, mode="reflect")
-        expected.append(torch.from_numpy(ndimage.gaussian_filter(one, 3 * 64 / 224, mode="reflect")))
+        expected.append(torch.from_numpy(ndimage.gaussian_filter(one, 3 * 64 / 224,
+                                                                 mode="reflect")))
     assert agree(gradient_map(model, x, CLASSES), torch.stack(expected).to(dtype))

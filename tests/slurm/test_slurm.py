@@ -13,7 +13,9 @@ from pag_companion.core.files import repo_root
 from pag_companion.lab.sweep import read_grid
 
 pytest.importorskip("submitit")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("slurmctld") or os.geteuid(), reason="needs root and Slurm: tests/slurm/cluster.sh install")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("slurmctld") or os.geteuid(),
+                                                   reason="needs root and Slurm: "
+                                                          "tests/slurm/cluster.sh install")]
 GRID = """experiment = "wsol"
 dataset = "boxed_imagenet"
 method = "at"
@@ -29,7 +31,8 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
     script = repo_root() / "tests" / "slurm" / "cluster.sh"
     subprocess.run([script, "start", folder], check=True, stdin=subprocess.DEVNULL)
-    yield {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf", "PAG_SAVE_EVERY": ".2", "OMP_NUM_THREADS": "1"}
+    yield {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf", "PAG_SAVE_EVERY": ".2",
+           "OMP_NUM_THREADS": "1"}
     subprocess.run([script, "stop", folder], check=False)
 
 
@@ -38,7 +41,8 @@ class Story:
 
     def __init__(self, title):
         self.began = time.monotonic()
-        self.write(f"{title} ({time.strftime('%Y-%m-%d')}, {subprocess.run(['slurmctld', '-V'], capture_output=True, text=True).stdout.strip()})")
+        self.write(f"{title} ({time.strftime('%Y-%m-%d')}, "
+                   f"{subprocess.run(['slurmctld', '-V'], capture_output=True, text=True).stdout.strip()})")
 
     def tell(self, text):
         self.write(f"{time.monotonic() - self.began:6.1f} s  {text}")
@@ -55,7 +59,8 @@ def command(cluster, folder, verb, *words):
     grid = folder / "grid.toml"
     grid.write_text(GRID)
     environment = {**cluster, "PAG_RUNS": str(folder / "runs")}
-    return subprocess.Popen([sys.executable, "-m", "pag_companion.sweep", verb, str(grid), *words], cwd=repo_root(), env=environment,
+    return subprocess.Popen([sys.executable, "-m", "pag_companion.sweep", verb, str(grid), *words],
+                            cwd=repo_root(), env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -68,9 +73,9 @@ def until(what, seconds=300):
     "Wait for something to become true, and give it back."
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
+        result = what()
+        if result:
+            return result
         time.sleep(.05)
     raise AssertionError(f"nothing came of it within {seconds} s")
 
@@ -83,7 +88,8 @@ def underway(folder, runs):
     "Find a run that has taken some steps, has a checkpoint, and is far from its end."
     for run in runs:
         beat, (eps, _, seed) = pulse(folder, run), run.key.split("-")[4:7]
-        if beat and 0 < beat["step"] < .8 * beat["total"] and list((folder / "runs" / "checkpoints").glob(f"*-{eps}-{seed}-*.pt")):
+        if (beat and 0 < beat["step"] < .8 * beat["total"]
+            and list((folder / "runs" / "checkpoints").glob(f"*-{eps}-{seed}-*.pt"))):
             return run, beat
     return None
 
@@ -97,38 +103,50 @@ def test_a_killed_job_is_retried_and_resumes(cluster, tmp_path):
     victim, beat = until(lambda: underway(folder, runs))
     os.kill(beat["pid"], signal.SIGKILL)
     story.tell(f"kernel of {victim.label} killed at step {beat['step']} of {beat['total']}")
-    said = sweep.communicate(timeout=600)[0]
-    for line in said.splitlines():
+    printed = sweep.communicate(timeout=600)[0]
+    for line in printed.splitlines():
         story.tell(f"  sweep: {line}".replace(str(folder), "FOLDER"))
-    assert sweep.returncode == 1 and said.count("FAILED") == 1
+    assert sweep.returncode == 1 and printed.count("FAILED") == 1
     assert [is_done(folder, run) for run in runs].count(True) == 3 and not is_done(folder, victim)
-    gpus = {json.loads((folder / "runs" / "records" / f"{run.key}.json").read_text())["settings"]["seed"] for run in runs if is_done(folder, run)}
+    gpus = {
+        json.loads((folder / "runs" / "records"
+                    / f"{run.key}.json").read_text())["settings"]["seed"] for run in runs
+                    if is_done(folder, run)}
     assert gpus == {0, 1}
     again = command(cluster, folder, "retry", "--engine", "slurm", "--cpus", "1")
-    second = until(lambda: (found := pulse(folder, victim)) and found["pid"] != beat["pid"] and found)
+    second = until(lambda: (result := pulse(folder, victim)) and result["pid"] != beat["pid"]
+                   and result)
     story.tell(f"retried: goes on from step {second['first']}")
     assert 0 < second["first"] <= beat["total"]
-    said = again.communicate(timeout=600)[0]
-    for line in said.splitlines():
+    printed = again.communicate(timeout=600)[0]
+    for line in printed.splitlines():
         story.tell(f"  retry: {line}".replace(str(folder), "FOLDER"))
-    assert again.returncode == 0 and is_done(folder, victim) and "1 handed to Slurm" in said
+    assert again.returncode == 0 and is_done(folder, victim) and "1 handed to Slurm" in printed
 
 
 def test_a_preempted_job_is_queued_again(cluster, tmp_path):
     story, folder = Story("A preempted job is queued again"), tmp_path
     (folder / "grid.toml").write_text(GRID)
     runs = read_grid(folder / "grid.toml")
-    sweep = command(cluster, folder, "run", "--engine", "slurm", "--cpus", "1", "--partition", "low")
+    sweep = command(cluster, folder, "run", "--engine", "slurm", "--cpus", "1", "--partition",
+                    "low")
     victim, beat = until(lambda: underway(folder, runs))
-    rival = subprocess.run(["sbatch", "--parsable", "--partition", "high", "--gres", "gpu:2", "--cpus-per-task", str(os.cpu_count()), "--output", "/dev/null",
-                            "--wrap", "sleep 5"], env=cluster, check=True, capture_output=True, text=True).stdout.strip()
-    story.tell(f"job {rival} of a higher partition wants both GPUs while {victim.label} is at step {beat['step']} of {beat['total']}")
-    state = lambda: subprocess.run(["squeue", "--noheader", "--array", "--format=%i %T %P"], env=cluster, capture_output=True, text=True).stdout
+    rival = subprocess.run(["sbatch", "--parsable", "--partition", "high", "--gres", "gpu:2",
+                            "--cpus-per-task", str(os.cpu_count()), "--output", "/dev/null",
+                            "--wrap", "sleep 5"], env=cluster, check=True, capture_output=True,
+                           text=True).stdout.strip()
+    story.tell(f"job {rival} of a higher partition wants both GPUs while {victim.label} is at "
+               f"step {beat['step']} of {beat['total']}")
+    state = lambda: subprocess.run(["squeue", "--noheader", "--array", "--format=%i %T %P"],
+                                   env=cluster, capture_output=True, text=True).stdout
     until(lambda: f"{rival} RUNNING" in state())
-    story.tell("it runs; ours are " + ", ".join(sorted({line.split()[1].lower() for line in state().splitlines() if "low" in line})))
-    resumed = until(lambda: (found := pulse(folder, victim)) and found["pid"] != beat["pid"] and found)
+    story.tell("it runs; ours are " + ", ".join(
+        sorted({line.split()[1].lower() for line in state().splitlines() if "low" in line})))
+    resumed = until(lambda: (result := pulse(folder, victim)) and result["pid"] != beat["pid"]
+                    and result)
     story.tell(f"{victim.label} goes on from step {resumed['first']}")
-    said = sweep.communicate(timeout=900)[0]
-    for line in said.splitlines():
+    printed = sweep.communicate(timeout=900)[0]
+    for line in printed.splitlines():
         story.tell(f"  sweep: {line}".replace(str(folder), "FOLDER"))
-    assert resumed["first"] > 0 and sweep.returncode == 0 and all(is_done(folder, run) for run in runs) and "FAILED" not in said
+    assert (resumed["first"] > 0 and sweep.returncode == 0
+            and all(is_done(folder, run) for run in runs) and "FAILED" not in printed)
