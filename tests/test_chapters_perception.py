@@ -53,6 +53,8 @@ def test_predictions_by_hand():
 
 
 def test_figures_show_the_shares():
+    shown = leads_table(made_side(.6, .2))
+    assert shown.loc["edge correlation"].tolist() == ["+0.40", "+0.40"] and leads_table(Results.of([])).iloc[0, 0] == "not run"
     assert set(measures_table().index) == {each.title for each in LIST.values()} and (measures_table().perceptual == "yes").sum() == 4
     pyplot = pytest.importorskip("matplotlib.pyplot")
     records = [{**r, "controls": {c: dict.fromkeys(LIST, .1) for c in (*LINES, "another image of the class")}} for r in made_side(.6, .2).records]
@@ -76,8 +78,3 @@ def test_smoke_run():
     for wrong in ({"images": "last"}, {"count": 10}, {"test_limit": 150}):
         with pytest.raises(ValueError, match="images|count"):
             Settings.read(wrong).load()
-
-
-def test_leads():
-    shown = leads_table(made_side(.6, .2))
-    assert shown.loc["edge correlation"].tolist() == ["+0.40", "+0.40"] and leads_table(Results.of([])).iloc[0, 0] == "not run"
