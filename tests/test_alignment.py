@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from pag_companion.core.scores import Score
 from pag_companion.data import Images, load
-from pag_companion.gradients import alignment, class_means, gradient_picture, high_frequency_share, input_gradient
+from pag_companion.gradients import alignment, class_means, gradient_picture, high_frequency_share
 streets = load("street_glyphs", "test", limit=200)
 noise = torch.randn(streets.x.shape, generator=torch.Generator().manual_seed(0))
 

@@ -71,7 +71,7 @@ def test_strengths_are_chosen_on_the_source():
     side = rivals_side()
     assert chosen_label(side, "smoothing") == "Smoothing-0.1" and chosen_label(side.only(method="natural"), "smoothing") is None
     assert gains(side, "AT-4") == dict.fromkeys(range(5), 10.)
-    verdict = judge(side, ids=["C1"])["C1"]
+    verdict = judge(side, ids=["S8"])["S8"]
     assert [r.mean for r in verdict.results] == [4, 9, 2, 5] and verdict.outcome == "supported"
     table = controls_table(side)
     assert table.loc["Smoothing-0.2", "counts"] == "" and table.loc["Smoothing-0.1", "target, gain over Natural"] == "5.00 ± 0.00 (5)"

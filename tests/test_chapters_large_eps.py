@@ -6,7 +6,6 @@ from pag_companion.chapters.large_eps import *
 import os
 import tempfile
 from unittest.mock import patch
-import pytest
 from matplotlib import pyplot
 from pag_companion.lab.claims import judge
 from pag_companion.lab.results import made_up, table

@@ -8,7 +8,7 @@ import pytest
 import tempfile
 import torch
 from unittest.mock import patch
-from pag_companion.alignment import LIST, PERCEPTUAL
+from pag_companion.alignment import LIST
 from pag_companion.lab.claims import claims, judge, values_of
 from pag_companion.lab.results import Results, made_up
 

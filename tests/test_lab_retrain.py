@@ -5,7 +5,6 @@ from pag_companion.lab.retrain import *
 
 import pytest
 from dataclasses import replace
-from pag_companion import networks
 from pag_companion.core.numbers import UserError
 from pag_companion.data import load
 from pag_companion.lab.settings import model_settings

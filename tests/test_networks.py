@@ -3,7 +3,6 @@
 from pag_companion.networks import *
 
 
-import pytest
 import torch
 from pag_companion.models import build, count_parameters
 

@@ -25,7 +25,7 @@ from ..blocks import block_name, null_mask
 from ..core.numbers import UserError
 from ..core.progress import NOISE_COLOR, dots_and_means, model_colors
 from ..data import Images, load
-from ..gradients import HOW, averaged, class_means, measure_each, stored_measures
+from ..gradients import FUNCTIONS, averaged, class_means, measure_each, stored_measures
 from ..lab.claims import ABOVE, BELOW, Claim, Comparison, at_most, rank_correlation, within
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, cell, staleness
@@ -172,7 +172,7 @@ def measure(settings: Settings, model: nn.Module, needs: dict) -> Measured:
     else:
         scores |= retrained_scores(settings, model, test)
         means = class_means(load(source, "train", limit=settings.model.limit))
-        values = measure_each(model, images, means, tuple(HOW))
+        values = measure_each(model, images, means, tuple(FUNCTIONS))
     found = averaged({name: value.flatten() for name, value in values.items()})
     return Measured(scores, (test,), {"alignment": stored_measures(found)})
 
@@ -230,7 +230,7 @@ def ladder_labels(dataset: str) -> dict: # label -> ε in the label's unit
     unit = PRESETS[dataset].unit
     return {"Natural": 0., **{f"AT-{round(eps / unit, 6):g}": round(eps / unit, 6) for eps in PRESETS[dataset].eps}}
 
-def along_ladder(results: Results, dataset: str, measure_name: str, # key of HOW, or "eps"
+def along_ladder(results: Results, dataset: str, measure_name: str, # key of FUNCTIONS, or "eps"
                  scale: str = "small", k: float = .1) -> dict: # seed -> Spearman's correlation
     "Correlate DiffROAR with another number over the models of a ladder."
     runs, labels = runs_of(results, dataset, "ladder", scale), ladder_labels(dataset)
@@ -403,7 +403,7 @@ def null_table(results: Results, dataset: str = "block_mnist") -> pd.DataFrame:
 
 def predictors_table(results: Results, scale: str = "small") -> pd.DataFrame: # of one side
     "Correlate DiffROAR(0.1) with ε and with every measure of alignment over the ladders."
-    names = ("eps", *HOW)
+    names = ("eps", *FUNCTIONS)
     lines = {name: {dataset: cell(along_ladder(results, dataset, name, scale)) for dataset in GRAY} for name in names}
     return pd.DataFrame.from_dict(lines, orient="index")
 
