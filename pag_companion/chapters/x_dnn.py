@@ -137,9 +137,9 @@ def gini(values: Tensor) -> Tensor: # ...,n, none below 0 -> ..., in [0,1)
     places = 2 * torch.arange(1, n + 1, device=values.device) - n - 1
     return (places * ordered).sum(-1) / (n * ordered.sum(-1)).clamp_min(1e-30)
 
-# %% ../../nbs/73_x_dnn.ipynb #06ed7246
+# %% ../../nbs/73_x_dnn.ipynb #a125142a
 ARMS = ("none", "none, no bias", "gradient", "RRR", "EG 1", "EG 4", "EG 16", "X-gradient")
-STRENGTHS, EPOCHS, RATE, WIDTHS = (.01, .1, 1., 10., 100.), 100, 1e-3, (64, 32)
+STRENGTHS, EPOCHS, RATE, WIDTHS = (.01, .1, 1., 10., 100.), 300, 1e-3, (64, 32)
 
 class Stack(nn.Module):
     "Hold many small networks, one a split and strength; those of a split begin alike."
