@@ -3,19 +3,17 @@
 from pag_companion.chapters.x_dnn import *
 
 
-import numpy as np
 import os
 import pytest
 import tempfile
 import torch
-from torch import nn
-from torch.nn import functional as F
 from unittest.mock import patch
 from pag_companion.core.numbers import UserError
 from pag_companion.data import load
-from pag_companion.lab.claims import Comparison, judge, values_of
+from pag_companion.lab.claims import judge
 from pag_companion.lab.results import Results, made_up
 from pag_companion.attribution import METHODS, METRICS, BETTER, homogeneous, order
+from pag_companion.prior import ARMS, fit_arm
 from pag_companion.models import build
 
 
@@ -40,40 +38,6 @@ def test_x_networks_train_like_others():
     train(begin, images, recipe, seed=0, **quiet)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(begin.state_dict().values(), models[0].state_dict().values()))
     assert order(begin) == 1 and not begin.network.stages[0].bn1.running_mean.any() and begin.network.stages[0].bn1.running_var.ne(1).all()
-
-
-def test_the_prior_by_hand():
-    assert gini(torch.tensor([1., 1., 1.])) == 0 and gini(torch.tensor([0., 0., 0., 1.])).item() == pytest.approx(.75)
-    values = torch.rand(3, 7)
-    apart = (values[:, :, None] - values[:, None]).abs().mean((1, 2)) / values.mean(1) / 2      # the authors' formula
-    assert torch.allclose(gini(values), apart, atol=1e-6)
-    assert auc(np.array([[.1, .4, .35, .8], [1., 1., 1., 1.]]), np.array([[0, 0, 1, 1]] * 2)).tolist() == [.75, .5]
-    x, y = patients_of("breast_cancer")
-    assert x.shape == (569, 120) and abs(split_patients(x, y, 3, 50)["train"][0].mean()) < 1e-6
-    net, some = Stack([0, 1], 1, 6, bias=False), torch.randn(2, 9, 6)
-    fast = attributed(net, some, "X-gradient", None)
-    assert torch.allclose(fast.sum(2), net(some), atol=1e-5)                                  # complete
-    line = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0))
-    logit = line(some[0])
-    both = torch.autograd.functional.jacobian(lambda v: (F.logsigmoid(line(v)) + F.logsigmoid(-line(v))).sum(), some[0])
-    assert torch.allclose(slope(lambda v: line(v[0])[None], some[:1], both=True)[0], both, atol=1e-6)
-
-
-def test_many_splits_are_each_as_if_alone():
-    x, y = patients_of("breast_cancer")
-    with patch.dict(fit_arm.__globals__, EPOCHS=8, STRENGTHS=(.1, 10.)):
-        for arm in ("none", "X-gradient", "EG 4"):
-            together = fit_arm(x, y, arm, [0, 1], 50)
-            alone = [fit_arm(x, y, arm, [split], 50) for split in (0, 1)]
-            for name in ("val", "test"):
-                assert np.allclose(together[name], [one[name][0] for one in alone], atol=2e-3), arm
-            assert np.shape(together["val"]) == ((2, 1) if arm == "none" else (2, 2))
-            assert arm == "none" or together["test"][0][0] != together["test"][0][1]
-    for wrong, named in ((dict(name="iris"), "breast_cancer, nhanes"), (dict(name="nhanes", root="nowhere"), "bring NHANES")):
-        with pytest.raises(UserError, match=named):
-            patients_of(**wrong)
-    with pytest.raises(UserError, match="one class"):
-        auc(np.zeros((1, 3)), np.ones((1, 3)))
 
 
 def test_smoke_run():
