@@ -13,7 +13,7 @@ from pag_companion.data import load
 from pag_companion.lab.claims import judge
 from pag_companion.lab.results import Results, made_up
 from pag_companion.attribution import METHODS, METRICS, BETTER, homogeneous, order
-from pag_companion.prior import ARMS, fit_arm
+from pag_companion.prior import ARMS
 from pag_companion.models import build
 
 
@@ -41,10 +41,9 @@ def test_x_networks_train_like_others():
 
 
 def test_smoke_run():
-    quick = dict(steps=3, batch_size=32, limit=200, test_limit=60, attacked=20, explained=2, masked=6)
+    quick = dict(steps=3, batch_size=32, limit=200, test_limit=60, attacked=20, explained=2, masked=6, prior_steps=2)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
-        with patch.dict(fit_arm.__globals__, EPOCHS=2):
-            made = run(quick)
+        made = run(quick)
         assert run(**quick) == made
         attacked = run(**quick, method="at", dataset="cifar10")
     assert made["row"] == "Natural" and made["stand_in"] and made["scores"]["clean/x"]["total"] == 60

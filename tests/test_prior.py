@@ -33,10 +33,10 @@ def test_the_prior_by_hand():
 
 def test_many_splits_are_each_as_if_alone():
     x, y = patients_of("breast_cancer")
-    with patch.dict(fit_arm.__globals__, EPOCHS=8, STRENGTHS=(.1, 10.)):
+    with patch.dict(fit_arm.__globals__, STRENGTHS=(.1, 10.)):
         for arm in ("none", "X-gradient", "EG 4"):
-            together = fit_arm(x, y, arm, [0, 1], 50)
-            alone = [fit_arm(x, y, arm, [split], 50) for split in (0, 1)]
+            together = fit_arm(x, y, arm, [0, 1], 50, steps=8)
+            alone = [fit_arm(x, y, arm, [split], 50, steps=8) for split in (0, 1)]
             for name in ("val", "test"):
                 assert np.allclose(together[name], [one[name][0] for one in alone], atol=2e-3), arm
             assert np.shape(together["val"]) == ((2, 1) if arm == "none" else (2, 2))

@@ -46,7 +46,7 @@ from ..lab.store import at_hand
 from ..prior import ARMS, STRENGTHS, TRAINED_ON, fit_arm, patients_of
 from ..robustness import accuracy, batch_size, device_of, robust_accuracy
 
-# %% ../../nbs/73_x_dnn.ipynb #67dbebc8
+# %% ../../nbs/73_x_dnn.ipynb #7b539dee
 PART = {("cifar10", "small"): dict(arch="fast-32-64-128", limit=10_000, steps=1000)}
 WITHOUT = "/x" # a score of the network without biases ends so
 
@@ -64,6 +64,7 @@ class Settings(RunSettings):
     masked: int = preset(smoke=20, small=1000, paper=1000, least=1) # test images
     splits: int = preset(by=splits_of, least=0) # of the patients, of a Natural run
     patients: str = preset("breast_cancer") # or "nhanes", your own copy
+    prior_steps: int = preset(smoke=40, small=300, paper=300, least=1) # of training with a prior
 
     @classmethod
     def defaults(cls, dataset: str, scale: str) -> dict:
@@ -89,15 +90,15 @@ def twins(settings: Settings) -> dict: # "x" -> ModelSettings
     "Name the network without biases that is trained alike."
     return {"x": replace(settings.model, arch=f"x-{settings.model.arch}")}
 
-# %% ../../nbs/73_x_dnn.ipynb #255af925
+# %% ../../nbs/73_x_dnn.ipynb #84c9406c
 def prior_fields(settings: Settings) -> dict: # as a record keeps it
     "Train every arm on this seed's splits of the patients."
     x, y = patients_of(settings.patients)
     splits = [settings.model.seed * settings.splits + k for k in range(settings.splits)]
-    device, n = pick_device(), TRAINED_ON[settings.patients]
+    n, more = TRAINED_ON[settings.patients], dict(steps=settings.prior_steps, device=pick_device())
     digest = hashlib.sha256(np.ascontiguousarray(x).tobytes() + y.tobytes()).hexdigest()
     return {"patients": settings.patients, "sha256": digest, "splits": splits, "trained on": n,
-            "strengths": STRENGTHS, "arms": {arm: fit_arm(x, y, arm, splits, n, device) for arm in ARMS}}
+            "strengths": STRENGTHS, "arms": {arm: fit_arm(x, y, arm, splits, n, **more) for arm in ARMS}}
 
 # %% ../../nbs/73_x_dnn.ipynb #77f12fd3
 def measure(settings: Settings, model, needs: dict) -> Measured:
