@@ -36,6 +36,19 @@ def test_homogeneous_by_scaling():
             assert order(homogeneous(getattr(known, name)())) == 1
 
 
+def test_scale_norm_by_hand():
+    torch.manual_seed(0)
+    norm, x = ScaleNorm(3, momentum=1.), 2 + torch.randn(40, 3, 5, 5)
+    squares = norm(x).square().mean((0, 2, 3))
+    assert torch.allclose(squares, torch.ones(3), atol=1e-4) and norm(x).mean() > .8             # the mean stays
+    assert torch.allclose(norm.running_var, x.square().mean((0, 2, 3))) and norm.bias is None
+    known = nn.BatchNorm2d(3)
+    nn.init.uniform_(known.weight), nn.init.uniform_(known.running_var), nn.init.uniform_(known.running_mean)
+    moved = known.eval()(x) - ScaleNorm.like(known).eval()(x)
+    assert torch.allclose(moved, moved[:1, :, :1, :1].expand_as(moved), atol=1e-5) and moved.abs().max() > .1
+    assert ScaleNorm(3)(x.to(torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_what_breaks_homogeneity_is_named():
     class Shifted(nn.Module):
         def __init__(self, shift):
