@@ -22,7 +22,14 @@ def test_the_prior_by_hand():
     assert auc(np.array([[.1, .4, .35, .8], [1., 1., 1., 1.]]), np.array([[0, 0, 1, 1]] * 2)).tolist() == [.75, .5]
     x, y = patients_of("breast_cancer")
     assert x.shape == (569, 120) and abs(split_patients(x, y, 3, 50)["train"][0].mean()) < 1e-6
-    net, some = Stack([0, 1], 1, 6, bias=False), torch.randn(2, 9, 6)
+    biased, some = Stack([0, 1], 1, 6, bias=True), torch.randn(2, 9, 6)
+    def alone(k, hidden):
+        for depth, (weight, bias) in enumerate(zip(biased.weights, biased.biases)):
+            hidden = F.linear(hidden, weight[k].T, bias[k, 0]).relu() if depth < 2 else F.linear(hidden, weight[k].T, bias[k, 0])
+        return hidden[:, 0]
+    assert all(torch.allclose(biased(some)[k], alone(k, some[k]), atol=1e-6) for k in (0, 1))
+    assert biased.weights[0].std().item() == pytest.approx((1 / 6 / 3) ** .5, rel=.1)                   # as nn.Linear begins
+    net = Stack([0, 1], 1, 6, bias=False)
     fast = attributed(net, some, "X-gradient", None)
     assert torch.allclose(fast.sum(2), net(some), atol=1e-5)                                  # complete
     line = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0))
