@@ -70,9 +70,9 @@ def gini(values: Tensor) -> Tensor: # ...,n, none below 0 -> ..., in [0,1)
     places = 2 * torch.arange(1, n + 1, device=values.device) - n - 1
     return (places * ordered).sum(-1) / (n * ordered.sum(-1)).clamp_min(1e-30)
 
-# %% ../nbs/library/18c_prior.ipynb #bee5ad88
+# %% ../nbs/library/18c_prior.ipynb #00bb58d3
 ARMS = ("none", "none, no bias", "gradient", "RRR", "EG 1", "EG 4", "EG 16", "X-gradient")
-STRENGTHS, RATE, WIDTHS = (.01, .1, 1., 10., 100.), 1e-3, (64, 32)
+STRENGTHS, RATE, WIDTHS = (.01, .1, 1., 10., 100.), 1e-2, (64, 32)
 
 class Stack(nn.Module):
     "Hold many small networks, one a split and strength; those of a split begin alike."
@@ -124,7 +124,7 @@ def objective(net: nn.Module, x: Tensor, y: Tensor, arm: str, strengths: Tensor,
         loss = loss - strengths * gini(attributed(net, x, arm, generator).abs().mean(1))
     return loss.sum()
 
-# %% ../nbs/library/18c_prior.ipynb #7ff8d6a2
+# %% ../nbs/library/18c_prior.ipynb #52b6e5e9
 def stacked(parts: list, copies: int, device: str | torch.device) -> dict: # part -> (x, y)
     "Stack splits, each as often as there are strengths."
     def stack(name, k):
@@ -134,7 +134,7 @@ def stacked(parts: list, copies: int, device: str | torch.device) -> dict: # par
 
 def fit_arm(x: np.ndarray, y: np.ndarray, arm: str, splits: list, # numbers of splits
             n: int, # patients to train on
-            *, steps: int = 300, device: str | torch.device = "cpu") -> dict: # "val", "test" -> AUC, a list a split
+            *, steps: int = 100, device: str | torch.device = "cpu") -> dict: # "val", "test" -> AUC, a list a split
     "Train an arm on many splits and strengths at once."
     levels = (0.,) if arm.startswith("none") else STRENGTHS
     data = stacked([split_patients(x, y, split, n) for split in splits], len(levels), device)

@@ -54,7 +54,7 @@ def test_smoke_run():
     for wrong, named in (({"arch": "x-madry_cnn"}, "madry_cnn"), ({"patients": "iris"}, "iris"), ({"masked": 0}, "masked"), ({"dataset": "svhn"}, "svhn")):
         with pytest.raises(UserError, match=named):
             EXPERIMENT.Settings.read(wrong)
-    assert EXPERIMENT.Settings.read({"dataset": "cifar10", "scale": "small"}).model.arch == "fast-32-64-128"
+    assert EXPERIMENT.Settings.read({"dataset": "cifar10", "scale": "small"}).model.arch == "fast-8-16-32"
 
 
 def test_claims_by_hand():

@@ -46,8 +46,9 @@ from ..lab.store import at_hand
 from ..prior import ARMS, STRENGTHS, TRAINED_ON, fit_arm, patients_of
 from ..robustness import accuracy, batch_size, device_of, robust_accuracy
 
-# %% ../../nbs/73_x_dnn.ipynb #7b539dee
-PART = {("cifar10", "small"): dict(arch="fast-32-64-128", limit=10_000, steps=1000)}
+# %% ../../nbs/73_x_dnn.ipynb #07f8637f
+PART = {("mnist", "small"): dict(arch="fast-8-16-32", steps=300, lr=5e-3),
+        ("cifar10", "small"): dict(arch="fast-8-16-32", steps=400, limit=10_000, lr=.05)}
 WITHOUT = "/x" # a score of the network without biases ends so
 
 def splits_of(dataset: str, scale: str) -> int:
@@ -58,13 +59,13 @@ def splits_of(dataset: str, scale: str) -> int:
 class Settings(RunSettings):
     "State which networks are compared, and on how many images."
     DATASETS: ClassVar = ("mnist", "cifar10")
-    attacked: int = preset(smoke=60, small=1000, paper=10_000, least=1) # test images, also scaled
-    explained: int = preset(smoke=4, small=20, paper=50, least=1) # by integrated gradients
-    reference: int = preset(smoke=60, small=1000, paper=1000, least=2) # steps that stand for the limit
-    masked: int = preset(smoke=20, small=1000, paper=1000, least=1) # test images
+    attacked: int = preset(smoke=60, small=300, paper=10_000, least=1) # test images, also scaled
+    explained: int = preset(smoke=4, small=10, paper=50, least=1) # by integrated gradients
+    reference: int = preset(smoke=60, small=500, paper=1000, least=2) # steps that stand for the limit
+    masked: int = preset(smoke=20, small=200, paper=1000, least=1) # test images
     splits: int = preset(by=splits_of, least=0) # of the patients, of a Natural run
     patients: str = preset("breast_cancer") # or "nhanes", your own copy
-    prior_steps: int = preset(smoke=40, small=300, paper=300, least=1) # of training with a prior
+    prior_steps: int = preset(smoke=40, small=100, paper=100, least=1) # of training with a prior
 
     @classmethod
     def defaults(cls, dataset: str, scale: str) -> dict:
