@@ -7,8 +7,8 @@ __all__ = ['PASSES', 'KEEPS', 'ADDS', 'JOINS', 'MULTIPLIES', 'RULES', 'STEPS_X',
            'SHARES', 'METRICS', 'BETTER', 'METHODS', 'ScaleNorm', 'derived', 'Reader', 'forbidden', 'refuse', 'order',
            'taken_by', 'order_of', 'homogeneous', 'renamed', 'origin', 'class_gradient', 'input_x_gradient',
            'x_gradient', 'Squared', 'legendre', 'riemann', 'integrated_gradients', 'build_x', 'logits_of', 'apart',
-           'exactness', 'exact_of_order_8', 'contrast', 'step_errors', 'settled', 'blurred', 'chosen', 'masking_curves',
-           'areas', 'expected_gradients', 'smooth_gradient', 'masking', 'x_gradient_map']
+           'exactness', 'exact_of_order_8', 'contrast', 'step_errors', 'settled', 'blurred', 'ranked', 'chosen',
+           'masking_curves', 'areas', 'expected_gradients', 'smooth_gradient', 'masking', 'x_gradient_map']
 
 # %% ../nbs/library/18b_attribution.ipynb #110ea566
 import copy
@@ -333,7 +333,7 @@ def settled(counts: list, errors: list) -> float: # as from step_errors
     after = [n for n in counts if n > max(late, default=0)]
     return float(after[0] if after else 2 * counts[-1])
 
-# %% ../nbs/library/18b_attribution.ipynb #bbc9198f
+# %% ../nbs/library/18b_attribution.ipynb #6c7f6604
 SHARES = torch.logspace(-2, 0, 16, dtype=torch.double)
 METRICS = {"KPM": ("positive", True), "KNM": ("negative", True),
            "KAM": ("absolute", True), "RAM": ("absolute", False)} # sorted by what; keep the largest?
@@ -348,24 +348,28 @@ def blurred(x: Tensor) -> Tensor: # N,C,H,W -> as x
     padded = F.pad(x, (reach,) * 4, "reflect").flatten(0, 1)[:, None]
     return F.conv2d(padded, (bell[:, None] * bell / bell.sum() ** 2)[None, None]).view_as(x)
 
-def chosen(attribution: Tensor, share: float, by: str, largest: bool) -> Tensor: # bool N,1,H,W
-    "Choose a share of the pixels, never one whose attribution has the other sign."
+def ranked(attribution: Tensor, by: str, largest: bool) -> tuple: # ranks N,H·W; bool: may be kept
+    "Rank the pixels, and say which have the sign that is asked for."
     worth = attribution.mean(1).flatten(1) * (-1 if by == "negative" else 1)
     worth = worth.abs() if by == "absolute" else worth.clamp_min(0)
     some = worth > 0
-    ranked = worth if largest else torch.where(some, -worth, -math.inf)
-    ranks = ranked.argsort(dim=1, descending=True, stable=True).argsort(1)
-    kept = (ranks < min(int(share * worth.shape[1] + 1e-9), worth.shape[1])) & some
-    return kept.view(-1, 1, *attribution.shape[2:])
+    sorted_by = worth if largest else torch.where(some, -worth, -math.inf)
+    return sorted_by.argsort(dim=1, descending=True, stable=True).argsort(1), some
 
-# %% ../nbs/library/18b_attribution.ipynb #990e3b1f
+def chosen(attribution: Tensor, shares: list, by: str, largest: bool) -> list: # of bool N,1,H,W
+    "Choose shares of the pixels, never one whose attribution has the other sign."
+    ranks, some = ranked(attribution, by, largest)
+    counts = [int(share * ranks.shape[1] + 1e-9) for share in shares]
+    return [((ranks < n) & some).view(-1, 1, *attribution.shape[2:]) for n in counts]
+
+# %% ../nbs/library/18b_attribution.ipynb #a7f02289
 @torch.no_grad()
 def masking_curves(model: nn.Module, x: Tensor, y: Tensor, attribution: Tensor) -> dict:
     "Mask images by an attribution: metric -> sums over images, one a share of pixels."
     soft, curves = blurred(x), {}
     with evaluating(model):
         for metric, (by, largest) in METRICS.items():
-            masks = [chosen(attribution, share, by, largest) for share in SHARES.tolist()]
+            masks = chosen(attribution, SHARES.tolist(), by, largest)
             logits = [model(torch.where(mask, x, soft)) for mask in masks]
             found = [out.argmax(1) == y if by == "absolute" else out.gather(1, y[:, None])
                      for out in logits]

@@ -130,10 +130,10 @@ def test_masking_by_hand():
     x = torch.rand(2, 3, 8, 8)
     worth = torch.zeros(2, 3, 8, 8)
     worth[:, :, 0, :4], worth[:, :, 1, :4] = torch.tensor([4., 3., 2., 1.]), -torch.tensor([4., 3., 2., 1.])
-    assert chosen(worth, 2 / 64, "positive", True)[0, 0, 0].tolist() == [True] * 2 + [False] * 6
-    assert chosen(worth, 1., "positive", True).sum() == 8 == chosen(worth, 1., "negative", True).sum()
-    assert chosen(worth, 2 / 64, "negative", True)[1, 0, 1, :2].all() and chosen(worth, 1., "absolute", False).sum() == 16
-    assert chosen(worth, 2 / 64, "absolute", False)[0, 0, :2, 3].all()                      # the smallest that are not zero
+    assert chosen(worth, [2 / 64], "positive", True)[0][0, 0, 0].tolist() == [True] * 2 + [False] * 6
+    assert chosen(worth, [1.], "positive", True)[0].sum() == 8 == chosen(worth, [1.], "negative", True)[0].sum()
+    assert chosen(worth, [2 / 64], "negative", True)[0][1, 0, 1, :2].all() and chosen(worth, [1.], "absolute", False)[0].sum() == 16
+    assert chosen(worth, [2 / 64], "absolute", False)[0][0, 0, :2, 3].all()                      # the smallest that are not zero
     assert torch.allclose(blurred(torch.full((1, 1, 28, 28), .3)), torch.full((1, 1, 28, 28), .3), atol=1e-6)
     spot = torch.zeros(1, 1, 28, 28)
     spot[0, 0, 14, 14] = 1
