@@ -248,13 +248,14 @@ CLAIMS_OF_E = (
     Claim("E9", "O", "appendix figure", "IG takes more than 100 steps with biases, and one without", "value", NEEDED,
           note="'settled': at most 1 % error, fixed before looking"))
 
-# %% ../../nbs/73_x_dnn.ipynb #910df9ad
+# %% ../../nbs/73_x_dnn.ipynb #c31e6901
 WITH_COLOR, WITHOUT_COLOR, PAIR = "#000000", "#2171b5", ("with biases", "without biases")
 PANELS = {"clean": "accuracy, %", "robust": "robust accuracy, PGD-10, %", "alignment": "alignment, times 100"}
 
 def seeds_text(results: Results) -> str:
     "Say how many seeds stand in a figure."
-    return f"{len({r['settings']['seed'] for r in results.records})} seeds"
+    n = len({r["settings"]["seed"] for r in results.records})
+    return f"{n} seed{'s' * (n != 1)}"
 
 def title_of(results: Results, dataset: str) -> str:
     "Name data set and seeds."
@@ -268,8 +269,7 @@ def cost_figure(results: Results, dataset: str = "mnist"):
         for end, color, kind, aside in (("", WITH_COLOR, PAIR[0], -.06), (WITHOUT, WITHOUT_COLOR, PAIR[1], .06)):
             cells = [results.values(score + end, label) for label in results.labels]
             dots_and_means(panel, range(len(cells)), cells, color, kind, aside=aside)
-        panel.set(xticks=range(len(results.labels)), xticklabels=results.labels, title=name, xlim=(-.5, None))
-        panel.margins(x=.3)
+        panel.set(xticks=range(len(results.labels)), xticklabels=results.labels, title=name, xlim=(-.5, len(results.labels) - .5))
     axes[0].legend(frameon=False, fontsize=8)
     fig.suptitle(title_of(results, dataset), fontsize=10)
     return fig
@@ -326,7 +326,7 @@ def prior_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
 
 PASSES_OF = {"none": "0", "none, no bias": "0", "EG 4": "4", "EG 16": "16"} # for the prior
 
-# %% ../../nbs/73_x_dnn.ipynb #1dca4b07
+# %% ../../nbs/73_x_dnn.ipynb #70a5bf6e
 def draw_prior(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # figure, words
     "Draw the test AUC of every arm, from the committed records."
     from matplotlib import pyplot
@@ -338,7 +338,7 @@ def draw_prior(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> t
         mean, half = np.mean([*values.values()]), 1.96 * np.std([*values.values()], ddof=1) / len(values) ** .5
         axes.errorbar(mean, row, xerr=half, fmt="o", color=WITHOUT_COLOR if arm == "X-gradient" else "#000000", capsize=3)
     axes.set(yticks=range(len(found)), yticklabels=reversed(found), xlabel="test AUC, %, mean and 95 % interval over splits",
-             title=f"Breast cancer and 90 columns of noise, {len(values)} splits, 50 patients to train on")
+             title=f"Breast cancer and 90 columns of noise,\n{len(values)} splits, 50 patients to train on")
     return fig, "Test AUC by attribution prior: " + ", ".join(f"{arm} {np.mean([*v.values()]):.1f}" for arm, v in found.items())
 
 # %% ../../nbs/73_x_dnn.ipynb #a60dc00d
