@@ -159,8 +159,7 @@ def read_eps(method: str, eps, preset: Preset) -> float:
     without = method == "natural"
     if eps in (None, ""):
         return 0. if without else preset.best
-    norm = "sigma" if method == "noise" else "linf"
-    eps = parse_eps(eps, color=preset.unit != 1, norm=norm)
+    eps = parse_eps(eps, color=preset.unit != 1, norm=OBJECTIVES[method].norm)
     if without != (eps == 0):
         raise UserError(f"method = {method!r} with eps = {eps!r}: natural training has no radius "
                         "(leave eps out), the others need one above 0")
