@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RANKINGS', 'SIDES', 'KS', 'ANOTHER', 'LETTER', 'CHECKSUMS', 'PLACES', 'BLOCKS', 'AXES', 'RADII', 'INPUTS', 'SMALL',
-           'SMOKE', 'NULL_KS', 'QUANTITIES', 'PAPER', 'ROBUST', 'GRAY', 'COLOR', 'CLAIMS', 'THIRD_PARTY', 'EXPERIMENT',
+           'SMOKE', 'NULL_KS', 'QUANTITIES', 'PAPER', 'ROBUST', 'GRAY', 'COLOR', 'SHAH', 'THIRD_PARTY', 'EXPERIMENT',
            'run', 'MLP', 'SmallConv', 'pixel_scores', 'rank_pixels', 'rank_images', 'kept_range', 'check_ranks',
            'blanked', 'mean_image', 'Arm', 'arms_of', 'Masks', 'retrain', 'scores_together', 'null_block',
            'read_blocks', 'block_name', 'block_mnist', 'null_mask', 'null_share', 'read_axes', 'AxesNet',
@@ -14,7 +14,7 @@ __all__ = ['RANKINGS', 'SIDES', 'KS', 'ANOTHER', 'LETTER', 'CHECKSUMS', 'PLACES'
            'curves_figure', 'axes_figure', 'diffroar_figure', 'diffroar_table', 'null_table', 'predictors_table',
            'block_gradients_figure', 'draw_block_gradients']
 
-# %% ../../nbs/72_diffroar.ipynb #df9f9aab
+# %% ../../nbs/72_diffroar.ipynb #3ea69b8b
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ from ..lab.results import Results, cell, staleness
 from ..lab.settings import LATE, PRESETS, ModelSettings, Preset, RunSettings, check_choice, preset, register_preset
 from ..lab.store import at_hand, new_model
 from ..models import FirstConv, full_precision, register_arch
-from ..robustness import accuracy, batch_size, batches, device_of, evaluating, predict, robust_accuracy
+from ..robustness import accuracy, batch_size, batches, device_of, robust_accuracy
 from ..training import Objective, Recipe, batch_rows, learning_rate, make_optimizer, register_objective
 
 # %% ../../nbs/72_diffroar.ipynb #57a5950f
@@ -252,7 +252,7 @@ def scores_together(together: Together, masks: Masks, arms: list[Arm], ranks: li
     counts = torch.cat(hits, 1).sum(1).tolist()
     return {arm.name: Score(count, len(images)) for arm, count in zip(arms, counts)}
 
-# %% ../../nbs/72_diffroar.ipynb #f76c2384
+# %% ../../nbs/72_diffroar.ipynb #0d274e0f
 LETTER = ("       ", "   #   ", "  # #  ", "  # #  ", " ##### ", " #   # ", " #   # ") # each sign is 4×4 pixels
 
 def null_block(kind: str = "square", # or "A"
@@ -262,7 +262,7 @@ def null_block(kind: str = "square", # or "A"
     block = np.zeros((28, 28), np.uint8)
     if kind == "A":
         return np.kron([[255 * (sign == "#") for sign in row] for row in LETTER], np.ones((4, 4))).astype(np.uint8)
-    block[6:22, 6:22], block[9:19, 9:19] = 255, 0
+    block[6:22, 6:22] = 255
     block[9:19, 9:19] = 0
     return block
 
@@ -321,10 +321,20 @@ def null_share(ranks: Tensor, mask: Tensor, k: float) -> Tensor: # ranks N,d; ma
     top = ranks < kept_range(k, "top", ranks.shape[1])[1]
     return (top & mask.to(ranks.device)).sum(1) / top.sum(1)
 
-# %% ../../nbs/72_diffroar.ipynb #beb4047e
+# %% ../../nbs/72_diffroar.ipynb #71bb0239
 CHECKSUMS = { # of the pixels and labels of the whole parts, made from the official MNIST
-    "block_mnist": {"train": "", "test": ""}, "block_mnist_top": {"train": "", "test": ""},
-    "block_mnist_a": {"train": "", "test": ""}, "block_mnist_a_top": {"train": "", "test": ""}}
+    "block_mnist": {
+        "train": "f798928598dcf8f297d244a55d51014f5962f966b74478c53611d508ad106fa8",
+        "test": "4ce23ccaba481f683319cc2d8edbe1a73c906ee3b996a7e287211ce32476fe08"},
+    "block_mnist_top": {
+        "train": "6bab214a370ccd6e3d752aa45881c68a2c91066773496f7ef803b70bb8c5ecb2",
+        "test": "14ad74a0a10fad04d4fd42a50af443ad937debee44e2a87dd87c19d1d570ebd4"},
+    "block_mnist_a": {
+        "train": "3e687d3646b3a83c1af814bb750437efc5dd7380a9e990b731495d072d8a0c32",
+        "test": "083e16c619cbe7e24b3cb63d3a5dc8a9502e8141a645a7db8d0ebde014a4e33c"},
+    "block_mnist_a_top": {
+        "train": "f6280749c196091bf680463e5f69101d47059fd7a6abf0be2419768b0c62416b",
+        "test": "2a40055b1f58cd0d6fe04b9e7c0ade07ce2bf94bf80a64e2014136ba5b821c4b"}}
 
 # %% ../../nbs/72_diffroar.ipynb #0ebff68c
 PLACES = 10
@@ -362,13 +372,13 @@ def axis_measures(model: nn.Module, images: Images, noise: int = 0) -> dict: # n
              "block/spread": (relevant.max() - relevant.min()) / relevant.mean()}
     return found | ({"block/noise": rest.mean() / relevant.mean()} if noise else {})
 
-# %% ../../nbs/72_diffroar.ipynb #03e028c6
+# %% ../../nbs/72_diffroar.ipynb #d7a050c3
 @register_objective
 @dataclass(frozen=True)
 class L2AT(Objective):
     "Train on images attacked with PGD within a Euclidean radius."
     name, title, norm, needs_eps = "at_l2", "AT-L2", "l2", True
-    l2_steps: int = 5 # each 2.5 eps / l2_steps
+    attack_steps: int = 5 # each 2.5 eps / attack_steps
 
     def label(self, unit: float = 1.) -> str:
         "Name the table row: AT-L2 0.5; the radius is in image units."
@@ -376,7 +386,7 @@ class L2AT(Objective):
 
     def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
         "Attack in training mode."
-        return pgd(model, x, y, L2(self.eps), steps=self.l2_steps, generator=generator, mode="train", check=False)
+        return pgd(model, x, y, L2(self.eps), steps=self.attack_steps, generator=generator, mode="train", check=False)
 
 # %% ../../nbs/72_diffroar.ipynb #25232ec3
 BLOCKS, AXES = ("block_mnist", "block_mnist_top"), ("axes", "axes_noise")
@@ -416,7 +426,7 @@ def _register_presets() -> None:
 if "block_mnist" not in PRESETS:
     _register_presets()
 
-# %% ../../nbs/72_diffroar.ipynb #129d1ac7
+# %% ../../nbs/72_diffroar.ipynb #7d9020c5
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State whose gradients rank pixels, and what is trained again on them."
@@ -433,19 +443,15 @@ class Settings(RunSettings):
         return {**super().parameters(), "network": "mlp"}
 
     @classmethod
-    def defaults(cls, dataset: str, scale: str) -> dict:
-        "List every setting by name, with its preset; those of L2 training, too."
-        return {**super().defaults(dataset, scale), "l2_steps": L2AT.l2_steps}
-
-    @classmethod
     def read(cls, given=None) -> "Settings": # as RunSettings.read
         "Complete and check the settings of a run; a network brings its own."
         if isinstance(given, cls):
             return given
         given = {"dataset": cls.DATASETS[0], "scale": "smoke", "network": "mlp", **(given or {})}
         check_choice("dataset", given["dataset"], cls.DATASETS)
-        if given.get("method") == L2AT.name and given.get("eps") in (None, ""):
-            given["eps"] = RADII.get(given["dataset"], 0.)
+        if given.get("method") == L2AT.name:
+            given = {"attack_steps": L2AT.attack_steps, **given}
+            given["eps"] = RADII.get(given["dataset"], 0.) if given.get("eps") in (None, "") else given["eps"]
         return super().read({**trained_as(given["dataset"], given["scale"], given["network"]), **given})
 
     @property
@@ -552,7 +558,7 @@ def from_half(results: Results, comparison: Comparison, scale: str, *, k: float)
     values = runs_of(results, comparison.dataset, scale=scale).values(f"null/logit/{k:g}", comparison.a)
     return {seed: value - 50 for seed, value in values.items()}
 
-# %% ../../nbs/72_diffroar.ipynb #6a781534
+# %% ../../nbs/72_diffroar.ipynb #46e087dd
 def ladder_labels(dataset: str) -> dict: # label -> ε in the label's unit
     "List the models of a ladder."
     unit = PRESETS[dataset].unit
@@ -563,9 +569,9 @@ def along_ladder(results: Results, dataset: str, measure_name: str, # key of HOW
     "Correlate DiffROAR with another number over the models of a ladder."
     runs, labels = runs_of(results, dataset, "ladder", scale), ladder_labels(dataset)
     marked = {label: diffroar(runs, label, k) for label in labels}
-    seeds = sorted(set.intersection(*(set(cells) for cells in marked.values())))
-    other = {label: dict.fromkeys(seeds, eps) if measure_name == "eps" else runs.values(measure_name, label)
+    other = {label: dict.fromkeys(marked[label], eps) if measure_name == "eps" else runs.values(measure_name, label)
              for label, eps in labels.items()}
+    seeds = sorted(set.intersection(*(set(cells) for cells in (*marked.values(), *other.values()))))
     return {s: rank_correlation([marked[n][s] for n in labels], [other[n][s] for n in labels]) for s in seeds}
 
 def ladder_quantity(results: Results, comparison: Comparison, scale: str, *, measure_name: str) -> dict:
@@ -604,10 +610,10 @@ def named(score: str, a: str = "Natural", dataset: str = "block_mnist", **more) 
     "Name one number of a model."
     return Comparison(score, a, None, None, dataset, "diffroar", **more)
 
-# %% ../../nbs/72_diffroar.ipynb #0847bb0c
+# %% ../../nbs/72_diffroar.ipynb #b0117524
 GRAY, COLOR = ("mnist", "svhn"), ("svhn", "cifar10")
 
-CLAIMS = (
+SHAH = (
     Claim("D1", "S", "Shah et al., §4", "Large gradients of a standard MLP mark no better pixels than small ones.", "equivalence",
           tuple(c for name in GRAY for c in marks(name, KS[:4], "Natural", region=within(3))), data="MNIST, SVHN"),
     Claim("D1b", "S", "Shah et al., §4", "Those of a standard convolutional network mark worse ones, at small k.", "ordering",
@@ -627,11 +633,11 @@ CLAIMS = (
           (named("block/spread", dataset="axes_noise", region=at_most(10)), named("block/noise", dataset="axes_noise", region=at_most(1))),
           note="exact", data="axes_noise: 5 places, 5 noise coordinates"))
 
-# %% ../../nbs/72_diffroar.ipynb #4f7bd6a2
+# %% ../../nbs/72_diffroar.ipynb #f905749d
 _PGD = "AT-0.45 PGD"
 _ALL = {"place": "ours", "kind": "ordering"}
 
-CLAIMS += (
+SHAH += (
     Claim("D6", "I", "Shah et al., first version", "On y·e_j a robust network's largest gradient is at j, a standard one's hardly ever.", "value",
           (named("hit/top", _PGD, "axes", region=(99., float("inf"))), named("hit/top", dataset="axes", region=at_most(20)),
            named("hit/bottom", dataset="axes", region=None, counted=False), named("hit/bottom", _PGD, "axes", region=None, counted=False)),
@@ -647,7 +653,7 @@ CLAIMS += (
           tuple(named(f"correlation of DiffROAR(0.1) and {other}", "all models", name, unit="rho", counted=other != "ε")
                 for other in ("alignment over ε", "ε") for name in GRAY), data="MNIST, SVHN: Natural, AT-ε"))
 
-# %% ../../nbs/72_diffroar.ipynb #9ee7534e
+# %% ../../nbs/72_diffroar.ipynb #fe379e66
 THIRD_PARTY = {"standard": (43.8, 42.5, 44.8, 46.5, 47.5, 48.1, 48.4), "adversarial": (.5, .5, 2.3, 7.9, 16.7, 24.2, 29.9)} # arXiv:2206.06854, k as NULL_KS; .5 for "< 1"
 
 def null_figure(results: Results, top: Results | None = None): # of BlockMNIST; of BlockMNIST-Top
@@ -659,7 +665,8 @@ def null_figure(results: Results, top: Results | None = None): # of BlockMNIST; 
         axes.plot(x, values, marker, ls="--", lw=.8, ms=4, color=NOISE_COLOR, mfc="none", label=f"others' {name} network")
     colors = model_colors(results.labels)
     curves = [(results, label, colors[label], label, "o") for label in results.labels]
-    curves += [(top, label, "#d55e00", f"{label}, digit always on top", "^") for label in (top.labels if top else ())]
+    if top is not None:
+        curves += [(top, label, "#d55e00", f"{label}, digit always on top", "^") for label in top.labels]
     for runs, label, color, name, marker in curves:
         dots_and_means(axes, x, [runs.values(f"null/logit/{k:g}", label) for k in NULL_KS], color, name, marker)
     axes.axhline(50, color=NOISE_COLOR, lw=.8, ls=":")
@@ -768,12 +775,12 @@ def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", see
 
 _NAMES = {"block_mnist": "BlockMNIST", "block_mnist_top": "BlockMNIST-Top"}
 
-# %% ../../nbs/72_diffroar.ipynb #53061012
+# %% ../../nbs/72_diffroar.ipynb #f1240629
 EXPERIMENT = Experiment(
     "diffroar", 1, Settings, measure, title="What gradients mark (DiffROAR), {dataset}",
     columns={"clean": "accuracy", "robust": "under an L2 attack", "logit/top/0.1": "retrained on the top 10 %",
              "logit/bottom/0.1": "on the bottom 10 %", "null/logit/0.025": "null share of the top 2.5 %"},
-    claims=CLAIMS, quantities=QUANTITIES, figures={"diffroar": diffroar_figure}, images={"block_gradients": draw_block_gradients},
+    claims=SHAH, quantities=QUANTITIES, figures={"diffroar": diffroar_figure}, images={"block_gradients": draw_block_gradients},
     tables={"DiffROAR, points": diffroar_table, "Share of the largest gradients in the null block, %": null_table},
     caption="Dots: one seed each. Lines: means over seeds. DiffROAR above 0: large gradients mark pixels that are worth more. "
             "BlockMNIST: how much of the largest gradients lies where nothing about the label is; a random ranking has 50 %.")
