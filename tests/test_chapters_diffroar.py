@@ -86,15 +86,15 @@ def test_the_stack_equals_one_by_one():
 
 
 def test_blocks_are_what_they_say():
-    images, top = (block_mnist("test", top=t, source="glyphs", limit=200) for t in (False, True))
-    digits = load("glyphs", "test", limit=200)
+    images, top = (block_mnist("test", top=t, source="mnist_sample", limit=200) for t in (False, True))
+    digits = load("mnist_sample", "test", limit=200)
     assert images.shape == (1, 56, 28) and torch.equal(images.y, digits.y) and torch.equal(top.pixels[:, :, :28], digits.pixels)
     mask = null_mask(images).view(200, 56, 28)
     assert 80 < mask[:, 0, 0].sum() < 120 and not null_mask(top).view(200, 56, 28)[:, :28].any()
     assert torch.equal(images.pixels[~mask[:, None]].view(200, 784), digits.pixels.flatten(1))
-    again = block_mnist("test", source="glyphs", limit=50)
-    assert torch.equal(again.pixels, images.pixels[:50]) and "made from glyphs" in images.note and images.stand_in
-    assert null_block("A").sum() > 0 and null_mask(block_mnist("val", "A", source="glyphs", limit=20), "A").float().mean() == .5
+    again = block_mnist("test", source="mnist_sample", limit=50)
+    assert torch.equal(again.pixels, images.pixels[:50]) and "made from mnist_sample" in images.note and images.stand_in
+    assert null_block("A").sum() > 0 and null_mask(block_mnist("val", "A", source="mnist_sample", limit=20), "A").float().mean() == .5
     for wrong, words in ((lambda: null_mask(images, "A"), "one null block 'A'"), (lambda: null_mask(digits), "1×56×28"),
                          (lambda: block_mnist("test", "B"), "square, A"), (lambda: block_mnist("tset"), "tset")):
         with pytest.raises(UserError, match=words):
@@ -113,8 +113,8 @@ def test_checksums_of_the_real_set():
 
 
 def test_a_random_ranking_sees_both_blocks_alike():
-    images = block_mnist("test", source="glyphs", limit=500)
-    net = new_model(model_settings(dict(source="glyphs", arch="mlp-1568-20", steps=1)), images)
+    images = block_mnist("test", source="mnist_sample", limit=500)
+    net = new_model(model_settings(dict(source="mnist_sample", arch="mlp-1568-20", steps=1)), images)
     mask, ranks = null_mask(images), rank_images(net, images, "random")
     for k in (.025, .1, .3):
         assert abs(null_share(ranks, mask, k).mean() - .5) < .015, k
@@ -184,7 +184,7 @@ def invented(label, seed, scores, measures=(), dataset="mnist", network="mlp", *
 
 def test_smoke_run():
     made = quick(method="natural")
-    assert made["row"] == "Natural" and made["scores"]["clean"]["total"] == 60 and made["stand_in"] and "block_glyphs" in made["data"]
+    assert made["row"] == "Natural" and made["scores"]["clean"]["total"] == 60 and made["stand_in"] and "block_mnist_sample" in made["data"]
     assert made["alignment"]["null/logit/0.025"]["n"] == 40 and abs(made["alignment"]["null/random/0.3"]["mean"] - .5) < .05
     arms = quick(dataset="mnist")["scores"]
     assert len(arms) == 2 + 2 * 5 * 5 + 2 and arms["random/bottom/0.5"]["total"] == 60

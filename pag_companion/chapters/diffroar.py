@@ -83,7 +83,7 @@ def _conv(*widths, num_classes, in_channels, image_size):
 register_arch(r"mlp-(\d+(?:-\d+)+)", _mlp, "mlp-<inputs>-<widths>, such as mlp-784-200-200")
 register_arch(r"conv-(\d+)-(\d+)-(\d+)", _conv, "conv-<widths>, such as conv-16-32-100")
 
-# %% ../../nbs/72_diffroar.ipynb #855bd6d7
+# %% ../../nbs/72_diffroar.ipynb #cff5b6b0
 RANKINGS = {"logit": "|∇ logit|", "loss": "|∇ loss|", "product": "|x · ∇ logit|"}
 
 def pixel_scores(model: nn.Module, # from images in [0,1] to logits
@@ -107,7 +107,7 @@ def rank_pixels(scores: Tensor, # N,d, larger is higher
     "Rank the numbers of each image; ties are drawn."
     if scores.ndim != 2 or not torch.isfinite(scores).all():
         raise UserError(f"scores of shape {tuple(scores.shape)}: give finite numbers, N,d, one for each number of each image")
-    shuffle = torch.rand(scores.shape, generator=generator).argsort(1).to(scores.device)
+    shuffle = torch.rand(scores.shape, generator=generator).to(scores.device).argsort(1)
     order = shuffle.gather(1, scores.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
     places = torch.arange(scores.shape[1], dtype=torch.int16, device=scores.device).expand_as(order)
     return torch.empty_like(places, memory_format=torch.contiguous_format).scatter_(1, order, places)
@@ -214,7 +214,7 @@ class Masks:
         x, r = to_float(pixels[rows]).flatten(2), ranks[self.which[:, None], rows]
         return torch.where((r >= self.low) & (r < self.high), x, self.fill).view(*rows.shape, *pixels.shape[1:])
 
-# %% ../../nbs/72_diffroar.ipynb #3d37de97
+# %% ../../nbs/72_diffroar.ipynb #87a6a328
 def retrain(arms: list[Arm], ranks: dict, # ranking -> (of train, of test), int16, N,d
             train_images: Images, test_images: Images,
             settings: ModelSettings, # of the network that is trained again, with its seed
@@ -226,7 +226,8 @@ def retrain(arms: list[Arm], ranks: dict, # ranking -> (of train, of test), int1
         check_ranks(pair[1], test_images)
     masks = Masks.of(arms, list(ranks), mean_image(train_images), torch.device(device))
     seeds = [settings.seed + arm.shift for arm in arms]
-    together = Together([new_model(replace(settings, seed=s), train_images) for s in seeds]).to(device).train()
+    fresh = {s: new_model(replace(settings, seed=s), train_images) for s in set(seeds)}
+    together = Together([fresh[s] for s in seeds]).to(device).train()
     pixels, y = train_images.pixels.to(device), train_images.y.to(device)
     stacked = torch.stack([pair[0].to(device) for pair in ranks.values()])
     optimizer = make_optimizer(together, settings.recipe)
@@ -276,12 +277,12 @@ def read_blocks(part: str, root: Path, limit: int | None, # as `Dataset.read` ta
     pair = torch.where(above, digits.pixels, block), torch.where(above, block, digits.pixels)
     return torch.cat(pair, 2), digits.y
 
-# %% ../../nbs/72_diffroar.ipynb #f19c5d20
+# %% ../../nbs/72_diffroar.ipynb #0736634f
 def block_name(null: str = "square", top: bool = False, source: str = "mnist") -> str:
     "Name a set of two blocks."
     return f"block_{source}" + "_a" * (null == "A") + "_top" * top
 
-for _source in ("mnist", "glyphs"):
+for _source in ("mnist", "mnist_sample"):
     for _null, _top in (("square", False), ("square", True), ("A", False), ("A", True)):
         _read = partial(read_blocks, source=_source, null=_null, top=_top)
         register(block_name(_null, _top, _source), Dataset(DIGITS, True, _read, DATASETS[_source].train, DATASETS[_source].test,
@@ -293,11 +294,11 @@ def block_mnist(split: str, # "train", "val" or "test"
                 *, root: str | Path | None = None, # data root, with MNIST
                 download: bool = True, # fetch MNIST if it is missing
                 limit: int | None = None, # the first so many
-                source: str = "mnist", # or "glyphs", digits drawn from fonts
+                source: str = "mnist", # or "mnist_sample", the 6,000 images that come along
                ) -> Images: # 1×56×28
     "Load BlockMNIST (Shah et al. 2021), made from the MNIST that is here."
     null_block(null)
-    check_choice("source", source, ("mnist", "glyphs"))
+    check_choice("source", source, ("mnist", "mnist_sample"))
     load(source, split, root, download, limit)     # says so if it is not here
     return load(block_name(null, top, source), split, root, limit=limit)
 
@@ -408,7 +409,7 @@ def trained_as(dataset: str, scale: str, network: str = "mlp") -> dict: # settin
     return {"arch": archs[network], "optimizer": "adam", "lr": 1e-3, "weight_decay": 0., "augment": "none",
             **(SMOKE if scale == "smoke" else SMALL)}
 
-# %% ../../nbs/72_diffroar.ipynb #cecbf8ac
+# %% ../../nbs/72_diffroar.ipynb #6db5995d
 _AXES = dict(arch="axes-1000", optimizer="sgd", lr=.2, steps=3000, batch_size=250, attack_steps=8, attack_reach=2., precision="float32")
 _NOISY = dict(_AXES, arch="axes-500", lr=.1, weight_decay=5e-3) # with weight decay the margin grows to its maximum
 _FEW = dict(steps=200, batch_size=64, test_limit=300)
@@ -418,7 +419,7 @@ def _register_presets() -> None:
     "Let this experiment train on the sets above."
     blocks = {"smoke": dict(SMOKE, arch="mlp-1568-100"), "small": _BLOCK, "paper": dict(_BLOCK, steps=4560)}
     for name in BLOCKS:
-        register_preset(name, Preset(name.replace("mnist", "glyphs"), 1, (2.,), 2., blocks))
+        register_preset(name, Preset(name.replace("mnist", "mnist_sample"), 1, (2.,), 2., blocks))
     for name, kept in (("axes", _AXES), ("axes_noise", _NOISY)):
         scales = {"smoke": dict(kept, **_FEW), "small": kept, "paper": dict(kept, arch="axes-25000", steps=20_000)}
         register_preset(name, Preset(name, 64 / 255, (.45 * 64 / 255,), .45 * 64 / 255, scales))
