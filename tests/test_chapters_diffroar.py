@@ -8,135 +8,16 @@ import pytest
 import tempfile
 from dataclasses import replace
 from unittest.mock import patch
-import numpy as np
 import torch
-from torch.nn import functional as F
 from pag_companion.core.numbers import UserError
-from pag_companion.data import Images, load
+from pag_companion.data import load
 from pag_companion.lab.claims import claims, judge, values_of
 from pag_companion.lab.experiment import describe
 from pag_companion.lab.results import Results
-from pag_companion.lab.settings import model_settings
-from pag_companion.lab.store import new_model, train_or_load
+from pag_companion.lab.retrain import KS
 from pag_companion.models import build
-from pag_companion.robustness import accuracy
-from pag_companion.training import Recipe, train
-
-
-def test_ranking_by_hand():
-    ranks = rank_pixels(torch.tensor([[.1, .5, .3], [2., 0., 1.]]))
-    assert ranks.tolist() == [[2, 0, 1], [0, 2, 1]]
-    tied = rank_pixels(torch.zeros(2000, 10), torch.Generator().manual_seed(0)).float()
-    assert (tied.mean(0) - 4.5).abs().max() < .3 and (tied.sort(1).values == torch.arange(10)).all()
-    for wrong in (torch.zeros(3), torch.full((2, 3), float("nan"))):
-        with pytest.raises(UserError, match="finite numbers, N,d"):
-            rank_pixels(wrong)
-
-
-def test_the_margin_ranks_as_the_loss():
-    torch.manual_seed(0)
-    net, x = build("mlp-784-20").double(), torch.rand(5, 1, 28, 28, dtype=torch.double)
-    shown = x.clone().requires_grad_()
-    logits = net(shown)
-    loss = F.cross_entropy(logits, logits.argmax(1), reduction="sum")
-    by_loss = torch.autograd.grad(loss, shown)[0].abs().flatten(1)
-    assert torch.equal(by_loss.argsort(1), pixel_scores(net, x, "loss").argsort(1))
-    by_hand = x.flatten(1) * pixel_scores(net, x)
-    assert torch.allclose(by_hand, pixel_scores(net, x, "product"))
-    with pytest.raises(UserError, match="logit, loss, product"):
-        pixel_scores(net, x, "lime")
-
-
-def test_keep_and_fill():
-    images = Images(torch.arange(1, 9, dtype=torch.uint8).view(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "b"), "toy", "test")
-    ranks = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]], dtype=torch.int16)
-    black = torch.zeros(1, 2, 2, dtype=torch.uint8)
-    assert blanked(images, ranks, .25, "top", black).pixels.flatten(1).tolist() == [[1, 0, 0, 0], [0, 0, 0, 8]]
-    assert blanked(images, ranks, .5, "bottom", black).pixels.flatten(1).tolist() == [[0, 0, 3, 4], [5, 6, 0, 0]]
-    assert blanked(images, ranks, 1, "bottom", black).sha256 == images.sha256 and mean_image(images).flatten().tolist() == [3, 4, 5, 6]
-    for k in (0, -.1, 1.5, "all", .01):
-        with pytest.raises(UserError, match="k = "):
-            blanked(images, ranks, k, "top", black)
-    with pytest.raises(UserError, match=r"shape \(2, 3\) for 2 images"):
-        blanked(images, ranks[:, :3], .5, "top", black)
-    with pytest.raises(UserError, match="side"):
-        kept_range(.5, "left", 4)
-
-
-def test_the_stack_equals_one_by_one():
-    train_images, test_images = load("digits", "train", limit=200), load("digits", "test", limit=100)
-    settings = model_settings(dict(source="digits", arch="mlp-64-20", steps=30, batch_size=32, lr=2e-2, unit=1, precision="float32"))
-    net = new_model(settings, train_images)
-    ranks = {"logit": tuple(rank_images(net, i) for i in (train_images, test_images)),
-             "random": tuple(rank_images(net, i, "random") for i in (train_images, test_images))}
-    arms = arms_of(["logit", "logit-black", "random", "full"], [.1, .5])
-    stack = retrain(arms, ranks, train_images, test_images, settings)
-    assert len(stack) == len(arms) == 14
-    for arm in arms:
-        fill = mean_image(train_images) * (arm.fill == "mean")
-        own = replace(settings, seed=arm.shift)
-        kept = [blanked(i, r, arm.k, arm.side, fill) for i, r in zip((train_images, test_images), ranks[arm.ranking])]
-        alone = new_model(own, train_images)
-        train(alone, kept[0], own.recipe, steps=30, batch_size=32, seed=own.seed, device="cpu", precision="float32", progress=False)
-        assert abs(accuracy(alone, kept[1]).correct - stack[arm.name].correct) <= 1, arm.name
-    assert stack["full/top/1"].correct > stack["logit-black/bottom/0.1"].correct + 10
-    wrong = {"logit": (ranks["logit"][0][:50], ranks["logit"][1])}
-    with pytest.raises(UserError, match=r"shape \(50, 64\) for 200 images"):
-        retrain(arms_of(["logit"]), wrong, train_images, test_images, settings)
-
-
-def test_blocks_are_what_they_say():
-    images, top = (block_mnist("test", top=t, source="mnist_sample", limit=200) for t in (False, True))
-    digits = load("mnist_sample", "test", limit=200)
-    assert images.shape == (1, 56, 28) and torch.equal(images.y, digits.y) and torch.equal(top.pixels[:, :, :28], digits.pixels)
-    mask = null_mask(images).view(200, 56, 28)
-    assert 80 < mask[:, 0, 0].sum() < 120 and not null_mask(top).view(200, 56, 28)[:, :28].any()
-    assert torch.equal(images.pixels[~mask[:, None]].view(200, 784), digits.pixels.flatten(1))
-    again = block_mnist("test", source="mnist_sample", limit=50)
-    assert torch.equal(again.pixels, images.pixels[:50]) and "made from mnist_sample" in images.note and images.stand_in
-    assert null_block("A").sum() > 0 and null_mask(block_mnist("val", "A", source="mnist_sample", limit=20), "A").float().mean() == .5
-    for wrong, words in ((lambda: null_mask(images, "A"), "one null block 'A'"), (lambda: null_mask(digits), "1×56×28"),
-                         (lambda: block_mnist("test", "B"), "square, A"), (lambda: block_mnist("tset"), "tset")):
-        with pytest.raises(UserError, match=words):
-            wrong()
-    with tempfile.TemporaryDirectory() as folder, pytest.raises((UserError, OSError), match="mnist|MNIST"):
-        block_mnist("test", root=folder, download=False)
-
-
-def test_checksums_of_the_real_set():
-    from pag_companion.data import whole
-    try:
-        parts = {name: {part: whole(name, part, download=False).sha256 for part in ("train", "test")} for name in CHECKSUMS}
-    except (UserError, OSError):
-        pytest.skip("MNIST is not here")
-    assert parts == CHECKSUMS
-
-
-def test_a_random_ranking_sees_both_blocks_alike():
-    images = block_mnist("test", source="mnist_sample", limit=500)
-    net = new_model(model_settings(dict(source="mnist_sample", arch="mlp-1568-20", steps=1)), images)
-    mask, ranks = null_mask(images), rank_images(net, images, "random")
-    for k in (.025, .1, .3):
-        assert abs(null_share(ranks, mask, k).mean() - .5) < .015, k
-    assert null_share(ranks, mask, 1.).tolist() == [.5] * 500
-    digit_first = rank_pixels((~mask).float(), torch.Generator().manual_seed(0))
-    assert null_share(digit_first, mask, .5).max() == 0
-    with pytest.raises(UserError, match="rank the same images"):
-        null_share(ranks[:10], mask, .1)
-
-
-def test_axes_by_hand():
-    images = load("axes", "test", limit=100)
-    x = (255 * images.x - 128) / 64
-    assert images.shape == (1, 1, 10) and torch.equal(x.flatten(1).abs().sum(1), torch.ones(100)) and torch.equal(x.sum((1, 2, 3)) > 0, images.y == 1)
-    noisy = (255 * load("axes_noise", "test", limit=100).x - 128).flatten(1) / 64
-    assert (noisy[:, 5:].abs() == 1).all() and (noisy[:, :5].abs().sum(1) == 1).all() and abs(noisy[:, 5:].mean()) < .2
-    class Square(torch.nn.Module):
-        def forward(self, x):
-            z = (255 * x - 128).flatten(1) / 64
-            return torch.stack([(z ** 2).sum(1) + 1, 0 * z.sum(1)], 1)     # its gradient is 2x: largest where the signal is
-    found = axis_measures(Square(), images)
-    assert found["hit/top"].mean() == 1 and found["hit/bottom"].mean() == 0 and found["block/spread"] < 1
+from pag_companion.ranking import SIDES
+from pag_companion.training import Recipe
 
 
 def test_l2_attacks_stay_in_their_ball():
