@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'AXES', 'RADII', 'NETWORKS', 'INPUTS', 'SMALL', 'SMOKE', 'NULL_KS', 'QUANTITIES', 'PAPER', 'ROBUST', 'GRAY',
-           'COLOR', 'SHAH', 'THIRD_PARTY', 'EXPERIMENT', 'run', 'L2AT', 'trained_as', 'Settings', 'rankings_of',
+           'COLOR', 'SHAH', 'THIRD_PARTY', 'EXPERIMENT', 'run', 'L2PGD', 'trained_as', 'Settings', 'rankings_of',
            'retrained_scores', 'null_measures', 'measure', 'is_fixed', 'runs_of', 'diffroar', 'quantity_name', 'of_k',
            'of_random', 'leakage', 'from_half', 'ladder_labels', 'along_ladder', 'ladder_quantity', 'marks', 'nulls',
            'named', 'null_figure', 'curves_figure', 'axes_figure', 'diffroar_figure', 'diffroar_table', 'null_table',
@@ -40,9 +40,9 @@ from ..training import Objective, Recipe, register_objective
 # %% ../../nbs/72_diffroar.ipynb #d7a050c3
 @register_objective
 @dataclass(frozen=True)
-class L2AT(Objective):
+class L2PGD(Objective):
     "Train on images attacked with PGD within a Euclidean radius."
-    name, title, norm, needs_eps = "at_l2", "AT-L2", "l2", True
+    name, title, norm, needs_eps = "l2_pgd", "AT-L2", "l2", True
     attack_steps: int = 5 # each 2.5 eps / attack_steps
 
     def label(self, unit: float = 1.) -> str:
@@ -115,8 +115,8 @@ class Settings(RunSettings):
             return given
         given = {"dataset": cls.DATASETS[0], "scale": "smoke", "network": "mlp", **(given or {})}
         check_choice("dataset", given["dataset"], cls.DATASETS)
-        if given.get("method") == L2AT.name:
-            given = {"attack_steps": L2AT.attack_steps, **given}
+        if given.get("method") == L2PGD.name:
+            given = {"attack_steps": L2PGD.attack_steps, **given}
             given["eps"] = RADII.get(given["dataset"], 0.) if given.get("eps") in (None, "") else given["eps"]
         return super().read({**trained_as(given["dataset"], given["scale"], given["network"]), **given})
 
@@ -426,7 +426,7 @@ def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", see
     if dataset != "block_mnist":
         raise UserError(f"{dataset}: block gradients are drawn for block_mnist, beside block_mnist_top")
     rows: dict = {}
-    for name, methods in zip(BLOCKS, (("natural", "at_l2"), ("natural",))):
+    for name, methods in zip(BLOCKS, (("natural", "l2_pgd"), ("natural",))):
         runs = [Settings.read({"dataset": name, "scale": scale, "seed": seed, "method": method}) for method in methods]
         images = load(runs[0].model.source, "test", limit=8)
         rows[f"{_NAMES[name]}"] = images.x, None
