@@ -21,13 +21,14 @@ def test_the_stack_equals_one_by_one():
     net = new_model(settings, train_images)
     ranks = {"logit": tuple(rank_images(net, i) for i in (train_images, test_images)),
              "random": tuple(rank_images(net, i, "random") for i in (train_images, test_images))}
-    arms = arms_of(["logit", "logit-black", "random", "full"], [.1, .5])
+    arms = arms_of(["logit", "logit-black", "logit-shape", "random", "full"], [.1, .5])
     stack = retrain(arms, ranks, train_images, test_images, settings)
-    assert len(stack) == len(arms) == 14
+    assert len(stack) == len(arms) == 18
     for arm in arms:
         fill = mean_image(train_images) * (arm.fill == "mean")
         own = replace(settings, seed=arm.shift)
-        kept = [blanked(i, r, arm.k, arm.side, fill) for i, r in zip((train_images, test_images), ranks[arm.ranking])]
+        sets = [replace(i, pixels=i.pixels * 0 + 255) if arm.fill == "shape" else i for i in (train_images, test_images)]
+        kept = [blanked(i, r, arm.k, arm.side, fill) for i, r in zip(sets, ranks[arm.ranking])]
         alone = new_model(own, train_images)
         train(alone, kept[0], own.recipe, steps=30, batch_size=32, seed=own.seed, device="cpu", precision="float32", progress=False)
         assert abs(accuracy(alone, kept[1]).correct - stack[arm.name].correct) <= 1, arm.name

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'AXES', 'RADII', 'NETWORKS', 'INPUTS', 'SMALL', 'SMOKE', 'NULL_KS', 'QUANTITIES', 'PAPER', 'ROBUST', 'GRAY',
-           'COLOR', 'SHAH', 'THIRD_PARTY', 'EXPERIMENT', 'run', 'L2PGD', 'trained_as', 'Settings', 'rankings_of',
+           'COLOR', 'SHAH', 'THIRD_PARTY', 'EXPERIMENT', 'run', 'L2AT', 'trained_as', 'Settings', 'rankings_of',
            'retrained_scores', 'null_measures', 'measure', 'is_fixed', 'runs_of', 'diffroar', 'quantity_name', 'of_k',
            'of_random', 'leakage', 'from_half', 'ladder_labels', 'along_ladder', 'ladder_quantity', 'marks', 'nulls',
            'named', 'null_figure', 'curves_figure', 'axes_figure', 'diffroar_figure', 'diffroar_table', 'null_table',
@@ -37,12 +37,12 @@ from ..ranking import RANKINGS, SIDES, axis_measures, null_share, pixel_scores, 
 from ..robustness import accuracy, batch_size, batches, device_of, robust_accuracy
 from ..training import Objective, Recipe, register_objective
 
-# %% ../../nbs/72_diffroar.ipynb #d7a050c3
+# %% ../../nbs/72_diffroar.ipynb #ffa32e7b
 @register_objective
 @dataclass(frozen=True)
-class L2PGD(Objective):
+class L2AT(Objective):
     "Train on images attacked with PGD within a Euclidean radius."
-    name, title, norm, needs_eps = "l2_pgd", "AT-L2", "l2", True
+    name, title, norm, needs_eps = "at_l2", "AT-L2", "l2", True
     attack_steps: int = 5 # each 2.5 eps / attack_steps
 
     def label(self, unit: float = 1.) -> str:
@@ -92,7 +92,7 @@ def _register_presets() -> None:
 if "block_mnist" not in PRESETS:
     _register_presets()
 
-# %% ../../nbs/72_diffroar.ipynb #7d9020c5
+# %% ../../nbs/72_diffroar.ipynb #8067b68c
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State whose gradients rank pixels, and what is trained again on them."
@@ -115,8 +115,8 @@ class Settings(RunSettings):
             return given
         given = {"dataset": cls.DATASETS[0], "scale": "smoke", "network": "mlp", **(given or {})}
         check_choice("dataset", given["dataset"], cls.DATASETS)
-        if given.get("method") == L2PGD.name:
-            given = {"attack_steps": L2PGD.attack_steps, **given}
+        if given.get("method") == L2AT.name:
+            given = {"attack_steps": L2AT.attack_steps, **given}
             given["eps"] = RADII.get(given["dataset"], 0.) if given.get("eps") in (None, "") else given["eps"]
         return super().read({**trained_as(given["dataset"], given["scale"], given["network"]), **given})
 
@@ -128,14 +128,14 @@ class Settings(RunSettings):
         return replace(self.model, arch=arch, recipe=Recipe(lr=lr, unit=self.model.recipe.unit), limit=None,
                        steps=self.retrain_steps, batch_size=self.retrain_batch, precision="float32")
 
-# %% ../../nbs/72_diffroar.ipynb #87b27a3f
+# %% ../../nbs/72_diffroar.ipynb #55caa08c
 NULL_KS = (.025, .05, .1, .15, .2, .25, .3)
 
 def rankings_of(settings: Settings) -> tuple: # names, see arms_of
     "Choose which rankings a run retrains on."
     if settings.network == "ladder":
-        return ("logit",)
-    gradients = ("logit", "loss", "product", "logit-black") if settings.network == "mlp" else ("logit",)
+        return "logit", "logit-shape"
+    gradients = ("logit", "logit-shape", *("loss", "product", "logit-black") * (settings.network == "mlp"))
     return gradients + ("random", "full") * (settings.model.recipe.method == "natural")
 
 def retrained_scores(settings: Settings, model: nn.Module, test: Images) -> dict: # name of an arm -> Score
@@ -244,10 +244,11 @@ def ladder_quantity(results: Results, comparison: Comparison, scale: str, *, mea
     "Compute along_ladder for a claim."
     return along_ladder(results, comparison.dataset, measure_name, scale)
 
-# %% ../../nbs/72_diffroar.ipynb #094c1127
+# %% ../../nbs/72_diffroar.ipynb #f9b7d2ba
 QUANTITIES: dict = {
     **{quantity_name(k, ranking, network): partial(of_k, k=k, ranking=ranking, network=network)
-       for network, rankings in (("mlp", ("logit", "loss", "product", "logit-black")), ("conv", ("logit",)), ("ladder", ("logit",)))
+       for network, rankings in (("mlp", ("logit", "logit-shape", "logit-black", "loss", "product")), ("conv", ("logit", "logit-shape")),
+                                ("ladder", ("logit", "logit-shape")))
        for ranking in rankings for k in KS},
     "DiffROAR of a random ranking, mean over k": of_random,
     "DiffROAR(1), two seeds": partial(of_k, k=1., ranking="full", network="mlp"),
@@ -384,10 +385,10 @@ def diffroar_figure(results: Results, dataset: str = "block_mnist"):
         return null_figure(results)
     return axes_figure(results, dataset) if dataset in AXES else curves_figure(results, dataset)
 
-# %% ../../nbs/72_diffroar.ipynb #386843b6
+# %% ../../nbs/72_diffroar.ipynb #2e8201ff
 def diffroar_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     "Lay out DiffROAR by ranking and k, mean ± standard deviation over seeds."
-    rankings = [r for r in (*RANKINGS, "logit-black", "random") if any(f"{r}/top/0.1" in line["scores"] for line in results.records)]
+    rankings = [r for r in (*RANKINGS, "logit-black", "logit-shape", "random") if any(f"{r}/top/0.1" in line["scores"] for line in results.records)]
     lines = {(label, ranking): {f"k = {100 * k:g} %": cell(diffroar(results, label, k, ranking)) for k in KS}
              for label in results.labels for ranking in rankings if diffroar(results, label, .1, ranking)}
     made = pd.DataFrame.from_dict(lines, orient="index")
@@ -407,7 +408,7 @@ def predictors_table(results: Results, scale: str = "small") -> pd.DataFrame: # 
     lines = {name: {dataset: cell(along_ladder(results, dataset, name, scale)) for dataset in GRAY} for name in names}
     return pd.DataFrame.from_dict(lines, orient="index")
 
-# %% ../../nbs/72_diffroar.ipynb #b93bff68
+# %% ../../nbs/72_diffroar.ipynb #1b1d5732
 def block_gradients_figure(rows: dict): # name -> (images N,1,56,28, gradients N,1,56,28 or None)
     "Draw images, and the size of gradients at them, a row each."
     from matplotlib import pyplot
@@ -426,7 +427,7 @@ def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", see
     if dataset != "block_mnist":
         raise UserError(f"{dataset}: block gradients are drawn for block_mnist, beside block_mnist_top")
     rows: dict = {}
-    for name, methods in zip(BLOCKS, (("natural", "l2_pgd"), ("natural",))):
+    for name, methods in zip(BLOCKS, (("natural", "at_l2"), ("natural",))):
         runs = [Settings.read({"dataset": name, "scale": scale, "seed": seed, "method": method}) for method in methods]
         images = load(runs[0].model.source, "test", limit=8)
         rows[f"{_NAMES[name]}"] = images.x, None

@@ -22,7 +22,7 @@ from ..ranking import SIDES, check_ranks, kept_range, mean_image
 from ..robustness import device_of
 from ..training import batch_rows, learning_rate, make_optimizer
 
-# %% ../../nbs/lab/96d_retrain.ipynb #4047daec
+# %% ../../nbs/lab/96d_retrain.ipynb #3fc0711c
 KS = (.05, .1, .2, .3, .5)
 ANOTHER = 1000 # added to the seed of the second retraining at k = 1
 
@@ -32,13 +32,13 @@ class Arm:
     ranking: str # key of RANKINGS, or "random"
     side: str # "top" or "bottom"
     k: float # share that is kept
-    fill: str = "mean" # or "black"
+    fill: str = "mean" # of the rest; or "black"; or "shape": white where kept, black elsewhere
     shift: int = 0 # added to the seed of the retraining
 
     @property
     def name(self) -> str:
         "Name the arm's score: \"logit/top/0.1\"."
-        ranking = "full" if self.k == 1 else self.ranking + "-black" * (self.fill == "black")
+        ranking = "full" if self.k == 1 else self.ranking + f"-{self.fill}" * (self.fill != "mean")
         return f"{ranking}/{self.side}/{self.k:g}"
 
 def arms_of(rankings: Iterable, # such as ("logit", "logit-black", "random", "full")
@@ -51,7 +51,7 @@ def arms_of(rankings: Iterable, # such as ("logit", "logit-black", "random", "fu
     full = [Arm("random", "top", 1.), Arm("random", "bottom", 1., shift=ANOTHER)]
     return arms + full * ("full" in rankings)
 
-# %% ../../nbs/lab/96d_retrain.ipynb #fe085ccc
+# %% ../../nbs/lab/96d_retrain.ipynb #eee5758b
 @dataclass(frozen=True)
 class Masks:
     "Hold the arms of a stack as tensors."
@@ -59,6 +59,7 @@ class Masks:
     low: Tensor # first rank that is kept, A,1,1
     high: Tensor # first that is not, A,1,1
     fill: Tensor # in [0,1], A,1,d
+    shape: Tensor # bool, A,1,1: only the shape of the mask is shown
 
     @classmethod
     def of(cls, arms: list[Arm], rankings: list, mean: Tensor, # rankings: names; mean: uint8, C,H,W
@@ -67,14 +68,15 @@ class Masks:
         ranges = torch.tensor([kept_range(arm.k, arm.side, mean.numel()) for arm in arms])
         fills = torch.stack([to_float(mean).flatten() * (arm.fill == "mean") for arm in arms])
         which = torch.tensor([rankings.index(arm.ranking) for arm in arms])
-        return cls(*(part.to(device) for part in (which, ranges[:, :1, None], ranges[:, 1:, None], fills[:, None])))
+        shape = torch.tensor([arm.fill == "shape" for arm in arms]).view(-1, 1, 1)
+        return cls(*(part.to(device) for part in (which, ranges[:, :1, None], ranges[:, 1:, None], fills[:, None], shape)))
 
     def apply(self, pixels: Tensor, # uint8, all images, N,C,H,W
               ranks: Tensor, # int16, rankings,N,d
               rows: Tensor, # A,B
              ) -> Tensor: # in [0,1], A,B,C,H,W
         "Show each arm its batch."
-        x, r = to_float(pixels[rows]).flatten(2), ranks[self.which[:, None], rows]
+        x, r = to_float(pixels[rows]).flatten(2).masked_fill(self.shape, 1), ranks[self.which[:, None], rows]
         return torch.where((r >= self.low) & (r < self.high), x, self.fill).view(*rows.shape, *pixels.shape[1:])
 
 # %% ../../nbs/lab/96d_retrain.ipynb #2d853fa9
