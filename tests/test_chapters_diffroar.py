@@ -86,9 +86,6 @@ def test_claims_by_hand():
     assert str(good["D2"].results[0]).startswith("AT-L2 2 +9.00") and judge(Results.of(ours(9.)), ids=["D7"])["D7"].outcome == "not run"
     other = [invented("Natural", 7, {"logit/top/0.1": 99., "logit/bottom/0.1": 1.}, retrain_steps=5)]     # not as fixed beforehand
     assert 7 not in values_of(Results.of(ours(9.) + other), claims()["D1"].comparisons[1])
-
-
-def test_blocks_and_ladders_by_hand():
     shares = lambda label, s, dataset, share: invented(label, s, {"clean": 97.}, {f"null/logit/{k:g}": share + s for k in (.025, .1)}, dataset)
     side = [one for s in range(5) for one in (shares("Natural", s, "block_mnist", 43.), shares("AT-L2 2", s, "block_mnist", 3.),
                                               shares("Natural", s, "block_mnist_top", 1.))]

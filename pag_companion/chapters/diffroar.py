@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'AXES', 'RADII', 'NETWORKS', 'INPUTS', 'SMALL', 'SMOKE', 'NULL_KS', 'QUANTITIES', 'PAPER', 'ROBUST', 'GRAY',
-           'COLOR', 'SHAH', 'THIRD_PARTY', 'EXPERIMENT', 'run', 'L2AT', 'trained_as', 'Settings', 'rankings_of',
-           'retrained_scores', 'null_measures', 'measure', 'is_fixed', 'runs_of', 'diffroar', 'quantity_name', 'of_k',
-           'of_random', 'leakage', 'from_half', 'ladder_labels', 'along_ladder', 'ladder_quantity', 'marks', 'nulls',
-           'named', 'null_figure', 'curves_figure', 'axes_figure', 'diffroar_figure', 'diffroar_table', 'null_table',
-           'predictors_table', 'block_gradients_figure', 'draw_block_gradients']
+           'COLOR', 'SHAH', 'THIRD_PARTY', 'POINTS', 'EXPERIMENT', 'run', 'L2AT', 'trained_as', 'Settings',
+           'rankings_of', 'retrained_scores', 'null_measures', 'measure', 'is_fixed', 'runs_of', 'diffroar',
+           'quantity_name', 'of_k', 'of_random', 'leakage', 'from_half', 'ladder_labels', 'along_ladder',
+           'ladder_quantity', 'marks', 'nulls', 'named', 'null_figure', 'curves_figure', 'axes_figure',
+           'diffroar_figure', 'diffroar_table', 'null_table', 'ladder_figure', 'predictors_table',
+           'block_gradients_figure', 'draw_block_gradients']
 
 # %% ../../nbs/72_diffroar.ipynb #ee2c3776
 from collections.abc import Iterable
@@ -53,7 +54,7 @@ class L2AT(Objective):
         "Attack in training mode."
         return pgd(model, x, y, L2(self.eps), steps=self.attack_steps, generator=generator, mode="train", check=False)
 
-# %% ../../nbs/72_diffroar.ipynb #76c5bb6f
+# %% ../../nbs/72_diffroar.ipynb #d1b624dc
 BLOCKS, AXES = ("block_mnist", "block_mnist_top"), ("axes", "axes_noise")
 RADII = {"block_mnist": 2., "block_mnist_top": 2., "mnist": 2., "svhn": .5, "cifar10": .5} # of L2 attacks
 NETWORKS = {"mlp": MLP, "conv": SmallConv}
@@ -61,6 +62,7 @@ INPUTS = {"mnist": 784, "svhn": 3072, "cifar10": 3072}
 SMALL = dict(steps=1824, batch_size=250, precision="float32")
 SMOKE = dict(steps=200, batch_size=64, limit=1000, test_limit=300, lr=2e-3, precision="float32")
 
+# %% ../../nbs/72_diffroar.ipynb #ca479750
 def trained_as(dataset: str, scale: str, network: str = "mlp") -> dict: # settings by name
     "List the settings of a network that differ from the data set's preset."
     if dataset not in INPUTS:
@@ -347,7 +349,7 @@ def _title(results: Results, name: str) -> str: # with images and seeds
     seeds = len({line["settings"]["seed"] for line in results.records})
     return f"{name}, {'/'.join(map(str, sorted(shown)))} test images, {seeds} seeds"
 
-# %% ../../nbs/72_diffroar.ipynb #33f1364a
+# %% ../../nbs/72_diffroar.ipynb #6af1bad0
 def curves_figure(results: Results, dataset: str = "mnist", ranking: str = "logit", labels: Iterable | None = None):
     "Draw DiffROAR against k for the models of one network; the random ranking in gray."
     from matplotlib import pyplot
@@ -364,18 +366,19 @@ def curves_figure(results: Results, dataset: str = "mnist", ranking: str = "logi
     axes.legend(frameon=False, fontsize=8)
     return fig
 
+# %% ../../nbs/72_diffroar.ipynb #53ac5e38
+POINTS = {"axes": {"hit/top": "largest gradient at j", "hit/bottom": "smallest gradient at j"},
+          "axes_noise": {"block/spread": "spread over places\nof the signal", "block/noise": "noise, as a share\nof the signal's"}}
+
 def axes_figure(results: Results, dataset: str = "axes"):
     "Draw where the largest and the smallest gradient lie, a dot a seed."
     from matplotlib import pyplot
-    scores = {"hit/top": "largest gradient at j", "hit/bottom": "smallest gradient at j"}
-    if dataset == "axes_noise":
-        scores = {"block/spread": "spread over places\nof the signal", "block/noise": "noise, as a share\nof the signal's"}
     fig, axes = pyplot.subplots(figsize=(5, 3), layout="constrained")
     for aside, (label, color) in zip((-.1, .1), model_colors(results.labels).items()):
-        cells = [results.values(score, label) for score in scores]
-        for at, values in enumerate(cells):
+        for at, score in enumerate(POINTS[dataset]):
+            values = results.values(score, label)
             axes.plot([at + aside] * len(values), list(values.values()), "o", color=color, alpha=.6, label=None if at else label)
-    axes.set(xticks=range(len(scores)), xticklabels=scores.values(), ylabel="%", xlim=(-.5, 1.5), title=_title(results, dataset))
+    axes.set(xticks=(0, 1), xticklabels=POINTS[dataset].values(), ylabel="%", xlim=(-.5, 1.5), title=_title(results, dataset))
     axes.legend(frameon=False, fontsize=8)
     return fig
 
@@ -385,7 +388,7 @@ def diffroar_figure(results: Results, dataset: str = "block_mnist"):
         return null_figure(results)
     return axes_figure(results, dataset) if dataset in AXES else curves_figure(results, dataset)
 
-# %% ../../nbs/72_diffroar.ipynb #2e8201ff
+# %% ../../nbs/72_diffroar.ipynb #96922520
 def diffroar_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     "Lay out DiffROAR by ranking and k, mean ± standard deviation over seeds."
     rankings = [r for r in (*RANKINGS, "logit-black", "logit-shape", "random") if any(f"{r}/top/0.1" in line["scores"] for line in results.records)]
@@ -402,13 +405,27 @@ def null_table(results: Results, dataset: str = "block_mnist") -> pd.DataFrame:
              for label in labels for ranking in ("logit", "loss", "random")}
     return pd.DataFrame.from_dict(lines, orient="index")
 
+# %% ../../nbs/72_diffroar.ipynb #5c23047f
+def ladder_figure(results: Results, scale: str = "small"): # of one side
+    "Draw DiffROAR(0.1) against alignment in the models of a ladder, a dot a model."
+    from matplotlib import pyplot
+    fig, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, dataset in zip(panels, GRAY):
+        runs = runs_of(results, dataset, "ladder", scale)
+        for label, color in model_colors(ladder_labels(dataset)).items():
+            x, y = runs.values("alignment", label), diffroar(runs, label, .1)
+            axes.plot([x[s] for s in y], list(y.values()), "o", color=color, alpha=.7, label=label)
+        axes.set(xlabel="alignment, times 100", ylabel="DiffROAR(0.1), points", title=_title(runs, f"{dataset.upper()}, ladder") if len(runs) else dataset)
+    panels[0].legend(frameon=False, fontsize=8)
+    return fig
+
 def predictors_table(results: Results, scale: str = "small") -> pd.DataFrame: # of one side
     "Correlate DiffROAR(0.1) with ε and with every measure of alignment over the ladders."
     names = ("eps", *HOW)
     lines = {name: {dataset: cell(along_ladder(results, dataset, name, scale)) for dataset in GRAY} for name in names}
     return pd.DataFrame.from_dict(lines, orient="index")
 
-# %% ../../nbs/72_diffroar.ipynb #1b1d5732
+# %% ../../nbs/72_diffroar.ipynb #8ba72308
 def block_gradients_figure(rows: dict): # name -> (images N,1,56,28, gradients N,1,56,28 or None)
     "Draw images, and the size of gradients at them, a row each."
     from matplotlib import pyplot
@@ -422,6 +439,7 @@ def block_gradients_figure(rows: dict): # name -> (images N,1,56,28, gradients N
             axes.set(xticks=[], yticks=[])
     return fig
 
+# %% ../../nbs/72_diffroar.ipynb #0ab50a58
 def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw eight test images with the gradients of Natural, AT-L2 and Natural on BlockMNIST-Top, from the models at hand."
     if dataset != "block_mnist":
@@ -430,7 +448,7 @@ def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", see
     for name, methods in zip(BLOCKS, (("natural", "at_l2"), ("natural",))):
         runs = [Settings.read({"dataset": name, "scale": scale, "seed": seed, "method": method}) for method in methods]
         images = load(runs[0].model.source, "test", limit=8)
-        rows[f"{_NAMES[name]}"] = images.x, None
+        rows["BlockMNIST" + "-Top" * (name == BLOCKS[1])] = images.x, None
         for run_settings in runs:
             model = at_hand(run_settings, any_data=True)
             if model is None:
@@ -439,8 +457,6 @@ def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", see
             rows[f"{run_settings.label}{', top' * (name == BLOCKS[1])}"] = images.x, scores
     return block_gradients_figure(rows), (f"The first eight test images of BlockMNIST and BlockMNIST-Top, and the size of the gradients of "
                                           f"their highest logit: {', '.join(rows)}; scale {scale}, seed {seed}")
-
-_NAMES = {"block_mnist": "BlockMNIST", "block_mnist_top": "BlockMNIST-Top"}
 
 # %% ../../nbs/72_diffroar.ipynb #f1240629
 EXPERIMENT = Experiment(
