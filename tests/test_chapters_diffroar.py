@@ -34,9 +34,9 @@ def test_settings_of_networks():
     small = dict(dataset="mnist", scale="small", method="at")
     ladder = Settings.read({**small, "network": "ladder"})
     from pag_companion.chapters import zero_shot
-    assert ladder.model.key == zero_shot.Settings.read(small).model.key and ladder.again.arch == "mlp-784-200-200"
+    assert ladder.model.key == zero_shot.Settings.read(small).model.key and network_again(ladder).arch == "mlp-784-200-200"
     robust = Settings.read({"dataset": "svhn", "scale": "small", "method": "at_l2", "eps": ".5", "network": "conv"})
-    assert (robust.label, robust.model.arch, robust.again.arch) == ("AT-L2 0.5", "conv-32-64-256", "conv-32-64-256")
+    assert (robust.label, robust.model.arch, network_again(robust).arch) == ("AT-L2 0.5", "conv-32-64-256", "conv-32-64-256")
     assert Settings.read({"method": "at_l2"}).label == "AT-L2 2" and Settings.of_record(robust.flat()) == robust
     assert Settings.read({"dataset": "axes", "method": "at", "attack": "pgd"}).label == "AT-0.45 PGD" and describe(robust)
     for wrong, words in ((dict(network="vit"), "network"), (dict(dataset="cifar10", network="ladder"), "ladder"), (dict(dataset="usps"), "usps"),

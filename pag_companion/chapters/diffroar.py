@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BLOCKS', 'AXES', 'RADII', 'NETWORKS', 'INPUTS', 'SMALL', 'SMOKE', 'NULL_KS', 'QUANTITIES', 'PAPER', 'ROBUST', 'GRAY',
            'COLOR', 'SHAH', 'THIRD_PARTY', 'POINTS', 'EXPERIMENT', 'run', 'L2AT', 'trained_as', 'Settings',
-           'rankings_of', 'retrained_scores', 'null_measures', 'measure', 'is_fixed', 'runs_of', 'diffroar',
-           'quantity_name', 'of_k', 'of_random', 'leakage', 'from_half', 'ladder_labels', 'along_ladder',
+           'network_again', 'rankings_of', 'retrained_scores', 'null_measures', 'measure', 'is_fixed', 'runs_of',
+           'diffroar', 'quantity_name', 'of_k', 'of_random', 'leakage', 'from_half', 'ladder_labels', 'along_ladder',
            'ladder_quantity', 'marks', 'nulls', 'named', 'null_figure', 'curves_figure', 'axes_figure',
            'diffroar_figure', 'diffroar_table', 'null_table', 'ladder_figure', 'predictors_table',
            'block_gradients_figure', 'draw_block_gradients']
@@ -94,7 +94,7 @@ def _register_presets() -> None:
 if "block_mnist" not in PRESETS:
     _register_presets()
 
-# %% ../../nbs/72_diffroar.ipynb #8067b68c
+# %% ../../nbs/72_diffroar.ipynb #c5fbe338
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State whose gradients rank pixels, and what is trained again on them."
@@ -122,15 +122,16 @@ class Settings(RunSettings):
             given["eps"] = RADII.get(given["dataset"], 0.) if given.get("eps") in (None, "") else given["eps"]
         return super().read({**trained_as(given["dataset"], given["scale"], given["network"]), **given})
 
-    @property
-    def again(self) -> ModelSettings:
-        "State the network that is trained again; a ladder's models are read by an MLP."
-        arch = self.model.arch if self.network != "ladder" else trained_as(self.dataset, self.scale)["arch"]
-        lr = 3e-3 if self.scale == "smoke" else 1e-3
-        return replace(self.model, arch=arch, recipe=Recipe(lr=lr, unit=self.model.recipe.unit), limit=None,
-                       steps=self.retrain_steps, batch_size=self.retrain_batch, precision="float32")
+# %% ../../nbs/72_diffroar.ipynb #ae694cea
+def network_again(settings: Settings) -> ModelSettings:
+    "State the network that is trained again; a ladder's models are read by an MLP."
+    ladder = settings.network == "ladder"
+    arch = trained_as(settings.dataset, settings.scale)["arch"] if ladder else settings.model.arch
+    recipe = Recipe(lr=3e-3 if settings.scale == "smoke" else 1e-3, unit=settings.model.recipe.unit)
+    return replace(settings.model, arch=arch, recipe=recipe, limit=None, steps=settings.retrain_steps,
+                   batch_size=settings.retrain_batch, precision="float32")
 
-# %% ../../nbs/72_diffroar.ipynb #55caa08c
+# %% ../../nbs/72_diffroar.ipynb #a87df48b
 NULL_KS = (.025, .05, .1, .15, .2, .25, .3)
 
 def rankings_of(settings: Settings) -> tuple: # names, see arms_of
@@ -146,7 +147,7 @@ def retrained_scores(settings: Settings, model: nn.Module, test: Images) -> dict
     arms, seed, ranks = arms_of(rankings_of(settings)), settings.model.seed, {}
     for name in dict.fromkeys(arm.ranking for arm in arms):
         ranks[name] = rank_images(model, train_images, name, seed), rank_images(model, test, name, seed + ANOTHER)
-    return retrain(arms, ranks, train_images, test, settings.again, device_of(model))
+    return retrain(arms, ranks, train_images, test, network_again(settings), device_of(model))
 
 def null_measures(model: nn.Module, images: Images, seed: int) -> dict: # name -> values, N
     "Measure how much of the largest gradients lies in the null block (D3, D4)."
