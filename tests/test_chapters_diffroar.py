@@ -23,11 +23,11 @@ from pag_companion.training import Recipe
 def test_l2_attacks_stay_in_their_ball():
     torch.manual_seed(0)
     net, x = build("mlp-784-20"), torch.rand(4, 1, 28, 28)
-    seen = L2AT(2.).inputs(net, x, torch.arange(4), torch.Generator().manual_seed(0))
+    seen = L2PGD(2.).inputs(net, x, torch.arange(4), torch.Generator().manual_seed(0))
     lengths = (seen - x).flatten(1).norm(dim=1)
-    assert (lengths <= 2 + 1e-5).all() and (lengths > 1.5).all() and Recipe(objective=L2AT(.5)).label == "AT-L2 0.5"
+    assert (lengths <= 2 + 1e-5).all() and (lengths > 1.5).all() and Recipe(objective=L2PGD(.5)).label == "AT-L2 0.5"
     with pytest.raises(UserError, match="eps"):
-        L2AT()
+        L2PGD()
 
 
 def test_settings_of_networks():
@@ -35,9 +35,9 @@ def test_settings_of_networks():
     ladder = Settings.read({**small, "network": "ladder"})
     from pag_companion.chapters import zero_shot
     assert ladder.model.key == zero_shot.Settings.read(small).model.key and network_again(ladder).arch == "mlp-784-200-200"
-    robust = Settings.read({"dataset": "svhn", "scale": "small", "method": "at_l2", "eps": ".5", "network": "conv"})
+    robust = Settings.read({"dataset": "svhn", "scale": "small", "method": "l2_pgd", "eps": ".5", "network": "conv"})
     assert (robust.label, robust.model.arch, network_again(robust).arch) == ("AT-L2 0.5", "conv-32-64-256", "conv-32-64-256")
-    assert Settings.read({"method": "at_l2"}).label == "AT-L2 2" and Settings.of_record(robust.flat()) == robust
+    assert Settings.read({"method": "l2_pgd"}).label == "AT-L2 2" and Settings.of_record(robust.flat()) == robust
     assert Settings.read({"dataset": "axes", "method": "at", "attack": "pgd"}).label == "AT-0.45 PGD" and describe(robust)
     for wrong, words in ((dict(network="vit"), "network"), (dict(dataset="cifar10", network="ladder"), "ladder"), (dict(dataset="usps"), "usps"),
                          (dict(network="conv"), "block_mnist"), (dict(ranked=0), "ranked"), (dict(method="at", eps=2), "image range")):
@@ -53,7 +53,7 @@ def quick(**more):
 
 def invented(label, seed, scores, measures=(), dataset="mnist", network="mlp", **more):
     "Make up a record of scale small; its numbers are nobody's result."
-    method, eps = ("natural", "") if label == "Natural" else ("at_l2", RADII[dataset]) if "L2" in label else ("at", float(label[3:]) * more.pop("unit", 1))
+    method, eps = ("natural", "") if label == "Natural" else ("l2_pgd", RADII[dataset]) if "L2" in label else ("at", float(label[3:]) * more.pop("unit", 1))
     settings = Settings.read({"dataset": dataset, "network": network, "scale": "small", "method": method, "eps": eps, "seed": seed, "precision": "float32", **more})
     assert settings.label == label
     machine = {"device": "a made-up machine", "python": "3.11", "commit": "unknown"}
@@ -68,8 +68,8 @@ def test_smoke_run():
     assert made["row"] == "Natural" and made["scores"]["clean"]["total"] == 60 and made["stand_in"] and "block_mnist_sample" in made["data"]
     assert made["alignment"]["null/logit/0.025"]["n"] == 40 and abs(made["alignment"]["null/random/0.3"]["mean"] - .5) < .05
     arms = quick(dataset="mnist")["scores"]
-    assert len(arms) == 2 + 2 * 5 * 6 + 2 and arms["random/bottom/0.5"]["total"] == 60
-    assert "random/top/0.1" not in quick(dataset="mnist", method="at_l2")["scores"] and len(quick(dataset="mnist", network="ladder", method="at")["scores"]) == 22
+    assert len(arms) == 2 + 2 * 5 * 4 + 2 + 4 and arms["random/bottom/0.5"]["total"] == 60
+    assert "random/top/0.1" not in quick(dataset="mnist", method="l2_pgd")["scores"] and len(quick(dataset="mnist", network="ladder", method="at")["scores"]) == 22
     points = quick(dataset="axes_noise")
     assert set(points["alignment"]) == {"hit/top", "hit/bottom", "block/spread", "block/noise"} and points["scores"].keys() == {"clean"}
 
