@@ -20,7 +20,7 @@ from pag_companion.ranking import SIDES
 from pag_companion.training import Recipe
 
 
-def test_l2_attacks_stay_in_their_ball():
+def test_l2_attacks_and_settings_of_networks():
     torch.manual_seed(0)
     net, x = build("mlp-784-20"), torch.rand(4, 1, 28, 28)
     seen = L2PGD(2.).inputs(net, x, torch.arange(4), torch.Generator().manual_seed(0))
@@ -28,9 +28,6 @@ def test_l2_attacks_stay_in_their_ball():
     assert (lengths <= 2 + 1e-5).all() and (lengths > 1.5).all() and Recipe(objective=L2PGD(.5)).label == "AT-L2 0.5"
     with pytest.raises(UserError, match="eps"):
         L2PGD()
-
-
-def test_settings_of_networks():
     small = dict(dataset="mnist", scale="small", method="at")
     ladder = Settings.read({**small, "network": "ladder"})
     from pag_companion.chapters import zero_shot
@@ -112,3 +109,12 @@ def test_figures_and_tables():
     with pytest.raises(UserError, match="block_mnist"):
         draw_block_gradients("mnist")
     pyplot.close("all")
+
+
+def test_golden_numbers_of_the_records():
+    side = Results.read()
+    natural, top = (runs_of(side, name).values("null/logit/0.025", "Natural").values() for name in BLOCKS)
+    random = runs_of(side, "block_mnist").values("null/random/0.025", "Natural").values()
+    robust = runs_of(side, "block_mnist").values("null/logit/0.025", "AT-L2 2").values()
+    assert all(35 < v < 50 for v in natural) and all(v < 10 for v in (*top, *robust))
+    assert not random or abs(sum(random) / len(random) - 50) < .5

@@ -302,9 +302,8 @@ SHAH = (
           (named("block/spread", dataset="axes_noise", region=at_most(10)), named("block/noise", dataset="axes_noise", region=at_most(1))),
           note="exact", data="axes_noise: 5 places, 5 noise coordinates"))
 
-# %% ../../nbs/72_diffroar.ipynb #f905749d
+# %% ../../nbs/72_diffroar.ipynb #30287b2c
 _PGD = "AT-0.45 PGD"
-_ALL = {"place": "ours", "kind": "ordering"}
 
 SHAH += (
     Claim("D6", "I", "Shah et al., first version", "On y·e_j a robust network's largest gradient is at j, a standard one's hardly ever.", "value",
