@@ -427,8 +427,9 @@ def predictors_table(results: Results, scale: str = "small") -> pd.DataFrame: # 
     lines = {name: {dataset: cell(along_ladder(results, dataset, name, scale)) for dataset in GRAY} for name in names}
     return pd.DataFrame.from_dict(lines, orient="index")
 
-# %% ../../nbs/72_diffroar.ipynb #8ba72308
-def block_gradients_figure(rows: dict): # name -> (images N,1,56,28, gradients N,1,56,28 or None)
+# %% ../../nbs/72_diffroar.ipynb #55d6f300
+def block_gradients_figure(rows: dict, # name -> (images N,1,56,28, gradients N,1,56,28 or None)
+                           title: str = ""):
     "Draw images, and the size of gradients at them, a row each."
     from matplotlib import pyplot
     count = len(next(iter(rows.values()))[0])
@@ -439,9 +440,10 @@ def block_gradients_figure(rows: dict): # name -> (images N,1,56,28, gradients N
             look = dict(cmap="gray", vmin=0, vmax=1) if gradients is None else dict(cmap="magma", vmin=0, vmax=image.max())
             axes.imshow(image[0], interpolation="nearest", **look)
             axes.set(xticks=[], yticks=[])
+    fig.suptitle(title, fontsize=10)
     return fig
 
-# %% ../../nbs/72_diffroar.ipynb #a70c6dc3
+# %% ../../nbs/72_diffroar.ipynb #5c4ad13e
 def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw eight test images with the gradients of Natural, AT-L2 and Natural on BlockMNIST-Top, from the models at hand."
     if dataset != "block_mnist":
@@ -457,7 +459,8 @@ def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", see
                 raise UserError(f"{run_settings.model.key} is neither in runs/ nor in weights/: run the chapter with these settings first")
             scores = pixel_scores(model.cpu(), images.x).view_as(images.pixels)
             rows[f"{run_settings.label}{', top' * (name == BLOCKS[1])}"] = images.x, scores
-    return block_gradients_figure(rows), (f"The first eight test images of BlockMNIST and BlockMNIST-Top, and the size of the gradients of "
+    title = f"|∇ logit| at the first eight test images, seed {seed}"
+    return block_gradients_figure(rows, title), (f"The first eight test images of BlockMNIST and BlockMNIST-Top, and the size of the gradients of "
                                           f"their highest logit: {', '.join(rows)}; scale {scale}, seed {seed}")
 
 # %% ../../nbs/72_diffroar.ipynb #f1240629
