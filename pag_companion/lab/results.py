@@ -18,7 +18,7 @@ from ..core.numbers import UserError
 from ..core.scores import Score
 from .experiment import describe, experiments
 from .records import fingerprint, read_records
-from .settings import LATE
+from .settings import LATE, option_names
 
 # %% ../../nbs/lab/94_results.ipynb #2954ee00
 _VARIES = ("method", "eps", "attack", "attack_steps", "attack_reach", "seed", "unit")
@@ -41,7 +41,7 @@ def staleness(record: dict) -> str: # "" for a fresh one
 
 def is_usual(record: dict) -> bool:
     "Tell whether a run has the settings fixed beforehand, by fresh code."
-    skip = (*_VARIES, "precision")
+    skip = (*_VARIES, "precision", *option_names(record["settings"]["method"]))
     def rest(settings):
         return {name: value for name, value in {**LATE, **settings}.items() if name not in skip}
     settings = record["settings"]
@@ -57,7 +57,8 @@ def _steps_of_pgd(record):
 
 def variant_of(record: dict) -> str:
     "Fingerprint what a record must have in common with the others of its table."
-    settings = {name: value for name, value in record["settings"].items() if name not in _VARIES}
+    varied = (*_VARIES, *option_names(record["settings"]["method"]))     # an objective's own options are in its label
+    settings = {name: value for name, value in record["settings"].items() if name not in varied}
     return fingerprint(record["experiment"], record["code_version"], settings, record["data"],
                        record["stand_in"], staleness(record), record["settings"]["seed"] >= REHEARSAL)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'SCALES', 'DEFAULTS', 'LATE', 'OBJECTIVE_NAMES', 'PARAMETERS', 'Preset', 'register_preset', 'ModelSettings',
            'without_late', 'check_names', 'check_choice', 'of_type', 'check_least', 'read_eps', 'read_recipe',
-           'check_arch', 'read_model', 'model_settings', 'preset', 'RunSettings', 'with_objective']
+           'check_arch', 'read_model', 'model_settings', 'preset', 'RunSettings', 'option_names', 'with_objective']
 
 # %% ../../nbs/lab/91_settings.ipynb #cb64646a
 import difflib
@@ -155,13 +155,12 @@ def check_least(name: str, value, least: int) -> None:
 
 # %% ../../nbs/lab/91_settings.ipynb #3dd93529
 def read_eps(method: str, eps, preset: Preset) -> float:
-    "Read the radius; where none is given, Natural has 0 and the others the set's usual one."
-    without = method == "natural"
+    "Read the radius; where none is given, methods that need one have the set's usual one, others 0."
+    objective = OBJECTIVES[method]
     if eps in (None, ""):
-        return 0. if without else preset.best
-    norm = "sigma" if method == "noise" else "linf"
-    eps = parse_eps(eps, color=preset.unit != 1, norm=norm)
-    if without != (eps == 0):
+        return preset.best if objective.needs_eps else 0.
+    eps = parse_eps(eps, color=preset.unit != 1, norm=objective.norm)
+    if objective.needs_eps not in (None, eps > 0):
         raise UserError(f"method = {method!r} with eps = {eps!r}: natural training has no radius "
                         "(leave eps out), the others need one above 0")
     return eps
@@ -308,6 +307,10 @@ class RunSettings:
     def sets(self) -> list:
         "List the data it needs: (name, split, limit)."
         return [(self.model.source, "train", self.model.limit), (self.model.source, "test", self.test_limit)]
+
+def option_names(method: str) -> tuple:
+    "Name the options that only this method has; none where its objective is not known here."
+    return tuple(_options(method)) if method in OBJECTIVES else ()
 
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
