@@ -287,7 +287,7 @@ def test_settings_are_checked_first():
     assert Settings.read({"method": "pag"}).label == "PAG-CM-1" and Settings.read({"method": "natural", "toward": "nn"}).label == "Natural"
     assert Settings.read({"method": "at_l2", "eps": 2}).label == "AT-L2-2" and Settings.read({"method": "pag", "eps": .1}).label == "AT-0.1 + PAG-CM-1"
     assert Settings.read({"dataset": "cifar10", "scale": "paper"}).model.arch == "resnet18-cifar"
-    for wrong, message in (({"weight": -1.}, "weight = -1"), ({"toward": "sbg"}, "oi, cm, nn, kde"), ({"target": "mnist"}, "contradicts"),
+    for wrong, message in (({"weight": -1.}, "weight = -1"), ({"toward": "sbg"}, "oi, cm, nn, kde"), ({"transfer_to": "mnist"}, "contradicts"),
                            ({"dataset": "svhn"}, "svhn"), ({"weights": 1.}, "did you mean 'weight'")):
         with pytest.raises(UserError, match=message):
             Settings.read({"method": "pag", **wrong})

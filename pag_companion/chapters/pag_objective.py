@@ -5,24 +5,23 @@
 # %% auto #0
 __all__ = ['NOTHING', 'OF', 'SAME', 'TARGETS', 'WIDTHS', 'NAMES', 'ACTIVATIONS', 'CENTERS', 'ARMS', 'ALONG', 'HALVED', 'RADII',
            'SLACK', 'TRAINED', 'CIFAR_PAPER', 'OPTIONS', 'WEIGHTS', 'COST', 'CHOSEN', 'HEURISTICS', 'SIGMAS', 'LADDER',
-           'ROBUST', 'LONGER', 'QUANTITIES', 'PAPER', 'PAPER_BY_WEIGHT', 'GAINS', 'STEPS', 'RISES', 'DATA', 'RULES',
-           'COLORS', 'EXPERIMENT', 'run', 'cosines', 'class_gradients', 'Pools', 'pools_of', 'target_gradients',
-           'family', 'PAGObjective', 'draw_classes', 'misalignment', 'InputPenalty', 'L2AT', 'SmallCNN', 'non_smooth',
-           'toy_points', 'toy_targets', 'ToyNets', 'Toy', 'train_toy', 'toy_attack', 'toy_hits', 'along_the_line',
-           'toy_figure', 'square_attack', 'Radii', 'worst_cases', 'without_gradients', 'masking_checks',
-           'fixed_beforehand', 'usps_or_digits', 'Settings', 'needs', 'measure', 'auc', 'pointing', 'gradients_of',
-           'is_plain', 'toy_scores', 'ends_of_the_family', 'objective_of', 'validation_table', 'choose_weights', 'row',
-           'sound_values', 'runs_of', 'counted_difference', 'weight_correlation', 'share_that_passes', 'toy_gap',
-           'gelu_gain', 'equal_time', 'beside_the_ladder', 'compared', 'both_norms', 'shown_rows', 'robust_figure',
-           'weights_figure', 'transfer_figure', 'checks_table', 'gradients_table', 'draw_toy', 'draw_family',
-           'draw_gradients']
+           'ROBUST', 'LONGER', 'QUANTITIES', 'PAPER', 'PAPER_BY_WEIGHT', 'GAINS', 'STEPS', 'RISES', 'RISES_OF_PAPER',
+           'DATA', 'RULES', 'COLORS', 'EXPERIMENT', 'run', 'cosines', 'class_gradients', 'Pools', 'pools_of',
+           'target_gradients', 'family', 'PAGObjective', 'draw_classes', 'misalignment', 'InputPenalty', 'L2AT',
+           'SmallCNN', 'non_smooth', 'toy_points', 'toy_targets', 'ToyNets', 'Toy', 'train_toy', 'toy_attack',
+           'toy_hits', 'along_the_line', 'toy_figure', 'square_attack', 'Radii', 'worst_cases', 'without_gradients',
+           'masking_checks', 'fixed_beforehand', 'elsewhere', 'Settings', 'needs', 'measure', 'auc', 'pointing',
+           'gradients_of', 'is_plain', 'toy_scores', 'ends_of_the_family', 'objective_of', 'validation_table',
+           'choose_weights', 'row', 'sound_values', 'runs_of', 'counted_difference', 'weight_correlation',
+           'share_that_passes', 'toy_gap', 'gelu_gain', 'equal_time', 'beside_the_ladder', 'compared', 'both_norms',
+           'shown_rows', 'robust_figure', 'weights_figure', 'transfer_figure', 'checks_table', 'gradients_table',
+           'draw_toy', 'draw_family', 'draw_gradients']
 
-# %% ../../nbs/70_pag_objective.ipynb #922f2212
+# %% ../../nbs/70_pag_objective.ipynb #32af492a
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
-from typing import Any, Callable, ClassVar
+from typing import Callable, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,10 +31,9 @@ from torch.nn import functional as F
 
 from ..attacks import L2, Linf, pgd
 from ..core.numbers import UserError
-from ..core.progress import PAPER_COLOR, dots_and_means, model_colors
+from ..core.progress import dots_and_means, model_colors
 from ..core.scores import Score
 from ..data import Images, load, match_domain
-from ..device import pick_device
 from ..gradients import (bootstrap, class_means, first_of_each_class, gradients_figure,
                                      measure_alignment, stored_measures)
 from ..lab.claims import ABOVE, Claim, Comparison, rank_correlation, within
@@ -43,10 +41,10 @@ from ..lab.experiment import Experiment, Measured
 from ..lab.results import REHEARSAL, Results, cell, table
 from ..lab.settings import RunSettings, preset, with_objective
 from ..lab.store import at_hand
-from ..models import FirstConv, find_arch, register_arch, resnet
+from ..models import FirstConv, full_precision, register_arch, resnet
 from ..robustness import (Battery, accuracy, batch_size, batches, device_of, evaluating,
-                                      masking_battery, predict, robust_accuracy)
-from ..training import AT, Natural, Objective, Recipe, register_objective, train
+                                      masking_battery, robust_accuracy)
+from ..training import AT, Natural, Objective, register_objective
 
 # %% ../../nbs/70_pag_objective.ipynb #39c643f1
 NOTHING = 1e-30 # a vector whose largest entry is smaller counts as zero: float32 ends soon after
@@ -173,7 +171,7 @@ def family(x: Tensor, pools: Pools, widths=WIDTHS) -> dict: # "nn", "mean" -> a 
     made = [target_gradients("kde", x, every, pools, sigma) for sigma in widths]
     return {name: [cosines(g, end) for g in made] for name, end in ends.items()}
 
-# %% ../../nbs/70_pag_objective.ipynb #9cddef2a
+# %% ../../nbs/70_pag_objective.ipynb #30993cf6
 NAMES = {"oi": "OI", "cm": "CM", "nn": "NN", "kde": "KDE"}
 
 @register_objective
@@ -212,7 +210,8 @@ class PAGObjective(Objective):
             return loss
         pools = pools_of(self.source, self.limit, self.pool, str(x.device))
         classes = draw_classes(len(x), len(pools.means), self.draws, generator, x.device)
-        targets = target_gradients(self.toward, x, classes, pools, self.sigma)
+        with full_precision(x.device.type):     # distances need it, also where training uses bfloat16
+            targets = target_gradients(self.toward, x, classes, pools, self.sigma)
         return loss + self.weight * len(pools.means) * misalignment(model, x, classes, targets, self.of)
 
 # %% ../../nbs/70_pag_objective.ipynb #aabf4fb8
@@ -350,7 +349,7 @@ class ToyNets(nn.Module):
         active = (x @ first + one > 0).float()
         return torch.einsum("knh,kdh,khc->kncd", active, first, second)
 
-# %% ../../nbs/70_pag_objective.ipynb #4db6a525
+# %% ../../nbs/70_pag_objective.ipynb #a86e855b
 @dataclass(frozen=True, eq=False)
 class Toy:
     "Hold the networks of the toy, for some seeds and all arms, and test points."
@@ -367,7 +366,7 @@ def train_toy(seeds=range(10), arms=ARMS, *, epochs: int = 100, each: int = 1000
         (x, y), test = toy_points(each, generator), toy_points(100, generator)
         targets = [toy_targets(kind, x, y) if kind != "vanilla" else torch.zeros(len(x), 2, 2) for kind in arms]
         made.append((x, y, torch.stack(targets), *test, generator))
-    nets, weights = ToyNets(seeds, a), torch.tensor([5. * (kind != "vanilla") for kind in arms] * len(seeds)) * weight / 5
+    nets, weights = ToyNets(seeds, a), torch.tensor([weight * (kind != "vanilla") for kind in arms] * len(seeds))
     optimizer = torch.optim.Adam(nets.parameters(), .01)
     for _ in range(epochs):
         orders = [torch.randperm(6 * each, generator=one[5]) for one in made]
@@ -377,7 +376,8 @@ def train_toy(seeds=range(10), arms=ARMS, *, epochs: int = 100, each: int = 1000
             y = torch.stack([one[1][r] for one, r in zip(made, rows)]).repeat_interleave(a, 0)
             targets = torch.cat([one[2][:, r] for one, r in zip(made, rows)])
             _toy_step(nets, optimizer, x, y, targets, weights)
-    return Toy(nets, *(torch.stack([one[k] for one in made]).repeat_interleave(a, 0) for k in (3, 4)), seeds)
+    x, y = (torch.stack([one[k] for one in made]).repeat_interleave(a, 0) for k in (3, 4))
+    return Toy(nets, x, y, seeds)
 
 def _toy_step(nets, optimizer, x, y, targets, weights):
     "Take one step with every network."
@@ -538,7 +538,7 @@ def _beyond_l2(scores: dict, more: dict, few: int) -> dict: # check -> points be
             "transfer/l2": first["l2"] - 100 * more["transfer/l2"].value - SLACK,
             "eps/l2": max(after - before for before, after in zip(curve, curve[1:])) - 2, "huge/l2": curve[-1] - 1}
 
-# %% ../../nbs/70_pag_objective.ipynb #6344f602
+# %% ../../nbs/70_pag_objective.ipynb #0a404859
 TRAINED: dict[str, dict] = {
     "smoke": dict(arch="pag_cnn", steps=40, batch_size=50, limit=500, test_limit=150, lr=2e-3, precision="float32"),
     "small": dict(arch="pag_cnn", steps=600, batch_size=100, limit=10_000, lr=2e-3, precision="float32"),
@@ -551,15 +551,15 @@ def fixed_beforehand(dataset: str, scale: str) -> dict:
         return TRAINED[scale]
     return {**TRAINED["paper"], **(CIFAR_PAPER if scale == "paper" else {})}
 
-def usps_or_digits(dataset: str, scale: str) -> str:
+def elsewhere(dataset: str, scale: str) -> str: # "none": nowhere
     "Name the set that a model is tested on besides its own."
-    return "usps" if scale != "smoke" else "digits"
+    return "none" if dataset != "mnist" else "digits" if scale == "smoke" else "usps"
 
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State what is attacked, and how hard."
     DATASETS: ClassVar = ("mnist", "cifar10")
-    target: str = preset(by=usps_or_digits, derived=True)
+    transfer_to: str = preset(by=elsewhere, derived=True)
     val_limit: int = preset(smoke=100, small=2000, paper=2500, least=1) # held-out training images
     attack_limit: int = preset(smoke=40, small=1000, paper=1000, least=1) # test images of the worst case
     any_steps: int = preset(smoke=10, small=50, paper=50, least=1)
@@ -580,12 +580,12 @@ class Settings(RunSettings):
         return {**super().defaults(dataset, scale), **fixed_beforehand(dataset, scale), **OPTIONS}
 
     def sets(self) -> list:
-        further = [(self.target, "test", self.test_limit)] if self.dataset == "mnist" else []
+        further = [(self.transfer_to, "test", self.test_limit)] if self.transfer_to != "none" else []
         return [*super().sets(), (self.model.source, "val", self.val_limit), *further]
 
 OPTIONS = {name: getattr(PAGObjective, name) for name in ("toward", "weight", "sigma", "of", "draws", "pool")}
 
-# %% ../../nbs/70_pag_objective.ipynb #04199dec
+# %% ../../nbs/70_pag_objective.ipynb #4fb33e18
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Name the model whose attacks are tried on this one."
     if settings.model.seed >= REHEARSAL:
@@ -606,9 +606,9 @@ def measure(settings: Settings, model, needs_: dict) -> Measured:
     battery = masking_checks(model, attacked, needs_["lender"], settings, scores)
     scores |= {f"battery/{name}": score for name, score in battery.scores.items()}
     aligned, more = gradients_of(model, images[:settings.aligned], settings, scores), []
-    if settings.dataset == "mnist":
-        more = [match_domain(load(settings.target, "test", limit=settings.test_limit), images)]
-        scores["target"] = accuracy(model, more[0], batch_size=batch_size())
+    if settings.transfer_to != "none":
+        more = [load(settings.transfer_to, "test", limit=settings.test_limit)]
+        scores["target"] = accuracy(model, match_domain(more[0], images), batch_size=batch_size())
         if is_plain(settings):
             scores, aligned = {**scores, **toy_scores(settings)}, {**aligned, **ends_of_the_family(settings, images)}
     words = {"passed": battery.passed, "beyond": battery.beyond, "said": str(battery),
@@ -787,7 +787,7 @@ QUANTITIES = {**dict.fromkeys(ROBUST, counted_difference), "gap of the toy": toy
               "robust accuracy at equal time, L∞": equal_time, "models that pass the checks": share_that_passes,
               "target accuracy beside AT of equal alignment": beside_the_ladder}
 
-# %% ../../nbs/70_pag_objective.ipynb #7975585a
+# %% ../../nbs/70_pag_objective.ipynb #3552fa20
 def compared(score: str, a: str, b: str | None = None, region: tuple | None = ABOVE, **fields) -> Comparison:
     "Make a comparison of MNIST models."
     return Comparison(score, a, b, dataset="mnist", experiment="pag_objective", region=region, **fields)
@@ -803,58 +803,57 @@ def both_norms(pairs, region=ABOVE, paper=None, **fields) -> tuple: # pairs: lab
 PAPER = {"oi": (46.63, 13.50), "cm": (47.25, 11.24), "nn": (42.12, 7.51), "kde": (55.39, 23.97)} # CIFAR-10: L2, L∞
 PAPER_BY_WEIGHT = {0.: (0., 0.), .1: (22.53, .43), .5: (48.34, 11.21), 1.: (50.87, 15.97), 2.: (55.39, 23.97)} # of SBG
 GAINS = [tuple(round(PAPER["kde"][k] - PAPER[kind][k], 2) for k in (0, 1)) for kind in HEURISTICS]
-STEPS = [("Natural", .1), (.1, .5), (.5, 1.), (1., 2.)]
-RISES = [(row("kde", b), a if a == "Natural" else row("kde", a)) for a, b in STEPS]
-DATA = {"data": "MNIST, 10,000 training images, a small network; PGD-50 × 10, 1,000 test images"}
+STEPS = [(0., .1), (.1, .5), (.5, 1.), (1., 2.)]
+RISES = [(row("kde", b), row("kde", a) if a else "Natural") for a, b in STEPS]
+RISES_OF_PAPER = [tuple(round(PAPER_BY_WEIGHT[b][k] - PAPER_BY_WEIGHT[a][k], 2) for k in (0, 1)) for a, b in STEPS]
+DATA = "MNIST, 10,000 training images, a small network; PGD-50 × 10, 1,000 test images"
 
-# %% ../../nbs/70_pag_objective.ipynb #6adae6ee
+# %% ../../nbs/70_pag_objective.ipynb #9fb5589e
 RULES = (
     Claim("B1", "S", "abstract, figure of the code", "Training gradients toward targets makes a classifier robust without attacked images.",
           "ordering", both_norms([(row(kind), "Natural") for kind in NAMES], paper=list(PAPER.values())), size=10.,
-          note="CIFAR-10, ResNet-18; attack and radius not given", **DATA),
+          note="CIFAR-10, ResNet-18; attack and radius not given", data=DATA),
     Claim("B2", "I", "λ figure", "Robustness grows with λ.", "steps",
-          both_norms(RISES, (-.5, math.inf), [tuple(round(PAPER_BY_WEIGHT[b][k] - PAPER_BY_WEIGHT[0. if a == "Natural" else a][k], 2)
-                                               for k in (0, 1)) for a, b in STEPS])
-          + tuple(compared(f"rank correlation of λ and {s}", "KDE", unit="rho") for s in ("linf", "l2")), **DATA),
+          both_norms(RISES, (-.5, math.inf), RISES_OF_PAPER)
+          + tuple(compared(f"rank correlation of λ and {s}", "KDE", unit="rho") for s in ("linf", "l2")), data=DATA),
     Claim("B3", "I", "figure of the code", "Score-based targets beat the three heuristics.", "ordering",
-          both_norms([(row("kde"), row(kind)) for kind in HEURISTICS], paper=GAINS), **DATA),
+          both_norms([(row("kde"), row(kind)) for kind in HEURISTICS], paper=GAINS), data=DATA),
     Claim("B4", "S", "abstract", "Robustness is comparable with adversarial training.", "equivalence",
           (compared("robust accuracy, L∞", row("kde"), "AT-0.1", within(5)), compared("robust accuracy, L2", row("kde"), "AT-L2-2", within(5)),
-           compared("robust accuracy at equal time, L∞", row("kde"), "AT-0.1", within(5), counted=False)), **DATA),
+           compared("robust accuracy at equal time, L∞", row("kde"), "AT-0.1", within(5), counted=False)), data=DATA),
     Claim("B5", "S", "abstract", "Gains are larger with a vision transformer; they hold on STL-10 and CIFAR-100.", "ordering",
           data="larger networks and sets: not run"))
 
-# %% ../../nbs/70_pag_objective.ipynb #95e79c83
+# %% ../../nbs/70_pag_objective.ipynb #0e439dfa
 RULES += (
     Claim("B6", "S", "text", "The objective adds robustness to adversarial training.", "ordering",
-          (compared("robust accuracy, L∞", row("cm", eps=.1), "AT-0.1"), compared("robust accuracy, L2", row("cm", eps=.1), "AT-0.1", counted=False)), **DATA),
+          (compared("robust accuracy, L∞", row("cm", eps=.1), "AT-0.1"), compared("robust accuracy, L2", row("cm", eps=.1), "AT-0.1", counted=False)), data=DATA),
     Claim("B7", "S", "toy example", "On the toy all networks are perfect on clean points and only those with targets are robust.", "ordering",
           (compared("gap of the toy", "nn", "vanilla"), *(compared("gap of the toy", kind, "vanilla", counted=False) for kind in ("oi", "cm"))),
           size=50., note="percent of 600 points; a blog's re-run: 35 against 583 of 600", data="the toy, L2 PGD, ε = 15, 10 steps of 2"),
     Claim("B8", "O", "our addition", "The robustness is not masked gradients.", "value",
-          (compared("models that pass the checks", "PAG models", region=(99., math.inf)),), note="every check of every model", **DATA),
+          (compared("models that pass the checks", "PAG models", region=(99., math.inf)),), note="every check of every model", data=DATA),
     Claim("B9", "O", "our addition", "It is the targets that do it, not any penalty on gradients.", "ordering",
           both_norms([(row("cm"), row(kind)) for kind in ("random", "shuffled", "length")])
-          + tuple(compared(f"GELU less ReLU, {s}", row(kind), region=None, counted=False) for kind in ("cm", "kde") for s in ("linf", "l2", "clean")), **DATA),
+          + tuple(compared(f"GELU less ReLU, {s}", row(kind), region=None, counted=False) for kind in ("cm", "kde") for s in ("linf", "l2", "clean")), data=DATA),
     Claim("B10", "O", "our addition", "The kernel-density target has the nearest neighbor and the class mean as its two ends.", "value",
           tuple(compared(name, "Natural", region=(99.9, math.inf)) for name in ("family/nn", "family/mean")),
           note="cosine, times 100; an identity in the limit", data="MNIST, 300 images a class, σ = .05 and 100"),
     Claim("B11", "O", "our addition", "Within a model, images whose gradients point better survive more often.", "ordering",
           tuple(compared(f"auc/{norm}", row(kind), region=(50., math.inf)) for norm in ("linf", "l2") for kind in NAMES),
-          note="chance, in %, that a survivor has the higher cosine", **DATA),
+          note="chance, in %, that a survivor has the higher cosine", data=DATA),
     Claim("B12", "O", "our addition", "At equal alignment a PAG model transfers as an AT model does.", "equivalence",
           tuple(compared("target accuracy beside AT of equal alignment", row(kind), region=within(2)) for kind in NAMES),
           note="MNIST to USPS; alignment by the primary measure", data="MNIST, 10,000 training images; USPS test images"))
 
-# %% ../../nbs/70_pag_objective.ipynb #eb7472ab
+# %% ../../nbs/70_pag_objective.ipynb #b3dd47ef
 COLORS = {"oi": "#CC79A7", "cm": "#E69F00", "nn": "#009E73", "kde": "#D55E00"}
 
 def shown_rows() -> dict: # label -> color
     "List the models of the main figure."
     rows = {"Natural": "#000000", **{row(kind): color for kind, color in COLORS.items()}}
     controls = dict.fromkeys((row(kind) for kind in ("random", "shuffled", "length")), "#8c8c8c")
-    attacked = ("AT-0.1", "AT-L2-2", row("cm", eps=.1))
-    return {**rows, **controls, **model_colors(attacked)}
+    return {**rows, **controls, **model_colors(("AT-0.1", "AT-L2-2", row("cm", eps=.1)))}
 
 def robust_figure(results: Results, dataset: str = "mnist"):
     "Draw clean and worst-case accuracy of every configuration, a dot a seed; open: a check failed."
@@ -881,7 +880,7 @@ def _seeds(results: Results) -> str:
     counts = {len(results.values("clean", label)) for label in results.labels} or {0}
     return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else f"{counts.pop()} seed(s)"
 
-# %% ../../nbs/70_pag_objective.ipynb #7952d8ce
+# %% ../../nbs/70_pag_objective.ipynb #b20e63a5
 def weights_figure(results: Results, dataset: str = "mnist"):
     "Draw accuracy of models with kernel-density targets against λ and against σ, the paper's points open."
     from matplotlib import pyplot
@@ -916,8 +915,8 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
     known = [p for p in points if p]
     if known:
         axes.plot(*zip(*known), "-", color="#4292c6", lw=1)
-    for label, color in {**{row(kind): c for kind, c in COLORS.items()}, row("random"): "#8c8c8c", row("length"): "#8c8c8c"}.items():
-        place(label, color, "s")
+    for kind, color in {**COLORS, "random": "#8c8c8c", "length": "#8c8c8c"}.items():
+        place(row(kind), color, "s")
     axes.set(xlabel="alignment of input gradients on MNIST test images, times 100", ylabel="accuracy on USPS, %",
              title=f"{dataset.upper()} → USPS, {_seeds(results)}")
     return fig
