@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAINED', 'CIFAR_PAPER', 'OPTIONS', 'WEIGHTS', 'COST', 'CHOSEN', 'HEURISTICS', 'SIGMAS', 'LADDER', 'ROBUST', 'LONGER',
-           'QUANTITIES', 'PAPER', 'PAPER_BY_WEIGHT', 'GAINS', 'STEPS', 'RISES', 'RISES_OF_PAPER', 'DATA', 'RULES',
-           'COLORS', 'EXPERIMENT', 'run', 'fixed_beforehand', 'elsewhere', 'Settings', 'needs', 'measure',
+           'QUANTITIES', 'PAPER', 'PAPER_BY_WEIGHT', 'GAINS', 'STEPS', 'RISES', 'RISES_OF_PAPER', 'DATA', 'LINF', 'L_2',
+           'RULES', 'COLORS', 'EXPERIMENT', 'run', 'fixed_beforehand', 'elsewhere', 'Settings', 'needs', 'measure',
            'beyond_the_model', 'auc', 'pointing', 'gradients_of', 'toy_scores', 'ends_of_the_family', 'objective_of',
            'validation_table', 'choose_weights', 'row', 'sound_values', 'runs_of', 'counted_difference',
            'weight_correlation', 'share_that_passes', 'toy_gap', 'gelu_gain', 'equal_time', 'beside_the_ladder',
@@ -40,12 +40,15 @@ from ..lab.store import at_hand
 from ..robustness import accuracy, batch_size, batches, device_of, evaluating
 from ..training import AT, Natural, Objective
 
-# %% ../../nbs/70_pag_objective.ipynb #9f088819
+# %% ../../nbs/70_pag_objective.ipynb #688757f5
 TRAINED: dict[str, dict] = {
-    "smoke": dict(arch="pag_cnn", steps=40, batch_size=50, limit=500, test_limit=150, lr=2e-3, precision="float32"),
-    "small": dict(arch="pag_cnn", steps=600, batch_size=100, limit=10_000, lr=2e-3, precision="float32"),
+    "smoke": dict(arch="pag_cnn", steps=40, batch_size=50, limit=500, test_limit=150, lr=2e-3,
+                  precision="float32"),
+    "small": dict(arch="pag_cnn", steps=600, batch_size=100, limit=10_000, lr=2e-3,
+                  precision="float32"),
     "paper": dict(precision="float32")}
-CIFAR_PAPER = dict(arch="resnet18-cifar", steps=78_125, batch_size=64, optimizer="sgd", lr=.01, weight_decay=1e-4, augment="flip+shift")
+CIFAR_PAPER = dict(arch="resnet18-cifar", steps=78_125, batch_size=64, optimizer="sgd", lr=.01,
+                   weight_decay=1e-4, augment="flip+shift")
 
 def fixed_beforehand(dataset: str, scale: str) -> dict:
     "List how models are trained here, where it differs from other chapters."
@@ -89,13 +92,14 @@ class Settings(RunSettings):
         further = [(self.transfer_to, "test", self.test_limit)] if self.transfer_to != "none" else []
         return [*super().sets(), (self.model.source, "val", self.val_limit), *further]
 
-# %% ../../nbs/70_pag_objective.ipynb #ab2278a3
+# %% ../../nbs/70_pag_objective.ipynb #a9f03114
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Name the model whose attacks are tried on this one."
     if settings.model.seed >= REHEARSAL:
         return {}
-    natural = settings.model.recipe.method in ("at", "at_l2")
-    return {"lender": with_objective(settings.model, Natural() if natural else AT(RADII[settings.dataset].linf))}
+    attacked = settings.model.recipe.method in ("at", "at_l2")
+    lender = Natural() if attacked else AT(RADII[settings.dataset].linf)
+    return {"lender": with_objective(settings.model, lender)}
 
 def measure(settings: Settings, model, needs_: dict) -> Measured:
     "Attack a model, check the attacks, and measure its gradients."
@@ -127,7 +131,7 @@ def beyond_the_model(model, images: Images, settings: Settings) -> tuple: # scor
         return scores, {}, (target,)
     return {**scores, **toy_scores(settings)}, ends_of_the_family(settings, images), (target,)
 
-# %% ../../nbs/70_pag_objective.ipynb #231a5d64
+# %% ../../nbs/70_pag_objective.ipynb #e62d4ecc
 def auc(scores: Tensor, hits) -> float | None: # N numbers; N yes/no; None: all alike
     "Give the chance that a hit has a higher number than a miss; ties count half."
     from scipy.stats import rankdata
@@ -137,8 +141,8 @@ def auc(scores: Tensor, hits) -> float | None: # N numbers; N yes/no; None: all 
     return float((ranks[hits].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else None
 
 @torch.no_grad()
-def pointing(model, images: Images, settings: Settings, kind: str) -> Tensor: # one cosine an image, its mean over classes
-    "Measure how well all class gradients point at their targets."
+def pointing(model, images: Images, settings: Settings, kind: str) -> Tensor: # N
+    "Measure how well class gradients point at their targets: a cosine an image, mean over classes."
     model_, found = settings.model, []
     device, own = device_of(model), model_.recipe.objective
     sigma, of = getattr(own, "sigma", PAGObjective.sigma), getattr(own, "of", PAGObjective.of)
@@ -150,9 +154,9 @@ def pointing(model, images: Images, settings: Settings, kind: str) -> Tensor: # 
             found.append(cosines(g, target_gradients(kind, x, every, pools, sigma)).mean(1))
     return torch.cat(found).cpu()
 
-# %% ../../nbs/70_pag_objective.ipynb #f48215c2
-def gradients_of(model, images: Images, settings: Settings, scores: dict) -> dict: # as records keep measures
-    "Measure the gradients, and whether those that point better belong to the images that survive."
+# %% ../../nbs/70_pag_objective.ipynb #2315ad16
+def gradients_of(model, images: Images, settings: Settings, scores: dict) -> dict: # name -> measure
+    "Measure the gradients, and whether images whose gradients point better survive."
     means = class_means(load(settings.model.source, "train", limit=settings.model.limit))
     made = stored_measures(measure_alignment(model, images, means, batch_size=batch_size()))
     own = getattr(settings.model.recipe.objective, "toward", "cm")
@@ -181,17 +185,19 @@ def ends_of_the_family(settings: Settings, images: Images) -> dict:
     return stored_measures({"family/nn": bootstrap(found["nn"][0].mean(1)),
                             "family/mean": bootstrap(found["mean"][1].mean(1))})
 
-# %% ../../nbs/70_pag_objective.ipynb #dade55c0
+# %% ../../nbs/70_pag_objective.ipynb #12bc1d8d
 WEIGHTS = {**dict.fromkeys(NAMES, (.1, .5, 1., 2.)), "length": (.1, 1., 10., 100.)}
 COST = 5. # points of clean accuracy on held-out training images
 
-def objective_of(kind: str, weight: float, eps: float = 0., **options) -> Objective: # key of WEIGHTS or TARGETS
+def objective_of(kind: str, # key of WEIGHTS or TARGETS
+                 weight: float, eps: float = 0., **options) -> Objective:
     "Make an objective of this chapter, for its label."
     if kind == "length":
         return InputPenalty(weight=weight)
     return PAGObjective(eps, toward=kind, weight=weight, source="mnist", limit=None, **options)
 
-def validation_table(results: Results, dataset: str = "mnist", scale: str = "small") -> pd.DataFrame: # accuracy, %
+def validation_table(results: Results, dataset: str = "mnist",
+                     scale: str = "small") -> pd.DataFrame: # accuracy, %: a line a target, a column a λ
     "Average accuracy on held-out training images over the seeds that choose λ."
     part = results.only(experiment="pag_objective", dataset=dataset, scale=scale)
     found: dict = {}
@@ -199,9 +205,11 @@ def validation_table(results: Results, dataset: str = "mnist", scale: str = "sma
         if record["settings"]["seed"] >= REHEARSAL:
             score = record["scores"]["val"]
             found.setdefault(record["row"], []).append(100 * score["correct"] / score["total"])
-    lines = {kind: {w: found.get(objective_of(kind, w).label(1)) for w in grid} for kind, grid in WEIGHTS.items()}
+    lines = {"natural": {0.: found.get("Natural")}}
+    lines |= {kind: {w: found.get(objective_of(kind, w).label(1)) for w in grid}
+              for kind, grid in WEIGHTS.items()}
     means = {kind: {w: np.mean(v) for w, v in line.items() if v} for kind, line in lines.items()}
-    return pd.DataFrame({"natural": {0.: np.mean(found.get("Natural", [np.nan]))}, **means}).T.sort_index(axis=1)
+    return pd.DataFrame(means).T.sort_index(axis=1)
 
 # %% ../../nbs/70_pag_objective.ipynb #d74a7522
 def choose_weights(validation: pd.DataFrame) -> dict: # of validation_table -> kind -> weight
@@ -224,12 +232,13 @@ def row(kind: str, weight: float | None = None, **options) -> str: # weight: Non
 HEURISTICS, SIGMAS = ("oi", "cm", "nn"), (.5, 1., 2., 3., 5.)
 LADDER = ("Natural", "AT-0.05", "AT-0.1", "AT-0.2", "AT-0.3")
 
-# %% ../../nbs/70_pag_objective.ipynb #e0ea8ee9
+# %% ../../nbs/70_pag_objective.ipynb #099f62f7
 ROBUST = {"robust accuracy, L∞": "linf", "robust accuracy, L2": "l2"}
 
 def sound_values(results: Results, score: str, label: str) -> dict: # seed -> percent
     "Collect the robust accuracy of those models that passed every check."
-    sound = {r["settings"]["seed"] for r in results.records if r["row"] == label and r.get("checks", {}).get("passed")}
+    sound = {r["settings"]["seed"] for r in results.records
+             if r["row"] == label and r.get("checks", {}).get("passed")}
     return {seed: value for seed, value in results.values(score, label).items() if seed in sound}
 
 def runs_of(results: Results, comparison, scale: str, **where) -> Results: # where: settings other than the usual
@@ -250,7 +259,7 @@ def weight_correlation(results: Results, comparison, scale: str) -> dict: # seed
     cells = [sound_values(runs, comparison.score.split(" of λ and ")[1], row("kde", w)) for w in grid]
     return {s: rank_correlation(grid, [c[s] for c in cells]) for s in set.intersection(*map(set, cells))}
 
-# %% ../../nbs/70_pag_objective.ipynb #42eca8b2
+# %% ../../nbs/70_pag_objective.ipynb #cac19f81
 def share_that_passes(results: Results, comparison, scale: str) -> dict: # seed -> percent
     "Count the PAG models that pass every check."
     runs, found = runs_of(results, comparison, scale), {}
@@ -258,7 +267,8 @@ def share_that_passes(results: Results, comparison, scale: str) -> dict: # seed 
     for record in runs.records:
         if record["row"] in labels and "checks" in record:
             found.setdefault(record["settings"]["seed"], []).append(record["checks"]["passed"])
-    return {seed: 100 * sum(passed) / len(passed) for seed, passed in sorted(found.items()) if len(passed) == len(labels)}
+    return {seed: 100 * sum(passed) / len(passed) for seed, passed in sorted(found.items())
+            if len(passed) == len(labels)}
 
 def toy_gap(results: Results, comparison, scale: str) -> dict: # seed -> percent of 600 points
     "Compare the toy's networks under attack."
@@ -282,11 +292,12 @@ def equal_time(results: Results, comparison, scale: str) -> dict: # seed -> poin
     first = sound_values(runs_of(results, comparison, scale), "linf", comparison.a)
     return {seed: first[seed] - longer[seed] for seed in first if seed in longer}
 
-# %% ../../nbs/70_pag_objective.ipynb #aa90626b
+# %% ../../nbs/70_pag_objective.ipynb #e810dfa4
 def beside_the_ladder(results: Results, comparison, scale: str) -> dict: # seed -> points
     "Subtract from a model's target accuracy what the AT ladder has at the same alignment."
     runs, found = runs_of(results, comparison, scale), {}
-    aligned, target = ({label: runs.values(score, label) for label in (*LADDER, comparison.a)} for score in ("alignment", "target"))
+    aligned, target = ({label: runs.values(score, label) for label in (*LADDER, comparison.a)}
+                       for score in ("alignment", "target"))
     for seed, at in aligned[comparison.a].items():
         points = sorted((aligned[n][seed], target[n][seed]) for n in LADDER if seed in aligned[n])
         if len(points) == len(LADDER) and points[0][0] <= at <= points[-1][0]:
@@ -299,7 +310,7 @@ QUANTITIES = {**dict.fromkeys(ROBUST, counted_difference), "gap of the toy": toy
               "robust accuracy at equal time, L∞": equal_time, "models that pass the checks": share_that_passes,
               "target accuracy beside AT of equal alignment": beside_the_ladder}
 
-# %% ../../nbs/70_pag_objective.ipynb #3552fa20
+# %% ../../nbs/70_pag_objective.ipynb #6135a6aa
 def compared(score: str, a: str, b: str | None = None, region: tuple | None = ABOVE, **fields) -> Comparison:
     "Make a comparison of MNIST models."
     return Comparison(score, a, b, dataset="mnist", experiment="pag_objective", region=region, **fields)
@@ -312,53 +323,72 @@ def both_norms(pairs, region=ABOVE, paper=None, **fields) -> tuple: # pairs: lab
             made.append(compared(score, a, b, region, paper=paper[k][which] if paper else None, **fields))
     return tuple(made)
 
-PAPER = {"oi": (46.63, 13.50), "cm": (47.25, 11.24), "nn": (42.12, 7.51), "kde": (55.39, 23.97)} # CIFAR-10: L2, L∞
-PAPER_BY_WEIGHT = {0.: (0., 0.), .1: (22.53, .43), .5: (48.34, 11.21), 1.: (50.87, 15.97), 2.: (55.39, 23.97)} # of SBG
+PAPER = {"oi": (46.63, 13.50), "cm": (47.25, 11.24), "nn": (42.12, 7.51), "kde": (55.39, 23.97)}
+PAPER_BY_WEIGHT = {0.: (0., 0.), .1: (22.53, .43), .5: (48.34, 11.21), 1.: (50.87, 15.97),
+                   2.: (55.39, 23.97)} # of SBG; CIFAR-10, L2 and L∞, as above
 GAINS = [tuple(round(PAPER["kde"][k] - PAPER[kind][k], 2) for k in (0, 1)) for kind in HEURISTICS]
 STEPS = [(0., .1), (.1, .5), (.5, 1.), (1., 2.)]
 RISES = [(row("kde", b), row("kde", a) if a else "Natural") for a, b in STEPS]
-RISES_OF_PAPER = [tuple(round(PAPER_BY_WEIGHT[b][k] - PAPER_BY_WEIGHT[a][k], 2) for k in (0, 1)) for a, b in STEPS]
+RISES_OF_PAPER = [tuple(round(PAPER_BY_WEIGHT[b][k] - PAPER_BY_WEIGHT[a][k], 2) for k in (0, 1))
+                  for a, b in STEPS]
 DATA = "MNIST, 10,000 training images, a small network; PGD-50 × 10, 1,000 test images"
 
-# %% ../../nbs/70_pag_objective.ipynb #9fb5589e
+# %% ../../nbs/70_pag_objective.ipynb #628e269f
+LINF, L_2 = "robust accuracy, L∞", "robust accuracy, L2"
 RULES = (
-    Claim("B1", "S", "abstract, figure of the code", "Training gradients toward targets makes a classifier robust without attacked images.",
-          "ordering", both_norms([(row(kind), "Natural") for kind in NAMES], paper=list(PAPER.values())), size=10.,
-          note="CIFAR-10, ResNet-18; attack and radius not given", data=DATA),
+    Claim("B1", "S", "abstract, figure of the code",
+          "Training gradients toward targets makes a classifier robust without attacked images.",
+          "ordering", both_norms([(row(kind), "Natural") for kind in NAMES], paper=list(PAPER.values())),
+          size=10., note="CIFAR-10, ResNet-18; attack and radius not given", data=DATA),
     Claim("B2", "I", "λ figure", "Robustness grows with λ.", "steps",
           both_norms(RISES, (-.5, math.inf), RISES_OF_PAPER)
-          + tuple(compared(f"rank correlation of λ and {s}", "KDE", unit="rho") for s in ("linf", "l2")), data=DATA),
+          + tuple(compared(f"rank correlation of λ and {s}", "KDE", unit="rho") for s in ("linf", "l2")),
+          data=DATA),
     Claim("B3", "I", "figure of the code", "Score-based targets beat the three heuristics.", "ordering",
           both_norms([(row("kde"), row(kind)) for kind in HEURISTICS], paper=GAINS), data=DATA),
     Claim("B4", "S", "abstract", "Robustness is comparable with adversarial training.", "equivalence",
-          (compared("robust accuracy, L∞", row("kde"), "AT-0.1", within(5)), compared("robust accuracy, L2", row("kde"), "AT-L2-2", within(5)),
-           compared("robust accuracy at equal time, L∞", row("kde"), "AT-0.1", within(5), counted=False)), data=DATA),
-    Claim("B5", "S", "abstract", "Gains are larger with a vision transformer; they hold on STL-10 and CIFAR-100.", "ordering",
-          data="larger networks and sets: not run"))
+          (compared(LINF, row("kde"), "AT-0.1", within(5)), compared(L_2, row("kde"), "AT-L2-2", within(5)),
+           compared("robust accuracy at equal time, L∞", row("kde"), "AT-0.1", within(5), counted=False)),
+          data=DATA),
+    Claim("B5", "S", "abstract",
+          "Gains are larger with a vision transformer; they hold on STL-10 and CIFAR-100.",
+          "ordering", data="larger networks and sets: not run"))
 
-# %% ../../nbs/70_pag_objective.ipynb #0e439dfa
+# %% ../../nbs/70_pag_objective.ipynb #669bd0ab
 RULES += (
     Claim("B6", "S", "text", "The objective adds robustness to adversarial training.", "ordering",
-          (compared("robust accuracy, L∞", row("cm", eps=.1), "AT-0.1"), compared("robust accuracy, L2", row("cm", eps=.1), "AT-0.1", counted=False)), data=DATA),
-    Claim("B7", "S", "toy example", "On the toy all networks are perfect on clean points and only those with targets are robust.", "ordering",
-          (compared("gap of the toy", "nn", "vanilla"), *(compared("gap of the toy", kind, "vanilla", counted=False) for kind in ("oi", "cm"))),
-          size=50., note="percent of 600 points; a blog's re-run: 35 against 583 of 600", data="the toy, L2 PGD, ε = 15, 10 steps of 2"),
+          (compared(LINF, row("cm", eps=.1), "AT-0.1"),
+           compared(L_2, row("cm", eps=.1), "AT-0.1", counted=False)), data=DATA),
+    Claim("B7", "S", "toy example", "On the toy only networks with targets are robust.", "ordering",
+          (compared("gap of the toy", "nn", "vanilla"),
+           *(compared("gap of the toy", kind, "vanilla", counted=False) for kind in ("oi", "cm"))),
+          size=50., note="percent of 600 points; a blog's re-run: 35 against 583 of 600",
+          data="the toy, L2 PGD, ε = 15, 10 steps of 2"),
     Claim("B8", "O", "our addition", "The robustness is not masked gradients.", "value",
-          (compared("models that pass the checks", "PAG models", region=(99., math.inf)),), note="every check of every model", data=DATA),
-    Claim("B9", "O", "our addition", "It is the targets that do it, not any penalty on gradients.", "ordering",
-          both_norms([(row("cm"), row(kind)) for kind in ("random", "shuffled", "length")])
-          + tuple(compared(f"GELU less ReLU, {s}", row(kind), region=None, counted=False) for kind in ("cm", "kde") for s in ("linf", "l2", "clean")), data=DATA),
-    Claim("B10", "O", "our addition", "The kernel-density target has the nearest neighbor and the class mean as its two ends.", "value",
-          tuple(compared(name, "Natural", region=(99.9, math.inf)) for name in ("family/nn", "family/mean")),
-          note="cosine, times 100; an identity in the limit", data="MNIST, 300 images a class, σ = .05 and 100"),
-    Claim("B11", "O", "our addition", "Within a model, images whose gradients point better survive more often.", "ordering",
-          tuple(compared(f"auc/{norm}", row(kind), region=(50., math.inf)) for norm in ("linf", "l2") for kind in NAMES),
-          note="chance, in %, that a survivor has the higher cosine", data=DATA),
-    Claim("B12", "O", "our addition", "At equal alignment a PAG model transfers as an AT model does.", "equivalence",
-          tuple(compared("target accuracy beside AT of equal alignment", row(kind), region=within(2)) for kind in NAMES),
-          note="MNIST to USPS; alignment by the primary measure", data="MNIST, 10,000 training images; USPS test images"))
+          (compared("models that pass the checks", "PAG models", region=(99., math.inf)),),
+          note="every check of every model", data=DATA),
+    Claim("B9", "O", "our addition", "It is the targets that do it, not any penalty on gradients.",
+          "ordering", both_norms([(row("cm"), row(kind)) for kind in ("random", "shuffled", "length")])
+          + tuple(compared(f"GELU less ReLU, {s}", row(kind), region=None, counted=False)
+                  for kind in ("cm", "kde") for s in ("linf", "l2", "clean")), data=DATA))
 
-# %% ../../nbs/70_pag_objective.ipynb #b3dd47ef
+# %% ../../nbs/70_pag_objective.ipynb #6e9c337f
+RULES += (
+    Claim("B10", "O", "our addition", "The kernel-density target runs from nearest neighbor to class mean.",
+          "value", tuple(compared(name, "Natural", region=(99.9, math.inf))
+                         for name in ("family/nn", "family/mean")),
+          note="cosine, times 100; an identity in the limit", data="300 images a class, σ = .05 and 100"),
+    Claim("B11", "O", "our addition",
+          "Within a model, images whose gradients point better survive more often.", "ordering",
+          tuple(compared(f"auc/{norm}", row(kind), region=(50., math.inf))
+                for norm in ("linf", "l2") for kind in NAMES),
+          note="chance, in %, that a survivor has the higher cosine", data=DATA),
+    Claim("B12", "O", "our addition", "At equal alignment a PAG model transfers as an AT model does.",
+          "equivalence", tuple(compared("target accuracy beside AT of equal alignment", row(kind),
+                                        region=within(2)) for kind in NAMES),
+          note="alignment by the primary measure", data="MNIST, 10,000 training images; USPS test"))
+
+# %% ../../nbs/70_pag_objective.ipynb #38be528a
 COLORS = {"oi": "#CC79A7", "cm": "#E69F00", "nn": "#009E73", "kde": "#D55E00"}
 
 def shown_rows() -> dict: # label -> color
@@ -368,23 +398,26 @@ def shown_rows() -> dict: # label -> color
     return {**rows, **controls, **model_colors(("AT-0.1", "AT-L2-2", row("cm", eps=.1)))}
 
 def robust_figure(results: Results, dataset: str = "mnist"):
-    "Draw clean and worst-case accuracy of every configuration, a dot a seed; open: a check failed."
+    "Draw clean and worst-case accuracy, a dot a seed; open: a check failed."
     from matplotlib import pyplot
-    rows = {label: color for label, color in shown_rows().items() if label in results.labels} or dict.fromkeys(results.labels, "#000000")
-    radii = RADII[dataset]
-    fig, panels = pyplot.subplots(1, 3, figsize=(10, .32 * len(rows) + 1.4), sharey=True, layout="constrained")
+    rows = {label: color for label, color in shown_rows().items() if label in results.labels}
+    rows, radii = rows or dict.fromkeys(results.labels, "#000000"), RADII[dataset]
+    fig, panels = pyplot.subplots(1, 3, figsize=(10, .32 * len(rows) + 1.4), sharey=True,
+                                  layout="constrained")
     titles = {"clean": "clean", "linf": f"L∞, ε = {radii.linf:.3g}", "l2": f"L2, ε = {radii.l2:g}"}
     for axes, (score, title) in zip(panels, titles.items()):
         for k, (label, color) in enumerate(rows.items()):
             values, sound = results.values(score, label), sound_values(results, score, label)
             for seed, value in values.items():
-                axes.plot(value, k, "o", color=color, ms=5, alpha=.8, mfc=color if seed in sound else "none")
+                fill = color if seed in sound else "none"
+                axes.plot(value, k, "o", color=color, ms=5, alpha=.8, mfc=fill)
             if values:
                 axes.plot(np.mean(list(values.values())), k, "|", color=color, ms=14, mew=2)
         axes.set(title=title, xlabel="accuracy, %", xlim=(-3, 103))
         axes.grid(axis="x", lw=.3)
     panels[0].set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - .5, -.5))
-    fig.suptitle(f"{dataset.upper()}, worst case of PGD-50 × 10, {_seeds(results)}; open marks: a gradient-masking check failed", fontsize=9)
+    fig.suptitle(f"{dataset.upper()}, worst case of PGD-50 × 10, {_seeds(results)}; "
+                 "open marks: a gradient-masking check failed", fontsize=9)
     return fig
 
 def _seeds(results: Results) -> str:
@@ -392,25 +425,31 @@ def _seeds(results: Results) -> str:
     counts = {len(results.values("clean", label)) for label in results.labels} or {0}
     return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else f"{counts.pop()} seed(s)"
 
-# %% ../../nbs/70_pag_objective.ipynb #b20e63a5
+# %% ../../nbs/70_pag_objective.ipynb #4e4322f9
 def weights_figure(results: Results, dataset: str = "mnist"):
-    "Draw accuracy of models with kernel-density targets against λ and against σ, the paper's points open."
+    "Draw accuracy with kernel-density targets against λ and σ, the paper's points open."
     from matplotlib import pyplot
     fig, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
     by_weight = {0.: "Natural", **{w: row("kde", w) for w in WEIGHTS["kde"]}}
     by_sigma = {s: row("kde", sigma=s) for s in SIGMAS}
     for axes, curve in ((left, by_weight), (right, by_sigma)):
-        for score, (name, color) in {"clean": ("clean", "#000000"), "linf": ("L∞", "#D55E00"), "l2": ("L2", "#0072B2")}.items():
-            dots_and_means(axes, curve, [results.values(score, label) for label in curve.values()], color, name)
+        for score, name, color in (("clean", "clean", "#000000"), ("linf", "L∞", "#D55E00"),
+                                   ("l2", "L2", "#0072B2")):
+            cells = [results.values(score, label) for label in curve.values()]
+            dots_and_means(axes, curve, cells, color, name)
     for k, (name, color) in enumerate((("L2", "#0072B2"), ("L∞", "#D55E00"))):
-        left.plot(list(PAPER_BY_WEIGHT), [v[k] for v in PAPER_BY_WEIGHT.values()], "D--", color=color, mfc="none", lw=.6, ms=5,
+        points = [v[k] for v in PAPER_BY_WEIGHT.values()]
+        left.plot(list(PAPER_BY_WEIGHT), points, "D--", color=color, mfc="none", lw=.6, ms=5,
                   label=f"paper (CIFAR-10), {name}")
-    left.set(xlabel="λ (0: Natural)", ylabel="accuracy, %", title=f"{dataset.upper()}, kernel-density targets, σ = 2", ylim=(-3, 103))
-    right.set(xlabel="σ of the kernel density", title=f"λ = {CHOSEN['kde']:g}, {_seeds(results)}", xscale="log", xticks=SIGMAS, xticklabels=SIGMAS)
+    left.set(xlabel="λ (0: Natural)", ylabel="accuracy, %", ylim=(-3, 103),
+             title=f"{dataset.upper()}, kernel-density targets, σ = 2")
+    right.set(xlabel="σ of the kernel density", xscale="log", xticks=SIGMAS, xticklabels=SIGMAS,
+              title=f"λ = {CHOSEN['kde']:g}, {_seeds(results)}")
     right.minorticks_off()
     left.legend(frameon=False, fontsize=8)
     return fig
 
+# %% ../../nbs/70_pag_objective.ipynb #556915f0
 def transfer_figure(results: Results, dataset: str = "mnist"):
     "Draw accuracy on USPS against alignment: the AT ladder as a line, PAG models as dots."
     from matplotlib import pyplot
@@ -433,7 +472,7 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
              title=f"{dataset.upper()} → USPS, {_seeds(results)}")
     return fig
 
-# %% ../../nbs/70_pag_objective.ipynb #1d49e422
+# %% ../../nbs/70_pag_objective.ipynb #6f818c82
 def checks_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     "Set the verdict of the checks beside every robust accuracy."
     lines = {}
@@ -441,8 +480,10 @@ def checks_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
         found = [r["checks"] for r in results.records if r["row"] == label and "checks" in r]
         failed = sorted({check for f in found for check, points in f["beyond"].items() if (points or 0) > 0})
         if found:
-            lines[label] = {"L∞, %": cell(results.values("linf", label)), "L2, %": cell(results.values("l2", label)),
-                            "passed": f"{sum(f['passed'] for f in found)} of {len(found)}", "failed by some": ", ".join(failed)}
+            lines[label] = {"L∞, %": cell(results.values("linf", label)),
+                            "L2, %": cell(results.values("l2", label)),
+                            "passed": f"{sum(f['passed'] for f in found)} of {len(found)}",
+                            "failed by some": ", ".join(failed)}
     return pd.DataFrame(lines).T
 
 def gradients_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
@@ -451,53 +492,59 @@ def gradients_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
               "cosine/kde": "KDE", "auc/l2": "AUC, L2", "target": "USPS, %"}
     return table(results, scores, results.labels)
 
-# %% ../../nbs/70_pag_objective.ipynb #f3c66ecd
-def draw_toy(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
+# %% ../../nbs/70_pag_objective.ipynb #9e45f8d6
+def draw_toy(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, words)
     "Train the toy of a seed, and draw it."
     if dataset != "mnist":
         raise UserError("the toy is drawn once, with MNIST")
     toy = train_toy((seed,))
-    return toy_figure(toy), f"The toy's decision fields, attack arrows and gradients for {', '.join(ARMS)}; seed {seed}"
+    return toy_figure(toy), f"Decision fields and attack arrows of {', '.join(ARMS)} on the toy, seed {seed}"
 
-def draw_family(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
-    "Draw the kernel-density target of one image from one end of the family to the other, and its cosines with both ends."
+def draw_family(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, words)
+    "Draw the kernel-density target of one image from one end of its family to the other."
     from matplotlib import pyplot
-    kind = Settings.read({"dataset": dataset, "scale": scale})
-    pools, images = Pools.of(load(kind.model.source, "train", limit=kind.model.limit)), load(kind.model.source, "test", limit=200)
-    found, x, shape = family(images.x, pools), images.x[:1], images.shape
-    fig, grid = pyplot.subplots(2, len(WIDTHS) + 2, figsize=(1.15 * (len(WIDTHS) + 2), 2.6), layout="constrained")
-    classes = torch.tensor([[(int(images.y[0]) + 1) % 10, (int(images.y[0]) + 5) % 10]])
-    ends = (("image", x.expand(2, *shape)), ("NN", target_gradients("nn", x, classes, pools)[0]))
-    drawn = [*ends, *((f"σ = {s:g}", target_gradients("kde", x, classes, pools, s)[0]) for s in WIDTHS)]
-    for k, (title, pair) in enumerate(drawn):
+    kind = Settings.read({"dataset": dataset, "scale": scale}).model
+    pools, images = Pools.of(load(kind.source, "train", limit=kind.limit)), load(kind.source, "test", limit=200)
+    found, x = family(images.x, pools), images.x[:1]
+    classes = (images.y[:1, None] + torch.tensor([[1, 5]])) % 10
+    drawn = {"image": x.expand(2, *images.shape), "NN": target_gradients("nn", x, classes, pools)[0]}
+    drawn |= {f"σ = {s:g}": target_gradients("kde", x, classes, pools, s)[0] for s in WIDTHS}
+    fig, grid = pyplot.subplots(2, len(drawn), figsize=(1.15 * len(drawn), 2.6), layout="constrained")
+    for k, (title, pair) in enumerate(drawn.items()):
+        look = dict(cmap="RdBu_r", vmin=-1, vmax=1) if k else dict(cmap="gray", vmin=0, vmax=1)
         for axes, picture in zip(grid[:, k], pair):
-            top = picture.abs().max()
-            axes.imshow(picture.mean(0) / top, cmap="gray" if title == "image" else "RdBu_r", vmin=0 if title == "image" else -1, vmax=1)
+            axes.imshow(picture.mean(0) / picture.abs().max(), **look)
             axes.set(xticks=[], yticks=[])
         grid[0, k].set_title(title, fontsize=8)
         if k > 1:
-            grid[1, k].set_xlabel("\n".join(f"{n} {found[n][k - 2].mean():.2f}" for n in ("nn", "mean")), fontsize=8)
-    words = f"{images.name}: kernel-density targets toward two other classes, from the nearest neighbor to class mean less grand mean"
-    fig.suptitle(f"{images.name.upper()}: targets toward two other classes; below, mean cosine with both ends, {len(images)} images", fontsize=9)
-    return fig, words
+            below = "\n".join(f"{end} {found[end][k - 2].mean():.2f}" for end in found)
+            grid[1, k].set_xlabel(below, fontsize=8)
+    fig.suptitle(f"{images.name.upper()}: targets toward two other classes; below, mean cosine with both "
+                 f"ends, {len(images)} test images", fontsize=9)
+    return fig, f"{images.name}: kernel-density targets from nearest neighbor to class mean less grand mean"
 
-# %% ../../nbs/70_pag_objective.ipynb #10dcd262
-def draw_gradients(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
+# %% ../../nbs/70_pag_objective.ipynb #9ed8422c
+def draw_gradients(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, words)
     "Draw input gradients of the models at hand."
-    wanted: list[dict] = [dict(method="natural"), dict(method="at"), *(dict(method="pag", toward=k, weight=CHOSEN[k]) for k in NAMES)]
+    wanted: list[dict] = [dict(method="natural"), dict(method="at")]
+    wanted += [dict(method="pag", toward=kind, weight=CHOSEN[kind]) for kind in NAMES]
     every = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in wanted]
     models = {settings.label: at_hand(settings, any_data=True) for settings in every}
     models = {label: model for label, model in models.items() if model is not None}
     if len(models) < 2:
         raise UserError("fewer than two models of this chapter are in runs/ or weights/: run it first")
     images = first_of_each_class(load(every[0].model.source, "test"))
-    return gradients_figure(images, models), f"{images.name}: loss gradients of {', '.join(models)}; scale {scale}, seed {seed}"
+    words = f"{images.name}: loss gradients of {', '.join(models)}; scale {scale}, seed {seed}"
+    return gradients_figure(images, models), words
 
 EXPERIMENT = Experiment(
-    "pag_objective", 1, Settings, measure, needs=needs, title="Aligned gradients as an objective, {dataset}", claims=RULES,
-    columns={"clean": "clean", "linf": "worst case, L∞", "l2": "worst case, L2", "alignment": "alignment, times 100", "target": "USPS"},
-    quantities=QUANTITIES, figures={"pag_robust": robust_figure, "pag_weights": weights_figure, "pag_transfer": transfer_figure},
-    tables={"Robust accuracy and the verdict of the gradient-masking checks": checks_table, "Gradients": gradients_table},
+    "pag_objective", 1, Settings, measure, needs=needs, claims=RULES, quantities=QUANTITIES,
+    title="Aligned gradients as an objective, {dataset}",
+    columns={"clean": "clean", "linf": "worst case, L∞", "l2": "worst case, L2",
+             "alignment": "alignment, times 100", "target": "USPS"},
+    figures={"pag_robust": robust_figure, "pag_weights": weights_figure, "pag_transfer": transfer_figure},
+    tables={"Robust accuracy and the verdict of the gradient-masking checks": checks_table,
+            "Gradients": gradients_table},
     images={"pag_toy": draw_toy, "pag_family": draw_family, "pag_gradients": draw_gradients},
     caption="A dot a seed, a bar their mean; open: a gradient-masking check failed, and the number does not count.")
 run = EXPERIMENT.run

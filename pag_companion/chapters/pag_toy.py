@@ -37,7 +37,7 @@ def toy_targets(kind: str, x: Tensor, y: Tensor) -> Tensor: # N,2 -> N,2,2: of b
     made = [target_gradients(kind, part, rows, pools, same=1e-9) for part, rows in parts]
     return torch.cat(made).float()
 
-# %% ../../nbs/70c_pag_toy.ipynb #6c2f0849
+# %% ../../nbs/70c_pag_toy.ipynb #0781c4c1
 class ToyNets(nn.Module):
     "Stack two-layer networks, each with the weights that its seed draws."
     def __init__(self, seeds, copies: int, hidden: int = 32):
@@ -56,7 +56,7 @@ class ToyNets(nn.Module):
         return torch.relu(x @ first + one) @ second + two
 
     def gradients(self, x: Tensor) -> Tensor: # K,N,2 -> K,N,2 classes,2: of both logits
-        "Add up the weights of the active units: for ReLU that is the gradient, and it can be trained."
+        "Add up the weights of the active units: for ReLU that is the gradient."
         first, one, second, _ = self.layers
         active = (x @ first + one > 0).float()
         return torch.einsum("knh,kdh,khc->kncd", active, first, second)
