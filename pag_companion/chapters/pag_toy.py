@@ -143,7 +143,7 @@ def along_the_line(toy: Toy, arms=ARMS) -> dict: # arm -> share of energy, seeds
     share = (unit_length(g) @ ALONG).square().view(len(toy.seeds), len(arms), -1)
     return {arm: share[:, k] for k, arm in enumerate(arms)}
 
-# %% ../../nbs/70c_pag_toy.ipynb #902e0a3b
+# %% ../../nbs/70c_pag_toy.ipynb #be0265be
 SPAN = torch.linspace(-120, 120, 241) # of both axes
 
 def draw_arm(axes, toy: Toy, k: int, title: str) -> None: # k: which network of the stack
@@ -156,14 +156,17 @@ def draw_arm(axes, toy: Toy, k: int, title: str) -> None: # k: which network of 
     x, moved = toy.x[k, ::25], toy_attack(toy.nets, toy.x, toy.y)[k, ::25]
     colors = ["#0072B2" if c == 0 else "#D55E00" for c in toy.y[k, ::25]]
     axes.scatter(*x.T, c=colors, s=8, zorder=3)
-    axes.quiver(*x.T, *(moved - x).T, angles="xy", scale_units="xy", scale=1, width=.006, zorder=4)
+    look = dict(angles="xy", scale_units="xy", scale=1, width=.006)
+    axes.quiver(*x.T, *(moved - x).T, zorder=4, **look)
+    both, some = toy.nets.gradients(toy.x).detach()[k, ::100], toy.x[k, ::100]     # one a mode
+    axes.quiver(*some.T, *(30 * unit_length(both[:, 1] - both[:, 0])).T, color="#009E73", **look)
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("x1")
 
 def toy_figure(toy: Toy, arms=ARMS, which: int = 0): # which seed of the toy -> figure
     "Draw each network's decision, what an attack does, and how its gradient lies."
     from matplotlib import pyplot
-    fig, panels = pyplot.subplots(1, len(arms), figsize=(3.1 * len(arms), 3.6), sharey=True,
+    fig, panels = pyplot.subplots(1, len(arms), figsize=(3.1 * len(arms), 4.3), sharey=True,
                                   layout="constrained")
     right, share = toy_hits(toy, arms, eps=15.), along_the_line(toy, arms)
     for k, (axes, arm) in enumerate(zip(panels, arms)):
@@ -172,5 +175,6 @@ def toy_figure(toy: Toy, arms=ARMS, which: int = 0): # which seed of the toy -> 
         draw_arm(axes, toy, which * len(arms) + k, f"{name}: {int(right[arm][which].sum())} of 600 "
                  f"robust,\n{along:.0f} % of the gradient along the line")
     panels[0].set_ylabel("x2")
-    fig.suptitle(f"toy, 600 test points, seed {toy.seeds[which]}, L2 attack, ε = 15", fontsize=9)
+    fig.suptitle(f"toy, seed {toy.seeds[which]}; black: L2 attack, ε = 15, from some of 600 test points; "
+                 "green: gradient of the logit difference, length not to scale", fontsize=9)
     return fig
