@@ -6,8 +6,9 @@
 __all__ = ['CENTERS', 'ARMS', 'WEIGHT', 'ALONG', 'SPAN', 'toy_points', 'toy_targets', 'ToyNets', 'Toy', 'toy_data', 'train_toy',
            'toy_attack', 'unit_length', 'toy_hits', 'along_the_line', 'draw_arm', 'toy_figure']
 
-# %% ../../nbs/70c_pag_toy.ipynb #4370ad56
+# %% ../../nbs/70c_pag_toy.ipynb #ef43d7fb
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Generator, Tensor, nn
@@ -61,7 +62,7 @@ class ToyNets(nn.Module):
         active = (x @ first + one > 0).float()
         return torch.einsum("knh,kdh,khc->kncd", active, first, second)
 
-# %% ../../nbs/70c_pag_toy.ipynb #27173127
+# %% ../../nbs/70c_pag_toy.ipynb #94520d17
 @dataclass(frozen=True, eq=False)
 class Toy:
     "Hold the networks of the toy, for some seeds and all arms, and test points."
@@ -79,6 +80,7 @@ def toy_data(seed: int, arms, each: int = 1000) -> dict: # of tensors; order: a 
     return {"x": x, "y": y, "targets": torch.stack(targets), "test_x": test_x, "test_y": test_y,
             "order": generator}
 
+@lru_cache(2)
 def train_toy(seeds=range(10), arms=ARMS, *, epochs: int = 100, each: int = 1000) -> Toy:
     "Train all arms of all seeds together: Adam, lr .01, batches of 128 (Ganz et al. 2023)."
     seeds, a = tuple(seeds), len(arms)
