@@ -159,7 +159,7 @@ def read_eps(method: str, eps, preset: Preset) -> float:
     without = method == "natural"
     if eps in (None, ""):
         return 0. if without else preset.best
-    norm = "sigma" if method == "noise" else "linf"
+    norm = OBJECTIVES[method].norm
     eps = parse_eps(eps, color=preset.unit != 1, norm=norm)
     if without != (eps == 0):
         raise UserError(f"method = {method!r} with eps = {eps!r}: natural training has no radius "
