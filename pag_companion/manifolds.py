@@ -62,7 +62,7 @@ def off_share(g: Tensor, # gradients, N,...
     total = energy(g)
     return energy(g - on) / total.where(total > 0, 1)
 
-# %% ../nbs/library/17b_manifolds.ipynb #6ffb7bd2
+# %% ../nbs/library/17b_manifolds.ipynb #6e5380b1
 def relative_sensitivity(f: Callable, # images N,... -> N numbers
                          x: Tensor, # N,...
                          basis: Tensor, # from tangent_basis
@@ -71,10 +71,12 @@ def relative_sensitivity(f: Callable, # images N,... -> N numbers
     "Compare how f changes off the manifold with how it changes in all directions."
     start, size = f(x), x[0].numel()
     off, all_ = torch.zeros_like(start), torch.zeros_like(start)
-    for axis in sigma * torch.eye(size, dtype=x.dtype, device=x.device):
-        step = axis.view(x.shape[1:]).expand_as(x)
-        away = step - project(step, basis)
-        off, all_ = off + (f(x + away) - start) ** 2, all_ + (f(x + step) - start) ** 2
+    for rows in torch.arange(size, device=x.device).split(64):
+        axes = F.one_hot(rows, size).to(x).unsqueeze(1).expand(-1, len(x), -1)
+        on = torch.einsum("ndr,nar->and", basis, basis[:, rows])
+        for total, step in ((off, axes - on), (all_, axes)):
+            moved = (x + sigma * step.view(len(rows), *x.shape)).flatten(0, 1)
+            total += (f(moved).view(len(rows), -1) - start).square().sum(0)
     return off / all_
 
 # %% ../nbs/library/17b_manifolds.ipynb #9ca9fca8

@@ -13,7 +13,7 @@ from torch import nn
 from unittest.mock import patch
 from pag_companion.core.numbers import UserError
 from pag_companion.data import load
-from pag_companion.lab.claims import judge, values_of
+from pag_companion.lab.claims import Comparison, judge, values_of
 from pag_companion.lab.results import Results, made_up
 from pag_companion.manifolds import Denoise, energy
 from pag_companion.models import build
@@ -97,3 +97,64 @@ def test_blocks_and_medians():
 def test_regimes_by_hand():
     assert regimes([90, 97, 97, 96, 90, 50], [.1, .2, .5, .48, .4, .1]) == ["weak", "weak", "aligned", "aligned", "excessive", "excessive"]
     assert regimes([99, 99, 98], [.1, .2, .3]) == ["weak", "weak", "aligned"] and regimes([99., 90.], [.3, .9]) == ["aligned", "excessive"]
+
+
+def test_smoke_run():
+    quick = dict(method="gnorm", eps=.1, steps=3, batch_size=32, limit=200, test_limit=60, images=20, fit_steps=2)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        made = run(quick)
+        drawn = run({**quick, "dataset": "posed_digits", "method": "natural", "eps": ""})
+        assert run(quick) == made and run({**quick, "split": "val"})["key"] != made["key"]
+    assert made["row"] == "gnorm-0.1" and made["alignment"]["off/signal"]["n"] == 20 and made["stand_in"]
+    assert drawn["alignment"]["bayes"]["mean"] < 1e-12 and drawn["alignment"]["gap/0.001"]["mean"] < .01
+    assert set(made["helpers"]) == {"autoencoder", "denoiser"} and 0 < drawn["alignment"]["off/exact"]["mean"] < 1
+    for wrong, word in (({"images": 0}, "images"), ({"split": "train"}, "rehearsal"), ({"method": "gnorm", "eps": -1}, "negative"), ({"dataset": "usps"}, "usps")):
+        with pytest.raises(UserError, match=word):
+            Settings.read(wrong)
+
+
+def made(method, strength, seed, scores, measures, dataset="mnist_letter"):
+    "Make up a record of a regime."
+    plain = made_up("Natural", seed, scores, "off_manifold", dataset, alignment={n: {"mean": v, "n": 9} for n, v in measures.items()})
+    if not method:
+        return plain
+    settings = Settings.read({"dataset": dataset, "scale": "small", "seed": seed, "method": method, "eps": strength})
+    return {**plain, "row": settings.label, "settings": settings.flat(), "key": settings.label + str(seed),
+            "weights": settings.model.key, "model": settings.model.key}
+
+def side(height):
+    "Make up all models; the alignment of the middle ones, and what comes with it."
+    records = []
+    for seed in range(5):
+        for method, strength in [("", 0.), *((m, s) for m in STRENGTHS for s in STRENGTHS[m])]:
+            middle, last = method and strength == MIDDLE[method], method and strength == STRENGTHS[method][-1]
+            a = height + .01 * seed if middle else .1 + .001 * seed
+            measures = {"score": a, "off/autoencoder": 1 - a, "alignment": a / 2, "log_ratio": 5 * a, "off/pca": .5}
+            records.append(made(method, strength, seed, {"clean": 50. if last else 95. + .01 * seed}, measures))
+    return Results.of(records)
+
+
+def test_verdicts_by_hand():
+    good, bad = side(.5), side(.05)
+    first, second = (judge(results, ids=["C3", "C4", "C5", "C6", "C7"]) for results in (good, bad))
+    assert {v.outcome for v in first.values()} == {"supported"} and first["C4"].size == "supported"
+    assert second["C3"].outcome == second["C4"].outcome == "not supported"
+    posed_side = Results.of([made("", 0, s, {"clean": 99.}, {"off/exact": .8, "off/autoencoder": .9 + .001 * s}, "posed_digits") for s in range(5)])
+    error = Comparison(ESTIMATE, "Natural", "autoencoder", dataset="posed_digits", experiment="off_manifold")
+    assert values_of(posed_side, error)[0] == pytest.approx(.1)
+
+
+def test_figures():
+    fig = set_figure(side(.5))
+    assert fig.axes[0].get_title() == "gradient norm, λ" and "5 seeds" in fig.get_suptitle()
+    assert {t.get_text().strip() for t in fig.axes[0].texts} == {"weak", "aligned", "excessive"}
+    posed_side = Results.of([made("", 0, s, {"clean": 99.}, {"off/exact": .8, "off/autoencoder": .9}, "posed_digits") for s in range(2)])
+    assert set_figure(posed_side, "posed_digits").axes[0].get_ylabel() == "off share of energy"
+    one = {"mean": .1, "low": .05, "high": .15}
+    names = ("score", "score/denoiser", "alignment", "off/autoencoder", "off/denoiser", "log_ratio")
+    rows = {n: {"correct": 90 - 10 * k, "total": 100, **{s: {**one, "mean": .1 * k} for s in names}} for k, n in enumerate(("Natural", "AT-1", "AT-2"))}
+    with patch.dict(vars(__import__("pag_companion.chapters.off_manifold", fromlist=["x"])), read_committed=lambda dataset: {"rows": rows, "images": 9}):
+        assert "weak" in draw_committed("svhn")[1] and committed_table("svhn").loc["AT-2", "regime"] == "excessive"
+    with pytest.raises(UserError, match="write_committed"):
+        read_committed("usps")
+    pyplot.close("all")

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['KINKS', 'ACTIVATIONS', 'STRENGTHS', 'MIDDLE', 'TITLES', 'WORDS', 'SPACES', 'SHADES', 'ROWS', 'CORRELATION',
-           'ESTIMATE', 'compare', 'posed', 'OTHERS', 'C', 'EXPERIMENT', 'run', 'letter_atlas', 'letters',
-           'stack_blocks', 'read_letter_blocks', 'drawn_rows', 'digit_on_top', 'kinks_of', 'warn_of_kinks',
-           'GradientNorm', 'Smoothing', 'EuclideanAT', 'PooledCNN', 'label_of', 'family', 'Space', 'Settings', 'needs',
-           'Bench', 'digit_half', 'bench', 'split_batch', 'numbers_of', 'split_all', 'summary', 'theorem_gaps',
-           'measure', 'regimes', 'shade', 'regimes_figure', 'center', 'seeds_of', 'row_figure', 'set_figure',
-           'correlation', 'estimate_error', 'three_regimes', 'ratio_grows', 'ranks']
+           'ESTIMATE', 'compare', 'posed', 'ladder', 'OTHERS', 'C', 'FOLDER', 'MAIN', 'EXPERIMENT', 'run',
+           'letter_atlas', 'letters', 'stack_blocks', 'read_letter_blocks', 'drawn_rows', 'digit_on_top', 'kinks_of',
+           'warn_of_kinks', 'GradientNorm', 'Smoothing', 'EuclideanAT', 'PooledCNN', 'label_of', 'family', 'Space',
+           'Settings', 'needs', 'Bench', 'digit_half', 'bench', 'split_batch', 'numbers_of', 'split_all', 'summary',
+           'theorem_gaps', 'measure', 'regimes', 'shade', 'regimes_figure', 'center', 'seeds_of', 'row_figure',
+           'set_figure', 'correlation', 'estimate_error', 'three_regimes', 'ratio_grows', 'ranks', 'measure_committed',
+           'write_committed', 'read_committed', 'ladder_of', 'committed_table', 'draw_committed', 'draw_strip']
 
-# %% ../../nbs/71_off_manifold.ipynb #66703dbe
+# %% ../../nbs/71_off_manifold.ipynb #91de1c35
 import copy
 import json
 import math
@@ -30,13 +31,14 @@ from torch.nn import functional as F
 from ..attacks import L2, pgd
 from ..core.files import atomic_write, results_folder
 from ..core.numbers import UserError
-from ..core.progress import NOISE_COLOR, dots_and_means, image_grid
-from ..core.scores import Score
+from ..core.progress import dots_and_means, image_grid, model_colors
 from ..data import DATASETS, DIGITS, Dataset, Images, load, register, split_rows, whole
+from ..device import pick_device
 from ..gradients import Measure, alignment, bootstrap, gradient_picture
-from ..lab.claims import ABOVE, BELOW, Claim, Comparison, at_most
+from ..lab.claims import BELOW, Claim, Comparison, at_most
 from ..lab.claims import rank_correlation, within
 from ..lab.experiment import Experiment, Measured
+from ..lab.records import environment
 from ..lab.results import Results
 from ..lab.settings import PRESETS, Preset, RunSettings, model_settings, preset
 from ..lab.settings import register_preset
@@ -49,7 +51,7 @@ from ..models import FirstConv, register_arch
 from ..robustness import accuracy, batch_size, device_of
 from ..synthetic import draw_glyphs, group_generator, outline_distance
 from ..training import Objective, register_objective
-from ..weights import weights_sha256
+from ..weights import kept_models, load_model, weights_sha256
 
 # %% ../../nbs/71_off_manifold.ipynb #ecdf88b2
 @lru_cache(1)
@@ -332,21 +334,20 @@ def summary(values: dict) -> dict: # name -> mean, interval and count, as a reco
         return Measure(v.median().item(), ends[0].item(), ends[1].item(), len(v))
     return {name: asdict(one(name, v)) for name, v in values.items()}
 
-# %% ../../nbs/71_off_manifold.ipynb #ea77f95d
+# %% ../../nbs/71_off_manifold.ipynb #343f944b
 def theorem_gaps(model: nn.Module, n: int = 5) -> dict: # name -> n
     "Measure how far the theorem's two sides are apart on a trained network."
     six, y, face = posed_numbers("test", n)
     exact, network = tangent_basis(posed_tangents(six, y, face)), model.double().cpu().eval()
     x = draw_posed(six, y, face).requires_grad_()
-    def f(x):
-        logits = network(x)
-        rest = logits.scatter(1, y[:, None], -math.inf).logsumexp(1)
-        return logits.gather(1, y[:, None]).squeeze(1) - rest
+    def f(x): # some copies of the images, one after the other
+        logits, label = network(x), y.repeat(len(x) // n).unsqueeze(1)
+        return (logits.gather(1, label) - logits.scatter(1, label, -math.inf).logsumexp(1, True)).squeeze(1)
     g, = torch.autograd.grad(f(x).sum(), x)
     share = off_share(g, project(g, exact))
     with torch.no_grad():
         return {f"gap/{sigma}": (relative_sensitivity(f, x.detach(), exact, sigma) - share).abs()
-                for sigma in (.1, .01, .001)}
+                for sigma in (.1, .001)}
 
 def measure(settings: Settings, model, needs: dict) -> Measured:
     "Split a model's gradients into what is on the manifold and what is off it."
@@ -456,9 +457,10 @@ def estimate_error(results: Results, comparison: Comparison, scale: str) -> dict
     exact = runs.values("off/exact", comparison.a)
     return {s: (guess[s] - exact[s]) / 100 for s in guess if s in exact}
 
-# %% ../../nbs/71_off_manifold.ipynb #75dd996e
+# %% ../../nbs/71_off_manifold.ipynb #0967257c
 compare = partial(Comparison, experiment="off_manifold", dataset="mnist_letter")
 posed = partial(Comparison, experiment="off_manifold", dataset="posed_digits", unit="share")
+ladder = partial(Comparison, experiment="off_manifold", dataset="svhn")
 
 def three_regimes(method: str) -> tuple: # of Comparison
     "State what the three regimes of a method are."
@@ -479,12 +481,12 @@ def ranks(name: str, other: str | None = None, **more) -> Comparison: # a family
 OTHERS = ("smooth", "noise", "l2")
 _claim = partial(Claim, place="Srinivas et al. 2023")
 
-# %% ../../nbs/71_off_manifold.ipynb #5d82842a
+# %% ../../nbs/71_off_manifold.ipynb #e0cf6f2c
 C = (
     _claim("C1", "S", sentence="for small steps, relative off-manifold sensitivity is the off share "
            "of gradient energy", kind="equivalence", comparisons=(
-               posed("gap/0.001", "Natural", region=at_most(1.)),
-               posed("gap/0.1", "Natural", region=None, counted=False))),
+               posed("gap/0.001", "Natural", region=at_most(1.), unit="points"),
+               posed("gap/0.1", "Natural", region=None, counted=False, unit="points"))),
     _claim("C2", "S", sentence="the Bayes classifier has no gradient on a distractor",
            kind="equivalence", comparisons=(
                posed("bayes", "Natural", region=at_most(1e-10)),
@@ -505,9 +507,116 @@ C = (
                *(posed(ESTIMATE, n, "autoencoder", region=within(.05)) for n in
                  ("Natural", label_of("gnorm", MIDDLE["gnorm"]), label_of("l2", MIDDLE["l2"]))),
                *(posed(ESTIMATE, "Natural", b, region=None, counted=False)
-                 for b in ("pca", "denoiser")))))
+                 for b in ("pca", "denoiser")))),
+    _claim("C9", "O", sentence="on SVHN the models of our paper pass through the regimes: AT-2 is "
+           "better aligned than Natural, AT-8 worse than AT-2, and less accurate", kind="composite",
+           comparisons=(ladder("score/denoiser", "AT-2", "Natural"),
+                        ladder("score/denoiser", "AT-8", "AT-2", region=BELOW),
+                        ladder("clean", "AT-8", "AT-2", region=at_most(-2.)),
+                        ladder("alignment", "AT-8", "AT-2", region=None, counted=False))))
 
-# %% ../../nbs/71_off_manifold.ipynb #5968016a
+# %% ../../nbs/71_off_manifold.ipynb #20b6ab23
+FOLDER = "off_manifold" # of results/
+
+def measure_committed(dataset: str) -> dict: # what is stored
+    "Measure the models of a set that come with the project."
+    settings, device = Settings.read({"dataset": dataset, "scale": "small"}), pick_device()
+    helpers = {name: train_or_load(other, exact=True) for name, other in needs(settings).items()}
+    tools, images = bench(settings, helpers, device), load(dataset, "test")
+    rows = {}
+    for name, (path, card) in kept_models().items():
+        if name.startswith(f"{dataset}/"):
+            model = load_model(path, device)
+            clean = accuracy(model, images, batch_size=batch_size())
+            found = summary(split_all(model, images[:settings.images], tools))
+            rows[card["row"]] = {"weights": card["weights_as_stored"], "correct": clean.correct,
+                                 "total": clean.total, "target": card["scores"].get("target"), **found}
+    return {"dataset": dataset, "images": settings.images, "seed": 0, "rows": rows,
+            "data": {"train": load(dataset, "train").sha256, "test": images.sha256},
+            "fit_steps": settings.fit_steps, "environment": environment(device),
+            "helpers": {name: weights_sha256(helper) for name, helper in helpers.items()}}
+
+def write_committed(dataset: str) -> Path:
+    "Measure, and keep the numbers in results/."
+    text = json.dumps(measure_committed(dataset), indent=1, sort_keys=True)
+    return atomic_write(results_folder() / FOLDER / f"{dataset}.json", text + "\n")
+
+# %% ../../nbs/71_off_manifold.ipynb #d3df1a18
+MAIN = {"mnist": "score"} # alignment by which regimes are named; of color sets the denoiser's
+
+def read_committed(dataset: str) -> dict:
+    "Read what was kept."
+    path = results_folder() / FOLDER / f"{dataset}.json"
+    if not path.exists():
+        raise UserError(f"{path.name} is not in results/{FOLDER}: write_committed({dataset!r}) first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+def ladder_of(dataset: str) -> list: # labels
+    "List Natural and the AT models of the paper, by radius."
+    chosen = PRESETS[dataset]
+    return ["Natural", *(f"AT-{round(eps / chosen.unit, 6):g}" for eps in chosen.eps)]
+
+def committed_table(dataset: str) -> pd.DataFrame:
+    "Lay out the committed models, with the regime of those on the paper's ladder."
+    rows, main = read_committed(dataset)["rows"], MAIN.get(dataset, "score/denoiser")
+    ladder = [label for label in ladder_of(dataset) if label in rows]
+    percent = {label: 100 * row["correct"] / row["total"] for label, row in rows.items()}
+    named = dict(zip(ladder, regimes([percent[n] for n in ladder], [rows[n][main]["mean"] for n in ladder])))
+    shown = {"score": "alignment, kernel", "score/denoiser": "alignment, denoiser",
+             "alignment": "with the image", "off/autoencoder": "off, autoencoder",
+             "off/denoiser": "off, denoiser", "log_ratio": "log on / off"}
+    order = ladder + sorted(set(rows) - set(ladder), key=lambda n: (" " in n, n))
+    lines = {n: {"accuracy, %": f"{percent[n]:.2f}", "regime": named.get(n, ""), **{
+        words: f"{rows[n][s]['mean']:+.3f} ({rows[n][s]['low']:+.3f} to {rows[n][s]['high']:+.3f})"
+        for s, words in shown.items()}} for n in order}
+    return pd.DataFrame(lines).T
+
+# %% ../../nbs/71_off_manifold.ipynb #b1341513
+def draw_committed(dataset: str = "svhn", scale: str = "small", seed: int = 0) -> tuple:
+    "Draw where the paper's models lie: accuracy, alignment, off share and sensitivity."
+    from matplotlib import pyplot
+    kept, main = read_committed(dataset), MAIN.get(dataset, "score/denoiser")
+    labels = [n for n in ladder_of(dataset) if n in kept["rows"]]
+    rows = [kept["rows"][n] for n in labels]
+    accuracies = [100 * row["correct"] / row["total"] for row in rows]
+    named = regimes(accuracies, [row[main]["mean"] for row in rows])
+    fig, panels = pyplot.subplots(1, 4, figsize=(12, 2.9), layout="constrained")
+    words = {"clean": "accuracy, %", main: "alignment with the score",
+             "off/autoencoder": "off share (autoencoder)", "log_ratio": "log sensitivity, on / off"}
+    for axes, (score, title) in zip(panels, words.items()):
+        shade(axes, named, axes is panels[0])
+        for k, (color, row) in enumerate(zip(model_colors(labels).values(), rows)):
+            m = row.get(score) or dict.fromkeys(("mean", "low", "high"), accuracies[k])
+            axes.plot([k, k], [m["low"], m["high"]], color=color, lw=1.5)
+            axes.plot(k, m["mean"], "o", color=color)
+        axes.set_xticks(range(len(labels)), labels, rotation=30)
+        axes.set(title=title, xlim=(-.5, len(labels) - .5))
+    fig.suptitle(f"{dataset.upper()}, n = {kept['images']} test images, seed 0; 95 % over images", fontsize=10)
+    return fig, (f"Accuracy, alignment, off share and sensitivity of {', '.join(labels)} on {dataset}; "
+                 f"regimes: {', '.join(named)}.")
+
+# %% ../../nbs/71_off_manifold.ipynb #c13842ed
+def draw_strip(dataset: str = "mnist_letter", scale: str = "small", seed: int = 0) -> tuple:
+    "Draw gradients of a weak, an aligned and an excessive model beside their target."
+    if dataset != "mnist_letter":
+        raise UserError("regimes are drawn for mnist_letter")
+    wanted = {"Natural": {}, **{label_of("gnorm", e): {"method": "gnorm", "eps": e} for e in STRENGTHS["gnorm"][::2]}}
+    common = {"dataset": dataset, "scale": scale, "seed": seed}
+    models = {n: at_hand(Settings.read({**common, **more}), any_data=True) for n, more in wanted.items()}
+    models = {n: model for n, model in models.items() if model is not None}
+    if not models:
+        raise UserError(f"no model of {dataset} is in runs/ or weights/: run the chapter first")
+    train, images = load(dataset, "train", limit=5000), load(dataset, "test", limit=5)
+    pool, top = (digit_half(train.x, digit_on_top(train)), train.y), digit_on_top(images)
+    target = kernel_direction(digit_half(images.x, top), images.y, pool, SPACES[dataset].kernel)
+    target = stack_blocks(target, 0 * target, top)
+    gradients = {"target": target, **{n: log_odds_gradient(m, images.x, images.y) for n, m in models.items()}}
+    columns = {"image": images.x, **{n: gradient_picture(-g, "diverging") for n, g in gradients.items()}}
+    below = {n: [f"{c:+.2f}" for c in cosine(g, target)] for n, g in gradients.items()}
+    fig = image_grid(columns, {"image": [""] * 5, **below}, f"{dataset}, seed {seed}; below: cosine with the target")
+    return fig, f"Five test images, the Bayes direction, and gradients of {', '.join(models)}."
+
+# %% ../../nbs/71_off_manifold.ipynb #72a07110
 EXPERIMENT = Experiment(
     "off_manifold", 1, Settings, measure, title="Off the manifold of {dataset}", needs=needs,
     columns={"clean": "accuracy, %", "score": "alignment with the score, times 100",
@@ -516,5 +625,6 @@ EXPERIMENT = Experiment(
              "log_ratio": "log sensitivity on / off, times 100"},
     claims=C, quantities={CORRELATION: correlation, ESTIMATE: estimate_error},
     figures={"off_manifold": set_figure},
+    images={"off_manifold_row": draw_committed, "off_manifold_gradients": draw_strip},
     caption="Shaded: regimes, by a rule fixed beforehand. Dots are seeds, lines their means.")
 run = EXPERIMENT.run
