@@ -7,17 +7,12 @@ import os
 import pytest
 import tempfile
 import torch
-import warnings
 from matplotlib import pyplot
-from torch import nn
 from unittest.mock import patch
 from pag_companion.core.numbers import UserError
 from pag_companion.data import load
 from pag_companion.lab.claims import Comparison, judge, values_of
 from pag_companion.lab.results import Results, made_up
-from pag_companion.manifolds import Denoise, energy
-from pag_companion.models import build
-from pag_companion.training import Recipe
 
 
 def test_blocks_are_in_place():
@@ -27,64 +22,6 @@ def test_blocks_are_in_place():
         assert torch.equal(images.y, digits.y) and images.shape == (1, 56, 28) and 5 < top.sum() < 25
         assert all(torch.equal(image[:, :28] if first else image[:, 28:], digit) for image, first, digit in zip(images.pixels, top, digits.pixels))
     assert images.note.count("glyphs") and images.synthetic and len(letter_atlas().flatten(1).unique(dim=0)) == 5
-
-
-def test_objectives():
-    torch.manual_seed(0)
-    net, few = build("pool-gelu-4-8", in_channels=1), load("glyphs", "train", limit=64)
-    for made in (GradientNorm(1.), Smoothing(1.)):
-        plain = nn.functional.cross_entropy(net(few.x), few.y)
-        def penalty(part):
-            random = torch.Generator().manual_seed(0)
-            return made.loss(net, few.x[part], few.y[part], random) - nn.functional.cross_entropy(net(few.x[part]), few.y[part])
-        assert penalty(slice(64)) > 0 and .5 < penalty(slice(16)) / penalty(slice(64)) < 2
-    single = torch.stack([GradientNorm(2.).loss(net, x, y) for x, y in zip(few.x.split(1), few.y.split(1))])
-    assert torch.allclose(GradientNorm(2.).loss(net, few.x, few.y), single.mean(), atol=1e-5)
-    delta = (EuclideanAT(.5).inputs(net, few.x, few.y) - few.x).flatten(1).norm(dim=1)
-    assert (delta <= .5 + 1e-5).all() and delta.mean() > .4 and all(p.grad is None for p in net.parameters())
-    alone = EuclideanAT(.5).inputs(net, few.x[:1], few.y[:1], torch.Generator().manual_seed(0))
-    assert (alone - few.x[:1]).norm() > .4
-    for made in (GradientNorm, Smoothing, EuclideanAT, Denoise):
-        with pytest.raises(UserError, match="negative"):
-            made(-1.)
-        with pytest.raises(UserError, match="eps = 0"):
-            made(0.)
-    assert [Recipe(objective=o, unit=1).label for o in (GradientNorm(.1), Smoothing(10), EuclideanAT(1.5))] == ["gnorm-0.1", "smooth-10", "L2-1.5"]
-
-
-def test_double_backward_by_finite_differences():
-    torch.manual_seed(0)
-    few, made = load("digits", "train", limit=6), GradientNorm(.7)
-    class Double(nn.Module):
-        def __init__(self, *layers):
-            super().__init__()
-            self.layers = nn.Sequential(*layers).double()
-        def forward(self, x):
-            return self.layers(x)
-    net, x = Double(nn.Flatten(), nn.Linear(64, 12), nn.GELU(), nn.Linear(12, 10)), few.x.double()
-    weight, step = net.layers[1].weight, 1e-4
-    with patch.object(torch.Tensor, "float", torch.Tensor.double):
-        made.loss(net, x, few.y).backward()
-        for row, column in ((0, 20), (5, 36), (11, 45)):
-            ends = []
-            for sign in (1, -1):
-                with torch.no_grad():
-                    weight[row, column] += sign * step
-                ends.append(made.loss(net, x, few.y).item())
-                with torch.no_grad():
-                    weight[row, column] -= sign * step
-            assert abs((ends[0] - ends[1]) / (2 * step) - weight.grad[row, column].item()) < 1e-6
-
-
-def test_kinks_are_named_not_refused():
-    few = load("glyphs", "train", limit=4)
-    with pytest.warns(UserWarning, match="Relu.*second derivative"):
-        assert GradientNorm(.1).loss(build("pool-relu-4-8", in_channels=1), few.x, few.y) > 0
-    with pytest.warns(UserWarning, match="MaxPool.*Relu"):
-        GradientNorm(.1).loss(build("madry_cnn", in_channels=1), few.x, few.y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        GradientNorm(.1).loss(build("pool-gelu-4-8", in_channels=1), few.x, few.y)
 
 
 def test_blocks_and_medians():

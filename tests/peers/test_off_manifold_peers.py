@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pag_companion.chapters.off_manifold import EuclideanAT, GradientNorm
 from pag_companion.data import load
 from pag_companion.models import build
+from pag_companion.regularizers import EuclideanAT, GradientNorm
 
 
 @pytest.fixture(scope="module")
