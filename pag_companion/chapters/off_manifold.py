@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STRENGTHS', 'MIDDLE', 'TITLES', 'WORDS', 'SPACES', 'SHADES', 'ROWS', 'CORRELATION', 'ESTIMATE', 'compare', 'posed',
            'ladder', 'OTHERS', 'C', 'FOLDER', 'MAIN', 'EXPERIMENT', 'run', 'letter_atlas', 'letters', 'stack_blocks',
-           'read_letter_blocks', 'drawn_rows', 'digit_on_top', 'label_of', 'family', 'Space', 'Settings', 'needs',
-           'Bench', 'digit_half', 'bench', 'split_batch', 'numbers_of', 'split_all', 'summary', 'theorem_gaps',
+           'read_letter_blocks', 'drawn_rows', 'digit_on_top', 'label_of', 'family', 'Space', 'images_of', 'Settings',
+           'needs', 'Bench', 'digit_half', 'bench', 'split_batch', 'numbers_of', 'split_all', 'summary', 'theorem_gaps',
            'measure', 'regimes', 'center', 'seeds_of', 'shade', 'regimes_figure', 'row_figure', 'set_figure',
            'correlation', 'estimate_error', 'three_regimes', 'ratio_grows', 'ranks', 'measure_committed',
            'write_committed', 'read_committed', 'ladder_of', 'committed_table', 'draw_committed', 'draw_strip']
@@ -136,12 +136,16 @@ _GRAY, _COLOR = Space("28x28", 30, .5, 1., 1.), Space("32x32", 128, .25, 2., 2.6
 SPACES = {"mnist_letter": replace(_GRAY, side="56x28"), "posed_digits": replace(_GRAY, latent=6),
           "mnist": _GRAY, "svhn": _COLOR, "cifar10": _COLOR}
 
-# %% ../../nbs/71_off_manifold.ipynb #2791de9a
+# %% ../../nbs/71_off_manifold.ipynb #7deaa675
+def images_of(dataset: str, scale: str) -> int:
+    "Choose how many images to measure at; 200 color ones, as the authors."
+    return {"smoke": 40, "small": 200 if SPACES[dataset] is _COLOR else 500, "paper": 1000}[scale]
+
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State where gradients are split."
     DATASETS: ClassVar = tuple(SPACES)
-    images: int = preset(smoke=40, small=500, paper=1000, least=1) # test images measured at
+    images: int = preset(by=images_of, least=1) # test images measured at
     split: str = preset("test") # or "val", for a rehearsal
     fit_steps: int = preset(smoke=40, small=1500, paper=20_000, least=1) # of autoencoder, denoiser
 
@@ -221,21 +225,21 @@ def numbers_of(images: Images) -> tuple: # six, y, face of drawn digits
     part, rows = drawn_rows(images)
     return tuple(tensor[rows] for tensor in posed_numbers(part, int(rows.max()) + 1))
 
-# %% ../../nbs/71_off_manifold.ipynb #5df0a92e
+# %% ../../nbs/71_off_manifold.ipynb #d78a1678
 def split_all(model: nn.Module, images: Images, tools: Bench) -> dict: # name -> N
     "Measure a model's gradients at all images, some at a time."
     device, n, made = device_of(model), len(images), []
-    blocks = tools.dataset == "mnist_letter"
-    on_top = digit_on_top(images).to(device) if blocks else None
+    on_top = digit_on_top(images).to(device) if tools.dataset == "mnist_letter" else None
     posed = numbers_of(images) if tools.dataset == "posed_digits" else None
     for start in range(0, n, 50):
         part = slice(start, start + 50)
         x, y, exact = images.x[part].to(device), images.y[part].to(device), None
         if posed:     # the drawing itself, not rounded to bytes
-            six, digit, face = (tensor[part] for tensor in posed)
+            six, digit, face = (numbers[part] for numbers in posed)
             x = draw_posed(six, digit, face).float().to(device)
             exact = tangent_basis(posed_tangents(six, digit, face)).float().to(device)
-        made.append(split_batch(model, x, y, tools, on_top[part] if blocks else None, exact))
+        first = None if on_top is None else on_top[part]
+        made.append(split_batch(model, x, y, tools, first, exact))
     return {name: torch.cat([batch[name].double().cpu() for batch in made]) for name in made[0]}
 
 # %% ../../nbs/71_off_manifold.ipynb #4a0602a8
