@@ -4,19 +4,18 @@
 
 # %% auto #0
 __all__ = ['STRENGTHS', 'MIDDLE', 'TITLES', 'WORDS', 'SPACES', 'SHADES', 'ROWS', 'CORRELATION', 'ESTIMATE', 'compare', 'posed',
-           'ladder', 'OTHERS', 'C', 'FOLDER', 'MAIN', 'EXPERIMENT', 'run', 'letter_atlas', 'letters', 'stack_blocks',
-           'read_letter_blocks', 'drawn_rows', 'digit_on_top', 'label_of', 'family', 'Space', 'images_of', 'Settings',
-           'needs', 'Bench', 'digit_half', 'bench', 'split_batch', 'numbers_of', 'split_all', 'summary', 'theorem_gaps',
-           'measure', 'regimes', 'center', 'seeds_of', 'shade', 'regimes_figure', 'row_figure', 'set_figure',
-           'correlation', 'estimate_error', 'three_regimes', 'ratio_grows', 'ranks', 'measure_committed',
-           'write_committed', 'read_committed', 'ladder_of', 'committed_table', 'draw_committed', 'draw_strip']
+           'ladder', 'OTHERS', 'C', 'FOLDER', 'MAIN', 'EXPERIMENT', 'run', 'label_of', 'family', 'Space', 'images_of',
+           'Settings', 'needs', 'Bench', 'bench', 'split_batch', 'split_all', 'summary', 'theorem_gaps', 'measure',
+           'regimes', 'center', 'seeds_of', 'shade', 'regimes_figure', 'row_figure', 'set_figure', 'correlation',
+           'estimate_error', 'three_regimes', 'ratio_grows', 'ranks', 'measure_committed', 'write_committed',
+           'read_committed', 'ladder_of', 'committed_table', 'draw_committed', 'draw_strip']
 
-# %% ../../nbs/71_off_manifold.ipynb #b76359ee
+# %% ../../nbs/71_off_manifold.ipynb #54663504
 import copy
 import json
 import math
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from ..core.files import atomic_write, results_folder
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, image_grid, model_colors
-from ..data import DATASETS, DIGITS, Dataset, Images, load, register, split_rows, whole
+from ..data import Images, load
 from ..device import pick_device
 from ..gradients import Measure, alignment, bootstrap, gradient_picture
 from ..lab.claims import BELOW, Claim, Comparison, at_most
@@ -38,65 +37,15 @@ from ..lab.results import Results
 from ..lab.settings import PRESETS, Preset, RunSettings, model_settings, preset
 from ..lab.settings import register_preset
 from ..lab.store import at_hand, train_or_load
+from ..letter_blocks import digit_half, digit_on_top, stack_blocks
 from ..manifolds import bayes_off_share, cosine, decoder_basis, denoised_part
 from ..manifolds import draw_posed, kernel_direction, log_odds_gradient
-from ..manifolds import log_ratio, off_share, posed_numbers, posed_tangents
+from ..manifolds import log_ratio, numbers_of, off_share, posed_numbers, posed_tangents
 from ..manifolds import principal_basis, project, relative_sensitivity, tangent_basis
 from ..regularizers import EuclideanAT, GradientNorm, Smoothing
 from ..robustness import accuracy, batch_size, device_of
-from ..synthetic import draw_glyphs, group_generator, outline_distance
 from ..training import Noise
 from ..weights import kept_models, load_model, weights_sha256
-
-# %% ../../nbs/71_off_manifold.ipynb #ecdf88b2
-@lru_cache(1)
-def letter_atlas() -> Tensor: # distance maps, faces,1,64,64
-    "Map the letter A of a few faces."
-    import matplotlib
-    from matplotlib.font_manager import FontProperties
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    files = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral", "cmss10")
-    fonts = [FontProperties(fname=folder / f"{name}.ttf") for name in files]
-    return torch.stack([torch.from_numpy(outline_distance(font, "A")) for font in fonts])[:, None]
-
-def letters(part: str, n: int) -> tuple: # -> letters N,1,28,28 in [0,1]; is the digit on top? N
-    "Draw the distractors of a part, and the order of the two."
-    made = []
-    for number in range(math.ceil(n / 500)):
-        chance = group_generator("letter blocks", part, number)
-        face, atlas = torch.randint(5, (500,), generator=chance), letter_atlas()
-        drawn = draw_glyphs(atlas, face, 0 * face, chance)
-        made.append((drawn, torch.rand(500, generator=chance) < .5))
-    drawn, on_top = (torch.cat(tensors)[:n] for tensors in zip(*made))
-    return drawn, on_top
-
-# %% ../../nbs/71_off_manifold.ipynb #e7900c31
-def stack_blocks(digit: Tensor, letter: Tensor, on_top: Tensor) -> Tensor: # N,1,28,28 -> N,1,56,28
-    "Put the digit on top, or the letter."
-    first = on_top.view(-1, 1, 1, 1)
-    return torch.cat([torch.where(first, digit, letter), torch.where(first, letter, digit)], 2)
-
-def read_letter_blocks(source: str, part: str, root=None, limit: int | None = None) -> tuple:
-    "Set a letter above or below every digit of another set."
-    digits = whole(source, part, root, limit)
-    letter, on_top = letters(part, len(digits))
-    return stack_blocks(digits.pixels, (letter * 255).round().to(torch.uint8), on_top), digits.y
-
-for _name, _source, _counts in (("mnist_letter", "mnist", (60_000, 10_000)),
-                                ("glyph_letter", "glyphs", (20_000, 2_000))):
-    register(_name, Dataset(DIGITS, False, partial(read_letter_blocks, _source), *_counts,
-                            derived_from=(_source,)))
-
-def drawn_rows(images: Images) -> tuple: # the first of a split -> name of the part, rows in it
-    "Say where in the drawing of a set these images are."
-    part = "test" if images.split == "test" else "train"
-    rows = split_rows(images.split, getattr(DATASETS[images.name], part))[:len(images)]
-    return part, rows
-
-def digit_on_top(images: Images) -> Tensor: # N
-    "Say where the digit is."
-    part, rows = drawn_rows(images)
-    return letters(part, int(rows.max()) + 1)[1][rows]
 
 # %% ../../nbs/71_off_manifold.ipynb #9ab69555
 STRENGTHS = {"gnorm": (.01, .1, 1., 10., 100.), "smooth": (.01, .1, 1., 10., 100.),
@@ -182,11 +131,7 @@ class Bench:
         direction = kernel_direction(digit_half(x, on_top), y, self.pool, sigma)
         return stack_blocks(direction, 0 * direction, on_top)
 
-# %% ../../nbs/71_off_manifold.ipynb #a9872f35
-def digit_half(x: Tensor, on_top: Tensor) -> Tensor: # N,1,56,28 -> N,1,28,28
-    "Cut the digit out."
-    return torch.where(on_top.view(-1, 1, 1, 1), x[:, :, :28], x[:, :, 28:])
-
+# %% ../../nbs/71_off_manifold.ipynb #b09cfb73
 def bench(settings: Settings, helpers: dict, device) -> Bench: # helpers: name -> model
     "Prepare what a set's models are measured with."
     model = settings.model
@@ -218,12 +163,6 @@ def split_batch(model: nn.Module, x: Tensor, y: Tensor, tools: Bench,
         zero = torch.zeros_like(digit_half(g, on_top))
         found["off/signal"] = off_share(g, stack_blocks(digit_half(g, on_top), zero, on_top))
     return found
-
-# %% ../../nbs/71_off_manifold.ipynb #843ca54a
-def numbers_of(images: Images) -> tuple: # six, y, face of drawn digits
-    "Find the numbers that posed digits were drawn by."
-    part, rows = drawn_rows(images)
-    return tuple(tensor[rows] for tensor in posed_numbers(part, int(rows.max()) + 1))
 
 # %% ../../nbs/71_off_manifold.ipynb #d78a1678
 def split_all(model: nn.Module, images: Images, tools: Bench) -> dict: # name -> N
