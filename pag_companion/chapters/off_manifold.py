@@ -47,10 +47,10 @@ from ..robustness import accuracy, batch_size, device_of
 from ..training import Noise
 from ..weights import kept_models, load_model, weights_sha256
 
-# %% ../../nbs/71_off_manifold.ipynb #9ab69555
+# %% ../../nbs/71_off_manifold.ipynb #2bf78653
 STRENGTHS = {"gnorm": (.01, .1, 1., 10., 100.), "smooth": (.01, .1, 1., 10., 100.),
              "noise": (.06, .12, .25, .5, 1.), "l2": (.1, .25, .6, 1.5, 4.)}
-MIDDLE = {"gnorm": 1., "smooth": 1., "noise": .25, "l2": .6} # best in the rehearsal
+MIDDLE = {"gnorm": 1., "smooth": 1., "noise": .25, "l2": .6} # best aligned in the rehearsal, of the inner three
 TITLES = {kind.name: kind.title for kind in (GradientNorm, Smoothing, Noise, EuclideanAT)}
 WORDS = {"gnorm": "gradient norm, λ", "smooth": "smoothing, λ", "noise": "noise, σ",
          "l2": "L2 PGD, radius"}
@@ -316,7 +316,7 @@ def estimate_error(results: Results, comparison: Comparison, scale: str) -> dict
     exact = runs.values("off/exact", comparison.a)
     return {s: (guess[s] - exact[s]) / 100 for s in guess if s in exact}
 
-# %% ../../nbs/71_off_manifold.ipynb #0967257c
+# %% ../../nbs/71_off_manifold.ipynb #b0606124
 compare = partial(Comparison, experiment="off_manifold", dataset="mnist_letter")
 posed = partial(Comparison, experiment="off_manifold", dataset="posed_digits", unit="share")
 ladder = partial(Comparison, experiment="off_manifold", dataset="svhn")
@@ -324,7 +324,7 @@ ladder = partial(Comparison, experiment="off_manifold", dataset="svhn")
 def three_regimes(method: str) -> tuple: # of Comparison
     "State what the three regimes of a method are."
     weak, middle, excessive = (label_of(method, s) for s in
-                               (STRENGTHS[method][1], MIDDLE[method], STRENGTHS[method][-1]))
+                               (STRENGTHS[method][0], MIDDLE[method], STRENGTHS[method][-1]))
     return (compare("score", middle, weak), compare("score", excessive, middle, region=BELOW),
             compare("clean", middle, "Natural", region=(-2., math.inf)),
             compare("clean", excessive, middle, region=at_most(-2.)))
