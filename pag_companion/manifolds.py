@@ -6,7 +6,7 @@
 __all__ = ['POSES', 'POSED_FACES', 'GROUP', 'POSED', 'tangent_basis', 'project', 'energy', 'off_share', 'relative_sensitivity',
            'gaussian_posterior', 'bayes_off_share', 'draw_posed', 'posed_tangents', 'posed_numbers', 'read_posed',
            'numbers_of', 'AutoEncoder', 'Reconstruct', 'principal_basis', 'decoder_basis', 'Denoiser', 'Denoise',
-           'denoised_part', 'kernel_direction', 'log_odds_gradient', 'moved_by', 'log_ratio', 'cosine']
+           'denoised_part', 'kernel_direction', 'log_odds_gradient', 'log_ratio', 'cosine']
 
 # %% ../nbs/library/17e_manifolds.ipynb #71b4fb37
 import math
@@ -185,13 +185,15 @@ class Reconstruct(Objective):
         "Compute the mean over a batch."
         return energy(model(x).float() - x).mean()
 
-# %% ../nbs/library/17e_manifolds.ipynb #78b844e6
+# %% ../nbs/library/17e_manifolds.ipynb #2bd8a99f
 @lru_cache(4)
 def principal_basis(source: str, limit: int | None, count: int) -> Tensor: # 1,D,count
     "Find the leading principal components of the first 5,000 training images."
-    flat = load(source, "train", limit=limit)[:5000].x.flatten(1).double()
-    flat = flat - flat.mean(0)
-    return torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -count:].float().unsqueeze(0)
+    flat = load(source, "train", limit=limit)[:5000].x.flatten(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        found = torch.svd_lowrank(flat - flat.mean(0), q=min(count + 10, *flat.shape), niter=6)
+    return tangent_basis(found[2][:, :count].unsqueeze(0))
 
 # %% ../nbs/library/17e_manifolds.ipynb #5d2a32a9
 def decoder_basis(autoencoder: nn.Module, x: Tensor) -> Tensor: # N,C,H,W -> N,D,r
@@ -267,21 +269,19 @@ def log_odds_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor: # as x
         rest = logits.scatter(1, y[:, None], -math.inf).logsumexp(1)
         return torch.autograd.grad((logits.gather(1, y[:, None]).squeeze(1) - rest).sum(), x)[0]
 
-# %% ../nbs/library/17e_manifolds.ipynb #f44885ae
-def moved_by(model: nn.Module, x: Tensor, v: Tensor, length: float) -> Tensor: # N
-    "Say how far probabilities move (L1) with a step of this length along v."
-    step = v * (length / energy(v).sqrt().clamp_min(1e-12)).view(-1, 1, 1, 1)
-    return (model(x + step).softmax(1) - model(x).softmax(1)).abs().sum(1)
-
+# %% ../nbs/library/17e_manifolds.ipynb #548b5e29
 @torch.no_grad()
-def log_ratio(model: nn.Module, x: Tensor, basis: Tensor, length: float, draws: int = 4) -> Tensor:
+def log_ratio(model: nn.Module, x: Tensor, basis: Tensor, length: float, draws: int = 2) -> Tensor:
     "Give log(sensitivity on the manifold / sensitivity off it) at each image, N."
     chance, sums = torch.Generator().manual_seed(0), torch.zeros(2, len(x), device=x.device)
     with untouched(model):
+        before = model(x).softmax(1)
         for _ in range(draws):
             u = torch.randn(x.shape, generator=chance).to(x.device)
             on = project(u, basis)
-            sums += torch.stack([moved_by(model, x, part, length) for part in (on, u - on)])
+            for total, v in zip(sums, (on, u - on)):
+                step = v * (length / energy(v).sqrt().clamp_min(1e-12)).view(-1, 1, 1, 1)
+                total += (model(x + step).softmax(1) - before).abs().sum(1)
     return (sums[0] + 1e-6).log() - (sums[1] + 1e-6).log()
 
 def cosine(a: Tensor, b: Tensor) -> Tensor: # N

@@ -22,14 +22,14 @@ def test_regimes_and_medians_by_hand():
 
 
 def test_smoke_run():
-    quick = dict(method="gnorm", eps=.1, steps=3, batch_size=32, limit=200, test_limit=60, images=20, fit_steps=2)
+    quick = dict(method="gnorm", eps=.1, steps=3, batch_size=32, limit=200, test_limit=60, images=20, counted=60, fit_steps=2)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
         made = run(quick)
         drawn = run({**quick, "dataset": "posed_digits", "method": "natural", "eps": ""})
         assert run(quick) == made and run({**quick, "split": "val"})["key"] != made["key"]
     assert made["row"] == "gnorm-0.1" and made["alignment"]["off/signal"]["n"] == 20 and made["stand_in"]
     assert drawn["alignment"]["bayes"]["mean"] < 1e-12 and drawn["alignment"]["gap/0.001"]["mean"] < .01
-    assert set(made["helpers"]) == {"autoencoder", "denoiser"} and 0 < drawn["alignment"]["off/exact"]["mean"] < 1
+    assert set(made["helpers"]) == {"autoencoder"} and 0 < drawn["alignment"]["off/exact"]["mean"] < 1
     for wrong, word in (({"images": 0}, "images"), ({"split": "train"}, "rehearsal"), ({"method": "gnorm", "eps": -1}, "negative"), ({"dataset": "usps"}, "usps")):
         with pytest.raises(UserError, match=word):
             Settings.read(wrong)
