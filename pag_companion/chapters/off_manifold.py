@@ -48,10 +48,10 @@ from ..robustness import accuracy, batch_size, device_of
 from ..training import Noise
 from ..weights import kept_models, load_model, weights_sha256
 
-# %% ../../nbs/71_off_manifold.ipynb #27317a5e
+# %% ../../nbs/71_off_manifold.ipynb #b330983f
 STRENGTHS = {"gnorm": (.01, .1, 1., 10., 100.), "smooth": (.01, .1, 1., 10., 100.),
              "noise": (.06, .12, .25, .5, 1.), "l2": (.1, .25, .6, 1.5, 4.)}
-MIDDLE = {"gnorm": 1., "smooth": 1., "noise": .25, "l2": .6} # best aligned in the rehearsal, of the inner three
+MIDDLE = {method: strengths[2] for method, strengths in STRENGTHS.items()}
 TITLES = {kind.name: kind.title for kind in (GradientNorm, Smoothing, Noise, EuclideanAT)}
 WORDS = {"gnorm": "gradient norm, λ", "smooth": "smoothing, λ", "noise": "noise, σ",
          "l2": "L2 PGD, radius"}
