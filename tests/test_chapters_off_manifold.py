@@ -18,7 +18,7 @@ from pag_companion.lab.results import Results, made_up
 def test_regimes_and_medians_by_hand():
     assert summary({"log_ratio": torch.tensor([1., 2., 9.]).double()})["log_ratio"]["mean"] == 2
     assert regimes([90, 97, 97, 96, 90, 50], [.1, .2, .5, .48, .4, .1]) == ["weak", "weak", "aligned", "aligned", "excessive", "excessive"]
-    assert regimes([99, 99, 98], [.1, .2, .3]) == ["weak", "weak", "aligned"] and regimes([99., 90.], [.3, .9]) == ["aligned", "excessive"]
+    assert regimes([99, 99, 98], [.1, .2, .3]) == ["weak", "weak", "aligned"] and regimes([99., 90.], [.3, .9]) == ["weak", "excessive"]
 
 
 def test_smoke_run():
