@@ -75,7 +75,7 @@ def test_figures():
     one = {"mean": .1, "low": .05, "high": .15}
     names = ("score", "score/denoiser", "alignment", "off/autoencoder", "off/denoiser", "log_ratio")
     rows = {n: {"correct": 90 - 10 * k, "total": 100, **{s: {**one, "mean": .1 * k} for s in names}} for k, n in enumerate(("Natural", "AT-1", "AT-2"))}
-    with patch.dict(vars(__import__("pag_companion.chapters.off_manifold", fromlist=["x"])), read_committed=lambda dataset: {"rows": rows, "images": 9}):
+    with patch.dict(draw_committed.__globals__, read_committed=lambda dataset: {"rows": rows, "images": 9}):
         assert "weak" in draw_committed("svhn")[1] and committed_table("svhn").loc["AT-2", "regime"] == "excessive"
     with pytest.raises(UserError, match="write_committed"):
         read_committed("usps")

@@ -48,7 +48,7 @@ from ..robustness import accuracy, batch_size, device_of
 from ..training import Noise
 from ..weights import kept_models, load_model, weights_sha256
 
-# %% ../../nbs/71_off_manifold.ipynb #b330983f
+# %% ../../nbs/71_off_manifold.ipynb #bef69607
 STRENGTHS = {"gnorm": (.01, .1, 1., 10., 100.), "smooth": (.01, .1, 1., 10., 100.),
              "noise": (.06, .12, .25, .5, 1.), "l2": (.1, .25, .6, 1.5, 4.)}
 MIDDLE = {method: strengths[2] for method, strengths in STRENGTHS.items()}
@@ -69,8 +69,10 @@ _SMALL = dict(arch="pool-gelu-8-16", steps=300, lr=5e-3, limit=10_000, precision
 _QUICK = dict(arch="pool-gelu-8-16", steps=60, batch_size=64, limit=1000, test_limit=200, lr=5e-3,
               precision="float32")
 for _name, _drawn in (("mnist_letter", "glyph_letter"), ("posed_digits", "posed_digits")):
-    register_preset(_name, Preset(_drawn, 1, STRENGTHS["l2"], 1., {
-        "smoke": _QUICK, "small": _SMALL, "paper": dict(_SMALL, arch="pool-gelu-32-64", steps=6000, limit=None)}))
+    if _name not in PRESETS:     # else: a cell run twice
+        register_preset(_name, Preset(_drawn, 1, STRENGTHS["l2"], 1., {
+            "smoke": _QUICK, "small": _SMALL,
+            "paper": dict(_SMALL, arch="pool-gelu-32-64", steps=6000, limit=None)}))
 
 # %% ../../nbs/71_off_manifold.ipynb #7b072ba2
 @dataclass(frozen=True)
