@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGENET', 'ARCHITECTURES', 'THREE', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters',
            'WideBlock', 'WideResNet', 'FastStage', 'FastCNN', 'MapCNN', 'resnet', 'Architecture', 'register_arch',
-           'find_arch', 'Model', 'build', 'pretrained']
+           'find_arch', 'Model', 'build', 'expected_statistics', 'pretrained']
 
 # %% ../nbs/library/13_models.ipynb #e746907e
 import re
@@ -227,14 +227,14 @@ class Architecture(NamedTuple):
     "Keep what is known about the networks of one pattern."
     builder: Callable[..., nn.Module]
     described: str # as errors list it
-    pretrained: bool = False # can it begin with ImageNet's weights?
+    pretrained: Any = False # can it begin with ImageNet's weights? or the (mean, std) they expect
 
 ARCHITECTURES: dict[str, Architecture] = {} # pattern -> what is known
 
 def register_arch(pattern: str, # regular expression for the whole name
                   builder: Callable[..., nn.Module], # (*groups, num_classes, in_channels, **more)
                   described: str = "", # the names, for errors; "": the pattern
-                  pretrained: bool = False, # can it begin with ImageNet's weights?
+                  pretrained: Any = False, # can it begin with ImageNet's weights? or the (mean, std) they expect
                  ) -> None:
     "Make an architecture known to build; more: image_size, and pretrained where there are weights."
     for known, taken in ARCHITECTURES.items():
@@ -255,6 +255,10 @@ def _fast(*widths, num_classes, in_channels, **_):
 def _map(*widths, num_classes, in_channels, **_):
     return MapCNN([int(width) for width in widths], num_classes, in_channels)
 
+def _lite(s1, num_classes, in_channels, pretrained, **_):
+    known = import_module("pag_companion.efficientnet")
+    return known.efficientnet_lite0(num_classes, in_channels, bool(s1), pretrained)
+
 def _residual(depth, s1, num_classes, in_channels, pretrained, **_):
     return resnet(int(depth), num_classes, in_channels, stride_1=bool(s1), pretrained=pretrained)
 
@@ -265,6 +269,8 @@ register_arch("fast" + THREE, _fast, "fast-<widths>, such as fast-64-128-256")
 register_arch("map" + THREE, _map, "map-<widths>, such as map-32-64-128")
 register_arch(r"resnet(18|34|50)(-s1)?", _residual, "resnet18, resnet34, resnet50; with -s1 the "
               "last stage keeps its size", pretrained=True)
+register_arch(r"efficientnet-lite0(-s1)?", _lite, "efficientnet-lite0, also with -s1",
+              pretrained=((127 / 255,) * 3, (128 / 255,) * 3))
 
 # %% ../nbs/library/13_models.ipynb #47fd60de
 def find_arch(arch: str) -> tuple[Architecture, tuple]: # with what the name's groups say
@@ -309,7 +315,8 @@ def build(arch: str, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
     shape = {name: config[name] for name in ("num_classes", "in_channels", "image_size")}
     if pretrained is not None:
         _check_pretrained(pretrained, arch, mean, std)
-        config |= {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1]), "pretrained": pretrained}
+        expected = expected_statistics(arch)
+        config |= {"mean": list(expected[0]), "std": list(expected[1]), "pretrained": pretrained}
     if known.pretrained:
         shape["pretrained"] = pretrained
     _check_channels(config)
@@ -326,9 +333,15 @@ def _check_pretrained(pretrained: str, arch: str, mean: Any, std: Any) -> None:
         able = ", ".join(known.described for known in ARCHITECTURES.values() if known.pretrained)
         raise UserError(f"pretrained = 'imagenet': there are such weights for {able}; "
                         f"not for {arch!r}")
-    if (mean, std) != (None, None) and (tuple(mean or ()), tuple(std or ())) != IMAGENET:
+    expected = expected_statistics(arch)
+    if (mean, std) != (None, None) and (tuple(mean or ()), tuple(std or ())) != expected:
         raise UserError(f"mean = {mean}, std = {std}: ImageNet's weights expect its own, "
-                        f"{IMAGENET[0]} and {IMAGENET[1]}; leave both out")
+                        f"{expected[0]} and {expected[1]}; leave both out")
+
+def expected_statistics(arch: str) -> tuple: # (mean, std), a number a channel, image units
+    "Give the normalization that an architecture's ImageNet weights expect."
+    known = find_arch(arch)[0].pretrained
+    return IMAGENET if known is True else known
 
 def _check_channels(config: dict) -> None:
     "Refuse a normalization that does not fit the channels."
