@@ -201,8 +201,9 @@ def resnet(depth: int, # 18, 34 or 50
     network.conv1 = FirstConv(in_channels, 64, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     if pretrained:
-        classifier = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
-        network.load_state_dict(_imagenet_weights(known, depth) | classifier)
+        own = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
+        own = {} if num_classes == 1000 else own     # 1,000 classes are ImageNet's own
+        network.load_state_dict(_imagenet_weights(known, depth) | own)
     for module in network.layer4[0].modules() if stride_1 else ():
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)

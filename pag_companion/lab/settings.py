@@ -43,7 +43,7 @@ def register_preset(dataset: str, # a name that `data.load` knows
     PRESETS[dataset] = preset
 
 # %% ../../nbs/lab/91_settings.ipynb #fafdd1d8
-SCALES = ("smoke", "small", "paper")
+SCALES = ("smoke", "small", "birds", "paper")
 DEFAULTS = dict(arch="madry_cnn", steps=1000, batch_size=128, limit=None, test_limit=None,
                 attack_steps=7, attack_reach=2.5, optimizer="adam", lr=1e-3, warmup=.2,
                 weight_decay=0., augment="none", head_lr=1., pretrained="none", precision="auto")
@@ -73,6 +73,7 @@ _SCENES = dict(_SMOKE, arch="map-16-32-64", steps=80, limit=800, test_limit=120)
 _BOXES = dict(_SGD, arch="map-32-64-128", steps=900, lr=.1, augment="flip+shift")
 _PRETRAINED = dict(arch="resnet50-s1", pretrained="imagenet", steps=2250, lr=.01, head_lr=10.,
                    attack_reach=1.75, optimizer="sgd", weight_decay=1e-4, augment="flip+crop")
+_BIRDS = dict(_PRETRAINED, arch="efficientnet-lite0-s1", steps=180, batch_size=32, precision="float32")
 _BOX_EPS = (.5 / 255, 1 / 255, 2 / 255)
 
 register_preset("restricted_imagenet", Preset("street_glyphs", 1 / 255, (2 / 255,), 2 / 255, {
@@ -80,7 +81,7 @@ register_preset("restricted_imagenet", Preset("street_glyphs", 1 / 255, (2 / 255
     "small": _RESNET,
     "paper": dict(_RESNET, arch="resnet50", steps=150_000, batch_size=256, lr=.1, weight_decay=1e-4)}))
 register_preset("cub", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
-    "smoke": _SCENES, "small": dict(_BOXES, batch_size=64), "paper": _PRETRAINED}))
+    "smoke": _SCENES, "small": dict(_BOXES, batch_size=64), "birds": _BIRDS, "paper": _PRETRAINED}))
 register_preset("boxed_imagenet", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
     "smoke": _SCENES, "small": _BOXES, "paper": _PRETRAINED}))
 
@@ -247,8 +248,8 @@ class RunSettings:
     def defaults(cls, dataset: str, scale: str) -> dict:
         "List every setting by name, with its preset."
         check_choice("dataset", dataset, cls.DATASETS)
-        check_choice("scale", scale, SCALES)
         chosen = PRESETS[dataset]
+        check_choice("scale", scale, tuple(chosen.scales))
         base = {**PARAMETERS, **DEFAULTS, **chosen.scales[scale], "dataset": dataset, "scale": scale}
         own = {f.name: f.metadata["preset"](dataset, scale) for f in cls.own()}
         source = chosen.synthetic if scale == "smoke" else dataset
