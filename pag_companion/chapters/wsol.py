@@ -15,9 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..augment import KEEP
-from ..boxes import LocProtocol, boxes_from_maps, frame_boxes, frame_pictures, iou, upsampled
+from ..boxes import LocProtocol, boxes_from_maps, frame_pictures, iou, upsampled
 from .paper import TABLES
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, model_colors
@@ -25,13 +26,13 @@ from ..data import SPLITS, Images, data_root, load
 from ..device import pick_device
 from ..gradients import class_means, measure_alignment, stored_measures
 from ..imagenet import GROUPS, wnids_of
-from ..lab.claims import rank_correlation, seed_interval
+from ..lab.claims import rank_correlation
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, cell, order_labels, table
 from ..lab.settings import RunSettings
 from ..lab.store import ladder_at_hand, new_model
-from ..localize import (BY_PRIOR, COUNTED, MAPS, ON_TEST, OTHERS, SOURCES, STEP, VARIANTS, Seen, Viewer, at_once,
-    baseline_scores, blur_scores, choose, counted, fixed_scores, groups, preset_scores, source_scores, taken, variant_name, variant_scores)
+from ..localize import (BY_PRIOR, COUNTED, MAPS, ON_TEST, OTHERS, SOURCES, Viewer, at_once, baseline_scores,
+    blur_scores, choose, counted, fixed_scores, preset_scores, source_scores, variant_scores)
 from ..models import build
 
 # %% ../../nbs/60_wsol.ipynb #fd95c6b2
