@@ -126,13 +126,12 @@ def _converted() -> dict[str, Tensor]:
     names = EfficientNetLite0(1000).state_dict()
     return {name: tensor.contiguous() for name, tensor in zip(names, theirs.values(), strict=True)}
 
-# %% ../nbs/library/13c_efficientnet.ipynb #e73c2c56
+# %% ../nbs/library/13c_efficientnet.ipynb #aadaed98
 def imagenet_weights() -> dict[str, Tensor]: # by our names, of 1,000 classes
     "Load ImageNet's weights; convert the package's file at first use."
     from safetensors.torch import load_file, save
     path = kept_weights()
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, save(_converted()))
     state = load_file(path)
     state = {name: state[name] for name in EfficientNetLite0(1000).state_dict() if name in state}

@@ -8,7 +8,7 @@ __all__ = ['COUNTED', 'MAKERS', 'MAPS', 'SOURCES', 'TOGETHER', 'PRIOR', 'STEP', 
            'choose_without_boxes', 'source_scores', 'preset_scores', 'variant_name', 'variant_scores', 'blur_scores',
            'baseline_scores', 'fixed_scores']
 
-# %% ../nbs/library/19b_localize.ipynb #80c2a93f
+# %% ../nbs/library/19b_localize.ipynb #f7d79b52
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .boxes import (LocProtocol, Sweep, best_constant_box, best_threshold, box_hits, frame_boxes,
+from .boxes import (PRESETS, LocProtocol, Sweep, best_constant_box, best_threshold, box_hits, frame_boxes,
     frame_pictures, full_box, localization, sweep_hits)
 from .cam import cam, gradient_map, smoothed
 from .core.numbers import UserError
@@ -25,21 +25,22 @@ from .core.scores import Score
 from .data import Images
 from .robustness import batch_size, batches, device_of, evaluating, predict
 
-# %% ../nbs/library/19b_localize.ipynb #24a8b118
+# %% ../nbs/library/19b_localize.ipynb #87a8ea7d
 COUNTED = {"boxed_imagenet": .4} # set -> share of the image that a box covers at most in the images that count; others: all count
 
 def counted(images: Images, # with boxes
             dataset: str, # key of COUNTED, or any other
            ) -> Tensor: # bool, N
     "Find the images that count, by the size of the true box."
-    sides = images.boxes[:, 2:] - images.boxes[:, :2]
+    boxes: Any = images.boxes
+    sides = boxes[:, 2:] - boxes[:, :2]
     return sides.prod(1) <= COUNTED.get(dataset, 1.) * images.shape[-1] * images.shape[-2]
 
 def groups(dataset: str, *sets: Images) -> list[tuple]: # the end of a score's name; which images it is over, bool N of each set
     "Name the images that count, and all images."
     return [(end, *(counted(images, name) for images in sets)) for end, name in (("", dataset), ("/all", ""))]
 
-# %% ../nbs/library/19b_localize.ipynb #df021869
+# %% ../nbs/library/19b_localize.ipynb #57782a6b
 MAKERS: dict[str, Callable] = {"cam": cam, "gradient": gradient_map}
 MAPS = {"cam": "CAM", "gradient": "gradient map"} # as figures and tables call them
 SOURCES = tuple(MAKERS)
@@ -70,15 +71,15 @@ class Seen:
                 swept: Sweep | None = None, # over all of them, if there is one
                ) -> dict[str, Score]:
         "Draw boxes and count hits."
-        truth, rows, swept = self.boxes(protocol), keep.nonzero()[:, 0], taken(swept, keep)
+        truth, rows, swept = self.boxes(protocol), keep.nonzero()[:, 0], swept and taken(swept, keep)
         batched = protocol.normalise_over == "batch" and swept is None
         each = [localization(self.maps[k], truth[k], self.images.y[k], self.predictions[k], protocol, self.side, swept)
                 for k in (rows.split(TOGETHER) if batched else [rows])]
         return {name: Score.of(np.concatenate([some[name].hits for some in each])) for name in each[0]}
 
-def taken(swept: Sweep | None, keep: Tensor) -> Sweep | None: # keep: images to take, bool N
+def taken(swept: Sweep, keep: Tensor) -> Sweep: # keep: images to take, bool N
     "Keep some images of a sweep."
-    return swept and replace(swept, hits=swept.hits[:, :, keep])
+    return replace(swept, hits=swept.hits[:, :, keep])
 
 # %% ../nbs/library/19b_localize.ipynb #5933f641
 class Viewer:
@@ -113,7 +114,7 @@ class Viewer:
             pairs = zip(batches(images, n, device_of(self.model)), classes.split(n))
             return torch.cat([make(self.model, x, some.to(x.device)).detach().cpu() for (x, _), some in pairs])
 
-# %% ../nbs/library/19b_localize.ipynb #afa1a9fb
+# %% ../nbs/library/19b_localize.ipynb #0c067bc6
 PRIOR = .5 # share of the image that the centre prior's box covers
 
 def choose(held_out: Seen, # images cut from the training split
@@ -124,7 +125,8 @@ def choose(held_out: Seen, # images cut from the training split
     "Choose the threshold by the true boxes of held-out images of the training split."
     if not keep.any():
         raise UserError(f"none of the {len(keep)} validation images counts: there is nothing to choose a threshold on")
-    best = best_threshold(held_out.maps[keep], held_out.boxes(protocol)[keep], protocol, held_out.side, swept=taken(swept, keep))
+    best = best_threshold(held_out.maps[keep], held_out.boxes(protocol)[keep], protocol, held_out.side,
+                          swept=swept and taken(swept, keep))
     return replace(protocol, threshold=best)
 
 def prior_box(side: int, # of the frame, pixels
@@ -138,7 +140,7 @@ def choose_without_boxes(held_out: Seen, protocol: LocProtocol) -> LocProtocol: 
     boxes = torch.tensor([prior_box(held_out.side)]).expand(len(held_out.maps), 4)
     return replace(protocol, threshold=best_threshold(held_out.maps, boxes, protocol, held_out.side))
 
-# %% ../nbs/library/19b_localize.ipynb #3de00de5
+# %% ../nbs/library/19b_localize.ipynb #ebef1a77
 STEP = 5 # every fifth of 255 thresholds is kept in a record
 BY_PRIOR, ON_TEST = "centre prior", "chosen on test" # ends of scores' names
 
@@ -151,26 +153,26 @@ def source_scores(viewer: Viewer,
     protocol, scores = LocProtocol(source=source), {}
     held_out, seen = viewer.look(val, protocol), viewer.look(test, protocol)
     before, swept = held_out.swept(protocol), seen.swept(protocol)
-    prior = choose_without_boxes(held_out, protocol)
+    prior, best = choose_without_boxes(held_out, protocol), replace(protocol, **{"threshold": None})
     protocols = {f"{source}/{BY_PRIOR}": prior}
     for end, mine, theirs in groups(dataset, val, test):
         name = source + end
         protocols[name] = choose(held_out, protocol, mine, before)
-        ours, oracle = seen.located(protocols[name], theirs, swept), seen.located(replace(protocol, threshold=None), theirs, swept)
+        ours, oracle = seen.located(protocols[name], theirs, swept), seen.located(best, theirs, swept)
         scores |= {f"gt_known/{name}": ours["gt_known"], f"top1_loc/{name}": ours["top1_loc"], f"top1_acc{end}": ours["top1_acc"],
                    f"gt_known/{name}/{ON_TEST}": oracle["gt_known"],
                    f"gt_known/{name}/{BY_PRIOR}": seen.located(prior, theirs, swept)["gt_known"]}
     curve = taken(swept, counted(test, dataset)).accuracy()
     return scores, protocols, [round(v, 4) for v in curve.tolist()][::STEP]
 
-# %% ../nbs/library/19b_localize.ipynb #2ebcad45
+# %% ../nbs/library/19b_localize.ipynb #41757263
 OTHERS = ("wsoleval_v2", "adl", "sibling_cam", "sibling_grad")
 
 def preset_scores(viewer: Viewer, test: Images, dataset: str) -> dict: # as for source_scores -> dict of Score
     "Score a model by the protocols of others."
     scores = {}
     for name in OTHERS:
-        protocol = LocProtocol.preset(name)
+        protocol = PRESETS[name]
         seen = viewer.look(test, protocol)
         swept = seen.swept(protocol) if protocol.threshold is None else None
         for end, keep in groups(dataset, test):

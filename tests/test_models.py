@@ -75,6 +75,7 @@ def test_pretrained_on_imagenet():
         kept.parent.mkdir(parents=True, exist_ok=True)
         known = resnet18().eval()
         torch.save(known.state_dict(), kept)
+        assert torch.equal(build("resnet18", 1000, pretrained="imagenet").network.fc.bias, known.fc.bias)
         model = build("resnet18-s1", 7, pretrained="imagenet").eval()
         known.fc, known.layer4[0].conv1.stride = model.network.fc, (1, 1)
         known.layer4[0].downsample[0].stride = (1, 1)

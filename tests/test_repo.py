@@ -359,6 +359,7 @@ def test_pyproject_says_the_same_as_settings():
     assert named(project["dependencies"]) == settings_requirements("requirements")
     assert named(extras["run"]) == settings_requirements("run_requirements")
     assert named(extras["slurm"]) == settings_requirements("slurm_requirements")
+    assert named(extras["pretrained"]) == settings_requirements("pretrained_requirements")
     dev = named(extras["dev"])
     assert "pag-companion" in dev and "pag_companion[run]" in extras["dev"], "the extra dev includes the extra run"
     assert {name: dev[name] for name in dev if name != "pag-companion"} == settings_requirements("dev_requirements")
