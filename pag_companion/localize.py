@@ -140,7 +140,7 @@ def choose_without_boxes(held_out: Seen, protocol: LocProtocol) -> LocProtocol: 
     boxes = torch.tensor([prior_box(held_out.side)]).expand(len(held_out.maps), 4)
     return replace(protocol, threshold=best_threshold(held_out.maps, boxes, protocol, held_out.side))
 
-# %% ../nbs/library/19b_localize.ipynb #ebef1a77
+# %% ../nbs/library/19b_localize.ipynb #00469555
 STEP = 5 # every fifth of 255 thresholds is kept in a record
 BY_PRIOR, ON_TEST = "centre prior", "chosen on test" # ends of scores' names
 
@@ -153,7 +153,8 @@ def source_scores(viewer: Viewer,
     protocol, scores = LocProtocol(source=source), {}
     held_out, seen = viewer.look(val, protocol), viewer.look(test, protocol)
     before, swept = held_out.swept(protocol), seen.swept(protocol)
-    prior, best = choose_without_boxes(held_out, protocol), replace(protocol, **{"threshold": None})
+    unset: Any = None
+    prior, best = choose_without_boxes(held_out, protocol), replace(protocol, threshold=unset)
     protocols = {f"{source}/{BY_PRIOR}": prior}
     for end, mine, theirs in groups(dataset, val, test):
         name = source + end
