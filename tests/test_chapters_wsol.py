@@ -69,6 +69,20 @@ def test_quantities_by_hand():
     assert w1["W1"].outcome == "not run" and w1["H2"].outcome == "too few seeds"
 
 
+def test_equal_accuracy_by_hand():
+    def trained(label, steps, accuracy, known, seed=0):
+        made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub")
+        return {**made, "key": f"{label}-{steps}-{seed}", "settings": {**made["settings"], "steps": steps}}
+    toys = Results(tuple(trained("Natural", steps, *point) for steps, point in ((36, (40, 30)), (90, (60, 50)), (180, (80, 40)))) +
+                   (trained("AT-0.5", 180, 70, 50), trained("AT-2", 180, 30, 35), trained("AT-1", 180, 30, 35, seed=1)))
+    assert lengths(toys, "Natural", "cam") == {0: [(36, 40, 30), (90, 60, 50), (180, 80, 40)]}
+    assert at_equal_accuracy(toys, "AT-0.5", "cam") == {0: 5.}            # Natural at 70 %: halfway from 50 to 40
+    assert at_equal_accuracy(toys, "AT-2", "gradient") == {0: 5.}         # below Natural's range: its nearest
+    assert at_equal_accuracy(toys, "AT-1", "cam") == {}                   # no Natural of that seed
+    assert lengths_figure(toys).axes[0].get_title() == "CAM, 1 seeds"
+    pyplot.close("all")
+
+
 def test_smoke_run():
     quick = dict(dataset="boxed_imagenet", method="natural", steps=60, batch_size=32, limit=800, test_limit=100)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):

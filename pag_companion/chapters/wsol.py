@@ -6,7 +6,8 @@
 __all__ = ['TRUE', 'ESTIMATED', 'BASELINES', 'COLUMNS', 'QUANTITIES', 'EXPERIMENT', 'run', 'Settings', 'untrained_scores',
            'measure', 'alignment_of', 'boxes_hash', 'kind_of', 'boxes_figure', 'column', 'first_counted', 'draw_maps',
            'labels_run', 'baselines_table', 'all_images_table', 'wsol_figure', 'presets_table', 'max_box_acc_v2',
-           'predicts_localization', 'over_constant_box', 'on_whole_cub', 'alignment_figure']
+           'predicts_localization', 'over_constant_box', 'on_whole_cub', 'alignment_figure', 'lengths',
+           'at_equal_accuracy', 'lengths_figure']
 
 # %% ../../nbs/60_wsol.ipynb #8d18768e
 import hashlib
@@ -22,6 +23,7 @@ from ..boxes import LocProtocol, boxes_from_maps, frame_pictures, iou, upsampled
 from .paper import TABLES
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, model_colors
+from ..core.scores import Score
 from ..data import SPLITS, Images, data_root, load
 from ..device import pick_device
 from ..gradients import class_means, measure_alignment, stored_measures
@@ -168,8 +170,9 @@ def draw_maps(source: str):
     return draw
 
 # %% ../../nbs/60_wsol.ipynb #146f682e
-BASELINES = {"constant box": "gt_known/constant box", "full image": "gt_known/full image",
-             "random weights, CAM": "gt_known/random weights, cam", "random weights, gradient": "gt_known/random weights, gradient"}
+BASELINES = {"constant box": "gt_known/constant box", "centre box": "gt_known/centre box", "full image": "gt_known/full image",
+             "random weights, CAM": "gt_known/random weights, cam", "random weights, gradient": "gt_known/random weights, gradient",
+             "ImageNet weights, CAM": "gt_known/ImageNet weights, cam", "ImageNet weights, gradient": "gt_known/ImageNet weights, gradient"}
 
 def labels_run(results: Results) -> list:
     "List the configurations of Table 4 that can be run here, and others below."
@@ -227,7 +230,7 @@ def predicts_localization(measure_: str): # "alignment" or "top1_acc"
     "Give the quantity of claim H2 for one measure."
     def correlations(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
         runs, begins = results.main("wsol", comparison.dataset, scale), "AT" if comparison.a == "AT models" else ""
-        labels = [label for label in runs.labels if label.startswith(begins)]
+        labels = [label for label in runs.labels if label.startswith(begins) and label in TABLES[4].rows]
         x, y = ({label: runs.values(score, label) for label in labels} for score in (measure_, "top1_loc/cam"))
         seeds = set.intersection(*(set(x[n]) & set(y[n]) for n in labels)) if len(labels) >= 3 else set()
         return {s: rank_correlation([x[n][s] for n in labels], [y[n][s] for n in labels]) for s in sorted(seeds)}
@@ -276,3 +279,41 @@ EXPERIMENT = Experiment(
     caption="How many objects a model finds that was never shown a box, from CAM and from the input gradient. Dots: one seed "
             "each. Lines: means over seeds. Dashed: the best box that is the same for all images.")
 run = EXPERIMENT.run
+
+# %% ../../nbs/60_wsol.ipynb #82bed114
+def lengths(results: Results, label: str, source: str) -> dict: # seed -> list of (steps, Top-1 Acc, GT-Known), in %
+    "List accuracy and localization of one configuration over trainings of different lengths."
+    rows: dict = {}
+    for record in results.records:
+        if record["row"] == label:
+            percent = [100 * Score(**{k: record["scores"][name][k] for k in ("correct", "total")}).value
+                       for name in ("top1_acc", f"gt_known/{source}")]
+            rows.setdefault(record["settings"]["seed"], []).append((record["settings"]["steps"], *percent))
+    return {seed: sorted(row) for seed, row in sorted(rows.items())}
+
+def at_equal_accuracy(results: Results, label: str, source: str) -> dict: # seed -> points
+    "Take from a model's GT-Known that of Natural at the same accuracy."
+    natural, differences = lengths(results, "Natural", source), {}
+    for seed, row in lengths(results, label, source).items():
+        curve = sorted((accuracy, known) for _, accuracy, known in natural.get(seed, ()))
+        if len(curve) > 1:
+            differences[seed] = row[-1][2] - float(np.interp(row[-1][1], *zip(*curve)))
+    return differences
+
+# %% ../../nbs/60_wsol.ipynb #75bd564e
+def lengths_figure(results: Results):
+    "Draw GT-Known against accuracy over trainings of three lengths: means over seeds, and every seed."
+    from matplotlib import pyplot
+    fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
+    longest = [label for label in labels_run(results) if any(len(row) > 1 for row in lengths(results, label, "cam").values())]
+    for axes, source in zip(panels, SOURCES):
+        for label, color in model_colors(longest).items():
+            rows = np.array([row for row in lengths(results, label, source).values() if len(row) == 3])
+            if len(rows):
+                axes.plot(rows[..., 1].ravel(), rows[..., 2].ravel(), ".", color=color, alpha=.35, mew=0)
+                axes.plot(*rows[..., 1:].mean(0).T, "o-", color=color, lw=1.4, ms=5, label=label)
+        seeds = {seed for label in longest for seed in lengths(results, label, source)}
+        axes.set(title=f"{MAPS[source]}, {len(seeds)} seeds", xlabel="Top-1 Acc, %")
+    panels[0].set_ylabel("GT-Known, %")
+    panels[1].legend(frameon=False, fontsize=8)
+    return fig

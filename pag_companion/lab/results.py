@@ -18,7 +18,7 @@ from ..core.numbers import UserError
 from ..core.scores import Score
 from .experiment import describe, experiments
 from .records import fingerprint, read_records
-from .settings import LATE
+from .settings import DECIDES, LATE
 
 # %% ../../nbs/lab/94_results.ipynb #2954ee00
 _VARIES = ("method", "eps", "attack", "attack_steps", "attack_reach", "seed", "unit")
@@ -128,6 +128,8 @@ class Results:
         key = experiment, dataset, scale
         if key not in self._mains:
             part = self.only(experiment=experiment, dataset=dataset, scale=scale)
+            better = self.only(experiment=experiment, dataset=dataset, scale=DECIDES.get(dataset, scale))
+            part = better if scale == "small" and better.records else part
             usual = Results(tuple(filter(is_usual, part.records)), self.name)
             self._mains[key] = max(usual.variants(), key=lambda each: len(each.records), default=usual)
         return self._mains[key]
