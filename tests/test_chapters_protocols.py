@@ -8,6 +8,16 @@ from pag_companion.lab.results import Results, made_up
 from pag_companion.localize import STEP
 
 
+def test_what_the_text_says():
+    committed = Results.read().main("wsol", "boxed_imagenet")
+    known, top1 = combinations_table(committed), combinations_table(committed, score="top1_loc")
+    mixed = "Natural by CAM, AT by gradient map"
+    assert all(cell.startswith("+") and "[+" in cell for cell in known.loc[mixed])
+    assert [cell[0] for cell in top1.loc[mixed]] == ["+", "+", "-"] and "[-" in top1.loc[mixed].iloc[2] and ", +" in top1.loc[mixed].iloc[2]
+    for row in set(known.index) - {mixed, "paper, maps not said"}:
+        assert all(cell.startswith("-") for cell in [*known.loc[row], *top1.loc[row]])
+
+
 def test_combinations_by_hand():
     def toy(label, seed, cam, gradient):
         return made_up(label, seed, {"gt_known/cam": cam + seed, "gt_known/gradient": gradient + seed}, "wsol", "cub")

@@ -96,3 +96,13 @@ def test_smoke_run():
     chosen = LocProtocol.from_dict(made["protocols"]["cam"])
     assert chosen.threshold not in (None, .2) and LocProtocol.from_dict(made["protocols"]["adl"]) == LocProtocol.preset("adl")
     assert len(made["curves"]["cam"]) == 51 and len(made["variants"]["gradient"]) == 20
+
+
+def test_tables_and_figures():
+    toys = ladder(dataset="boxed_imagenet")
+    lines = [line for axes in wsol_figure(toys).axes for line in axes.lines]
+    means = [list(line.get_ydata()) for line in lines if line.get_label() == "CAM"]
+    assert means == [[45, 35, 25, 15], [40, 30, 20, 10]]
+    assert [line.get_ydata()[0] for line in lines if "constant box" in line.get_label()] == [20.]
+    assert baselines_table(toys).iloc[0, 0] == "20.00" and baselines_table(toys).iloc[1, 0] == "not run"
+    pyplot.close("all")

@@ -6,8 +6,8 @@
 __all__ = ['TRUE', 'ESTIMATED', 'BASELINES', 'COLUMNS', 'QUANTITIES', 'EXPERIMENT', 'run', 'Settings', 'untrained_scores',
            'measure', 'alignment_of', 'boxes_hash', 'kind_of', 'boxes_figure', 'column', 'first_counted', 'draw_maps',
            'labels_run', 'baselines_table', 'all_images_table', 'wsol_figure', 'presets_table', 'max_box_acc_v2',
-           'predicts_localization', 'over_constant_box', 'on_whole_cub', 'alignment_figure', 'lengths',
-           'at_equal_accuracy', 'lengths_figure']
+           'predicts_localization', 'over_constant_box', 'on_whole_cub', 'lengths', 'at_equal_accuracy',
+           'lengths_figure']
 
 # %% ../../nbs/60_wsol.ipynb #8d18768e
 import hashlib
@@ -256,20 +256,6 @@ def on_whole_cub(source: str):
 QUANTITIES = {**{f"rank correlation of {name} and top1_loc": predicts_localization(name) for name in ("alignment", "top1_acc")},
               **{f"gt_known/{source} over the constant box": over_constant_box(source) for source in SOURCES},
               **{f"top1_loc/{source} on the whole of CUB": on_whole_cub(source) for source in SOURCES}}
-
-# %% ../../nbs/60_wsol.ipynb #e0b92c2c
-def alignment_figure(results: Results, dataset: str = "boxed_imagenet"):
-    "Draw Top-1 Loc against alignment and against accuracy, every model a dot."
-    from matplotlib import pyplot
-    fig, panels = pyplot.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
-    for axes, score, name in zip(panels, ("alignment", "top1_acc"), ("alignment of input gradients, times 100", "Top-1 Acc, %")):
-        for label, color in model_colors(labels_run(results)).items():
-            x, y = results.values(score, label), results.values("top1_loc/cam", label)
-            axes.plot([x[s] for s in y], list(y.values()), "o", color=color, ms=5, alpha=.7, mew=0, label=label)
-        axes.set(xlabel=name)
-    panels[0].set_ylabel("Top-1 Loc, CAM, %")
-    panels[1].legend(frameon=False, fontsize=8)
-    return fig
 
 # %% ../../nbs/60_wsol.ipynb #0fe6cb57
 EXPERIMENT = Experiment(
