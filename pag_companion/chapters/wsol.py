@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TRUE', 'ESTIMATED', 'BASELINES', 'COLUMNS', 'QUANTITIES', 'EXPERIMENT', 'run', 'Settings', 'untrained_scores',
            'measure', 'alignment_of', 'boxes_hash', 'kind_of', 'boxes_figure', 'column', 'first_counted', 'draw_maps',
-           'labels_run', 'baselines_table', 'all_images_table', 'wsol_figure', 'presets_table', 'max_box_acc_v2',
-           'predicts_localization', 'over_constant_box', 'on_whole_cub', 'lengths', 'at_equal_accuracy',
-           'lengths_figure']
+           'labels_run', 'baselines_table', 'all_images_table', 'about', 'wsol_figure', 'presets_table',
+           'max_box_acc_v2', 'predicts_localization', 'over_constant_box', 'on_whole_cub', 'lengths',
+           'at_equal_accuracy', 'lengths_figure']
 
 # %% ../../nbs/60_wsol.ipynb #8d18768e
 import hashlib
@@ -193,6 +193,12 @@ def all_images_table(results: Results, dataset: str = "boxed_imagenet") -> pd.Da
 COLUMNS = {"gt_known/cam": "GT-Known, CAM", "gt_known/gradient": "GT-Known, gradient", "top1_loc/cam": "Top-1 Loc, CAM",
            "top1_loc/gradient": "Top-1 Loc, gradient", "top1_acc": "Top-1 Acc"}
 
+def about(results: Results, dataset: str) -> str:
+    "Say for a title which images and seeds a figure is about."
+    counts = sorted({record["scores"]["gt_known/cam"]["total"] for record in results.records})
+    seeds = len({record["settings"]["seed"] for record in results.records})
+    return f"{dataset}, n = {', '.join(map(str, counts))}, seeds: {seeds}"
+
 def wsol_figure(results: Results, dataset: str = "boxed_imagenet"):
     "Draw localization against ε for both maps: seeds, means, the constant box, and on CUB the paper's points."
     from matplotlib import pyplot
@@ -206,7 +212,7 @@ def wsol_figure(results: Results, dataset: str = "boxed_imagenet"):
             axes.axhline(max(fixed), color="#000000", lw=.8, ls="--", label="best constant box of the training split")
         if dataset == "cub":
             axes.plot(range(4), [TABLES[4].value(label, score) for label in labels[:4]], "D", color="#d55e00", mfc="none", ls=":", lw=.8, label="paper, map not said")
-        axes.set(xticks=range(len(labels)), xticklabels=labels, title=f"{title}, {dataset}")
+        axes.set(xticks=range(len(labels)), xticklabels=labels, title=f"{title}, {about(results, dataset)}" if results.records else title)
     panels[0].set_ylabel("localized, %")
     if labels:
         panels[0].legend(frameon=False, fontsize=8)
