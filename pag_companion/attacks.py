@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from .checks import (
-    ONE_MODE, answer, check_differentiable, check_gradients, check_images, check_labels, check_model,
+    ONE_MODE, outputs_of, check_differentiable, check_gradients, check_images, check_model,
     differentiable, gradient_of, is_zero, logits_of, not_finite, warn_of_unmoved, warn_of_zeros)
 from .core.numbers import UserError, number, parse_eps, read_flag, whole_number
 
@@ -125,7 +125,7 @@ def _set_buffers(module: torch.nn.Module, buffers: dict) -> None:
 def _loss(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor,
           check: bool = False) -> torch.Tensor:
     "Compute each image's cross-entropy, in float32 also where the model gives bfloat16."
-    logits = logits_of(model, x, y) if check else answer(model, x)
+    logits = logits_of(model, x, y) if check else outputs_of(model, x)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(logits, y, reduction="none")
 

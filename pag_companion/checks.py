@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ONE_MODE', 'check_images', 'check_pixels', 'check_labels', 'read_labels', 'check_model', 'check_differentiable',
-           'device_of', 'answer', 'check_logits', 'logits_of', 'differentiable', 'gradient_of', 'is_zero', 'not_finite',
-           'check_gradients', 'GradientWarning', 'warn_of_zeros', 'warn_of_unmoved', 'check_set', 'float32_default']
+           'device_of', 'outputs_of', 'check_logits', 'logits_of', 'differentiable', 'gradient_of', 'is_zero',
+           'not_finite', 'check_gradients', 'GradientWarning', 'warn_of_zeros', 'warn_of_unmoved', 'check_set',
+           'float32_default']
 
 # %% ../nbs/library/13d_checks.ipynb #98d6cefe
 import warnings
@@ -117,7 +118,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 # %% ../nbs/library/13d_checks.ipynb #0f80ab54
-def answer(model: nn.Module, x: Tensor) -> Any: # logits, if the model is sound
+def outputs_of(model: nn.Module, x: Tensor) -> Any: # logits, if the model is sound
     "Ask a model about images; say why it does not take them."
     try:
         return model(x.clone())
@@ -169,7 +170,7 @@ def _output_hint(logits: Any) -> str:
 
 def logits_of(model: nn.Module, x: Tensor, y: Tensor | None = None) -> Tensor: # N,classes
     "Ask a model, and read its answer."
-    logits = answer(model, x)
+    logits = outputs_of(model, x)
     check_logits(logits, len(x), y)
     return logits
 
