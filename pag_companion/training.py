@@ -408,9 +408,9 @@ def precision_for(model: nn.Module, precision: str, device: torch.device) -> str
 def try_model(model: nn.Module, images: Images, recipe: Recipe) -> None:
     "Refuse a model that cannot be trained on these images, before any work."
     check_model(model)
-    check_differentiable(model)
     if torch.is_inference_mode_enabled():
         raise UserError("training needs gradients: call train outside torch.inference_mode()")
+    check_differentiable(model)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise UserError("no weight of the model requires a gradient, so that none would be "
                         "trained: model.requires_grad_(True) thaws them")
