@@ -43,6 +43,12 @@ def test_whole_numbers_seeds_and_flags():
             read_flag(slip, "f")
 
 
+def test_words_for_everybody():
+    assert with_flags("skip=True leaves 3 out", {"skip=True": "--skip"}) == "--skip leaves 3 out"
+    assert [counted(n, "image left out") for n in (0, 1, 2000)] == ["", "1 image left out", "2,000 images left out"]
+    assert counted(2, "box cut", "boxes cut") == "2 boxes cut"
+
+
 def test_fingerprints():
     one, same, other = {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
