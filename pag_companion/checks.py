@@ -186,8 +186,13 @@ def gradient_of(total: Tensor, # what is differentiated: a number
                ) -> Tensor: # N,C,H,W
     "Differentiate with respect to images; refuse a model that has cut itself off."
     grad = None
-    if total.requires_grad:
-        grad, = torch.autograd.grad(total, x, allow_unused=True)
+    try:
+        if total.requires_grad:
+            grad, = torch.autograd.grad(total, x, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UserError(f"the gradient of the model cannot be taken: {error}") from error
     if grad is None:
         raise UserError("the model's logits have no gradient with respect to its images: it "
                         "detaches them, works under torch.no_grad or rounds to whole numbers; "
