@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['with_note', 'SPLITS', 'DATASETS', 'DIGITS', 'CIFAR', 'MATCH_OPTIONS', 'to_float', 'check_parts', 'check_inside',
            'Images', 'split_rows', 'Dataset', 'register', 'known_dataset', 'read_mnist', 'read_usps', 'read_svhn',
-           'read_cifar10', 'read_digits', 'read_drawn', 'own_array', 'own_boxes', 'check_own_images', 'own_classes',
-           'check_numbering', 'untaught', 'own_arrays', 'own_part', 'data_root', 'NoFolder', 'root_for', 'is_embedded',
-           'check_request', 'read_part', 'identity', 'load', 'whole', 'scenes', 'fills_frame', 'placement', 'resample',
-           'target_shape', 'match_domain', 'moved_boxes', 'own_state', 'survey', 'check', 'main']
+           'read_cifar10', 'read_mnist_sample', 'read_digits', 'read_drawn', 'own_array', 'own_boxes',
+           'check_own_images', 'own_classes', 'check_numbering', 'untaught', 'own_arrays', 'own_part', 'data_root',
+           'NoFolder', 'root_for', 'is_embedded', 'check_request', 'read_part', 'identity', 'load', 'whole', 'scenes',
+           'fills_frame', 'placement', 'resample', 'target_shape', 'match_domain', 'moved_boxes', 'own_state', 'survey',
+           'check', 'main']
 
 # %% ../nbs/library/12_data.ipynb #7e4a18d5
 import argparse, difflib, gzip, hashlib, io, operator, os, pickle, re, sys, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +264,15 @@ register("svhn", Dataset(DIGITS, True, read_svhn, 73_257, 26_032, files=FILES["s
 register("cifar10", Dataset(CIFAR, True, read_cifar10, 50_000, 10_000, files=FILES["cifar10"]))
 
 # %% ../nbs/library/12_data.ipynb #c83eb50b
+def read_mnist_sample(part: str, root: Path | None = None, limit: int | None = None):
+    "Read the first 5,000 training or the first 1,000 test images of MNIST."
+    from PIL import Image
+    with (files("pag_companion") / "mnist_sample.png").open("rb") as file, Image.open(file) as tiles:
+        rows, labels = np.asarray(tiles).reshape(75, 28, 80, 28), tiles.text["labels"]
+    x = rows.transpose(0, 2, 1, 3).reshape(-1, 1, 28, 28)
+    chosen = slice(5000, None) if part == "test" else slice(5000)
+    return x[chosen].copy(), np.array(list(labels), dtype=np.int64)[chosen]
+
 def read_digits(part: str, root: Path | None = None, limit: int | None = None):
     "Give scikit-learn's 1,797 handwritten digits, split once and for all."
     from sklearn.datasets import load_digits
@@ -276,6 +287,8 @@ def read_drawn(name: str, part: str, root: Path, limit: int | None = None):
     return tuple(drawn[key] for key in KEPT if key in drawn)
 
 # %% ../nbs/library/12_data.ipynb #723b6f1e
+register("mnist_sample", Dataset(DIGITS, False, read_mnist_sample, 5_000, 1_000,
+    synthetic="in the place of MNIST: the first 5,000 and 1,000 of its 70,000 real images"))
 register("digits", Dataset(DIGITS, True, read_digits, 1_297, 500,
     synthetic="in the place of USPS: scikit-learn's 1,797 real handwritten digits"))
 register("glyphs", Dataset(DIGITS, False, partial(read_drawn, "glyphs"), 20_000, 2_000,
