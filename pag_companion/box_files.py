@@ -242,7 +242,8 @@ def read_boxed(entry: Boxed,
     "Read an image and its box; BrokenImage where the file is cut short."
     from PIL import Image
     image, changes = read_rgb(entry.path)
-    shares, cut = fit_box(entry, *image.size, turned="turned" in changes)
+    width, height = image.size
+    shares, cut = fit_box(entry, width, height, "turned" in changes)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     changes += ("cut",) * cut

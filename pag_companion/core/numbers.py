@@ -45,7 +45,7 @@ def parse_eps(value: float | str, # radius in image units [0,1], number or text
         hint = ("a radius of 1 reaches every image" if "/" in str(value)
                 else f"did you mean {value}/255?")
         raise UserError(f"{given} leaves the image range [0, 1]: {hint}")
-    if norm == "linf" and color and eps >= .25 and "/255" not in str(value):
+    if norm == "linf" and color and eps >= .25 and "/255" not in str(value).replace(" ", ""):
         raise UserError(f"{given} is a very large radius for color images: "
                         "write it as k/255 if you mean it")
     if norm == "sigma" and (eps > 1 or str(value) == "1"):

@@ -16,7 +16,7 @@ from statistics import median
 
 import pandas as pd
 from .records import environment, read_records
-from ..core.files import results_folder, runs_folder
+from ..core.files import results_folder, runs_folder, visible
 from ..data import load
 from ..models import build
 from ..device import pick_device
@@ -72,7 +72,7 @@ def device_here(): # -> text
 def measured_speed(device, # as in a record
                   ): # -> operations a second and thread, or None
     "Look up the training speed that chapter 40 measured on a device."
-    files = [path for folder in (runs_folder(), results_folder()) for path in sorted((folder / "benchmarks").glob("*.json"))]
+    files = [path for folder in (runs_folder(), results_folder()) for path in visible(folder / "benchmarks", "*.json")]
     for told in (json.loads(path.read_text(encoding="utf-8")) for path in files):
         steps = [row for row in told["results"] if row["what"] == "step" and "flops" in row]
         if told["device"] == device and told["scale"] != "smoke" and steps:

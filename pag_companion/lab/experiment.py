@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.files import repo_root, run_lock, runs_folder
+from ..core.files import repo_root, run_lock, runs_folder, visible
 from ..core.numbers import UserError
 from ..data import load
 from .records import SCHEMA, environment, read_record, run_key, write_record
@@ -56,9 +56,9 @@ class Experiment:
         return run_key(self.name, self.Settings.read(settings).flat(), self.version)
 
     def prepare(self, settings) -> None:
-        "Fetch the data of a run."
-        for name, split, limit in self.Settings.read(settings).sets():
-            load(name, split, limit=limit)
+        "Fetch the data of a run, and see whether they fit together."
+        settings = self.Settings.read(settings)
+        settings.check_images([load(name, split, limit=limit) for name, split, limit in settings.sets()])
 
     def run(self, settings: Mapping | RunSettings | None = None, # names as in the chapter's `parameters` cell
             **more, # further settings by name
@@ -84,6 +84,7 @@ def still_true(record: dict, settings: RunSettings, path: Path) -> dict:
 
 def make_record(experiment: Experiment, settings: RunSettings) -> dict:
     "Train or find the models, measure, and say everything that a reader must know."
+    experiment.prepare(settings)     # what the data tell is known before the training, not after it
     model: Any = train_or_load(settings, exact=True)
     needs = {name: train_or_load(other, exact=True) for name, other in experiment.needs(settings).items()}
     start = time.monotonic()
@@ -148,7 +149,7 @@ def notebook_of(name: str) -> Path: # name of an experiment
     module = next(m for m in chapter_modules() if getattr(m, "EXPERIMENT", None) is find_experiment(name))
     stem = module.__name__.rpartition(".")[2]
     wanted = f"default_exp chapters.{stem}"
-    for path in sorted((repo_root() / "nbs").rglob("*.ipynb")):
+    for path in visible(repo_root() / "nbs", "**/*.ipynb"):
         if wanted in path.read_text(encoding="utf-8"):
             return path
     raise UserError(f"there is no notebook for {name}: a sweep needs a clone of the project, not only the library")

@@ -12,11 +12,12 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import torch
 
-from ..core.numbers import UserError, number, parse_eps
+from ..core.numbers import UserError, number, parse_eps, read_seed
 from .records import run_key
 from ..models import build
 from ..device import pick_precision
@@ -139,10 +140,12 @@ def check_choice(name: str, value, allowed) -> None:
 
 def of_type(name: str, value, default) -> Any:
     "Bring a value to the default's type, or refuse it; a default of None takes a whole number or None."
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     if value is None and name in ("limit", "test_limit"): # all there are
         return None
-    if type(default) is int and not whole:
+    if whole and (default is None or type(default) is int):
+        return int(value)     # numpy's numbers become Python's
+    if type(default) is int:
         raise UserError(f"{name} = {value!r} should be a whole number, such as {default}")
     if isinstance(default, str) and not isinstance(value, str):
         raise UserError(f"{name} = {value!r} should be text, such as {default!r}")
@@ -183,8 +186,9 @@ def read_model(values: Mapping, # flat settings, complete
               ) -> ModelSettings:
     "Build what makes a model, and check that it can be made."
     check_arch(values["arch"])
-    for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1), ("seed", 0)):
+    for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1)):
         check_least(name, values[name], least)
+    read_seed(values["seed"])
     check_choice("pretrained", values["pretrained"], ("none", "imagenet"))
     own = {f.name: values[f.name] for f in fields(ModelSettings) if f.name not in ("recipe", "precision")}
     precision = pick_precision(values["precision"], values.get("device"))
@@ -308,6 +312,17 @@ class RunSettings:
     def sets(self) -> list:
         "List the data it needs: (name, split, limit)."
         return [(self.model.source, "train", self.model.limit), (self.model.source, "test", self.test_limit)]
+
+    def check_images(self, images) -> None: # list of Images, as of sets()
+        "Refuse sets that do not fit together: sizes within a set, class names of source and target."
+        source = next((one for one in images if one.name == self.model.source), None)
+        for one in images if source else ():
+            if one.name == source.name and one.shape != source.shape:
+                raise UserError(f"{one.name}: {source.split} holds images {source.shape}, {one.split} {one.shape} (C,H,W): bring both to one size")
+            if one.name == getattr(self, "target", None) and one.classes != source.classes[:len(one.classes)]:
+                raise UserError(f"target {one.name!r} numbers the classes {', '.join(one.classes[:12])}, source {source.name!r} "
+                                f"{', '.join(source.classes[:12])}: a label must mean the same in both; bring the target's names and labels "
+                                "into the order of the source's")
 
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
