@@ -190,7 +190,7 @@ def _check_inside(boxes, height, width): # N,4; N; N
     if wrong.any():
         row = int(wrong.nonzero()[0])
         h, w, box = height[row].item(), width[row].item(), boxes[row].tolist()
-        hint = "; is it (W, H)?" if box[2] <= h and box[3] <= w else ""
+        hint = "; is it (W, H)?" if (box[2] > w or box[3] > h) and box[2] <= h and box[3] <= w else ""
         raise UserError(f"boxes, row {row} (from 0), are {box} in an image of image_sizes (H, W) = ({h:g}, {w:g}): expected "
                         f"0 <= x0 < x1 <= {w:g} and 0 <= y0 < y1 <= {h:g}{hint}")
 

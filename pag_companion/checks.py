@@ -93,17 +93,16 @@ def check_model(model: Any) -> None:
     "Refuse what is no module, and say how it becomes one."
     if isinstance(model, nn.Module):
         return
-    kind = type(model).__name__
-    hint = "give the nn.Module itself"
+    kind, hint = type(model).__name__, "give the nn.Module itself"
     if isinstance(model, type):
-        kind, hint = f"class {model.__name__}", f"make one: {model.__name__}()"
+        hint = f"that is the class; make one: {model.__name__}()"
     elif kind == "ExportedProgram":
         hint = ONE_MODE
     elif callable(model):
         hint = "wrap it in an nn.Module whose forward calls it"
     elif isinstance(model, str):
         hint = "give the model of that name, such as pretrained(name) or load_model(path)"
-    raise UserError(f"model is a {kind}, not an nn.Module: {hint}")
+    raise UserError(f"model is of type {kind}, not an nn.Module: {hint}")
 
 ONE_MODE = "an exported program has one mode for good: give the module that was exported"
 
@@ -246,9 +245,9 @@ def warn_of_unmoved(count: int, # images that came back as they were
 def check_set(images: Any) -> None:
     "Refuse what is not Images, and an empty set."
     if not all(hasattr(images, name) for name in ("x", "y", "shape", "classes")):
-        raise UserError(f"images are a {type(images).__name__}: wrap pixels (uint8, N,C,H,W) and "
-                        "labels (int64, N) in Images(pixels, y, classes, name, split); floats in "
-                        "[0, 1] become pixels by (255 * x).round().byte()")
+        raise UserError(f"images are of type {type(images).__name__}: wrap in Images(pixels, y, "
+                        "classes, name, split), with pixels uint8 N,C,H,W and labels int64 N; "
+                        "floats in [0, 1] become pixels by (255 * x).round().byte()")
     if not len(images):
         raise UserError("there are no images to measure on: look at split and limit")
 

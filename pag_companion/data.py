@@ -83,7 +83,8 @@ def check_inside(boxes: torch.Tensor, # N,4: x0,y0,x1,y1 in pixels
 def _turned(box, width, height) -> str:
     "Ask whether width and height were swapped, where the box would fit then."
     x1, y1 = box[2:].tolist()
-    return "; is the size (W, H)?" if x1 <= height and y1 <= width else ""
+    beyond = x1 > width or y1 > height
+    return "; is it (W, H)?" if beyond and x1 <= height and y1 <= width else ""
 
 # %% ../nbs/library/12_data.ipynb #da74be23
 @dataclass(frozen=True, eq=False, repr=False)
@@ -404,8 +405,10 @@ def check_numbering(labels: dict, # "train" and "test" -> whole numbers
         first = f" ({names[0]!r})" if names else ""
         raise UserError(f"y_train and y_test of {path} hold no image of class 0{first}: labels "
                         f"count from 0, and these from {low}; subtract {low}")
-    if names or known or low < 0:     # labels beyond the names are refused with the images
+    if names or known:     # labels beyond the names are refused with the images
         return
+    if low < 0:
+        raise UserError(f"y_train or y_test of {path} holds {low}: labels count from 0")
     part = "train" if top in present["train"] else "test"
     if top >= n:
         raise UserError(f"y_{part} of {path} holds {top}, but there are only {n} different labels: "

@@ -104,12 +104,13 @@ def expanded(stored: dict[str, Tensor], # from a file
 def check_built(model: nn.Module) -> Model: # the one that is saved: beneath torch.compile
     "Refuse a model that its own configuration does not make again."
     model = getattr(model, "_orig_mod", model)
+    kind = type(model).__name__
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise UserError(f"model is a {type(model).__name__}: what it wraps is saved, "
-                        "by save_model(model.module, ...)")
+        raise UserError(f"save_model takes a model made by build, not {kind}: give what it wraps, "
+                        "save_model(model.module, ...)")
     if not isinstance(model, Model):
-        raise UserError(f"model is a {type(model).__name__}: only what was made by build can be "
-                        "made again from a card; keep other weights by "
+        raise UserError(f"save_model takes a model made by build, not {kind}: only such a model "
+                        "is made again from its card; keep other weights by "
                         "torch.save(model.state_dict(), path)")
     try:
         with torch.device("meta"):     # names, shapes and types, but no numbers
@@ -152,7 +153,8 @@ def _other_modules(model: Model, again: Model) -> Iterator[str]:
     have, builds = (dict(_described(one)) for one in (model, again))
     for name in {**builds, **have}:
         if have.get(name) != builds.get(name):
-            yield f"{name or 'it'} is {have.get(name)}, the card builds {builds.get(name)}"
+            ours, theirs = have.get(name, "missing"), builds.get(name, "no such module")
+            yield f"{name or 'it'} is {ours}, the card builds {theirs}"
 
 def _described(model: nn.Module) -> Iterator[tuple[str, str]]: # name, what it is
     "Describe every module of a model, without the traces of torch.compile."

@@ -123,7 +123,7 @@ def test_gradients_that_say_nothing():
 def test_sets_and_defaults():
     x = torch.rand(4, 1, 8, 8)
     for wrong in ((x, x), x, None, "mnist", torch.utils.data.TensorDataset(x)):
-        with pytest.raises(UserError, match=r"images are a .*: wrap pixels .* in Images\("):
+        with pytest.raises(UserError, match=r"images are of type .*: wrap in Images\("):
             check_set(wrong)
     torch.set_default_dtype(torch.float64)
     try:

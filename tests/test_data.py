@@ -52,7 +52,7 @@ def test_boxes_lie_in_their_images():
         return Images(pixels, y, ("a",), "mine", "test", torch.tensor([[0., 0, 9, 9], box]), **kwargs)
 
     assert boxed([0, 0, 50.001, 100]).boxes.shape == (2, 4)
-    for box, hint in (([60, 10, 95, 45], r"row 1 .*x1 <= 50 .*is the size \(W, H\)"), ([-5, 0, 9, 9], "row 1"),
+    for box, hint in (([60, 10, 95, 45], r"row 1 .*x1 <= 50 .*is it \(W, H\)"), ([-5, 0, 9, 9], "row 1"),
                       ([0, 0, 0, 0], "x0 < x1"), ([9, 0, 9, 9], "x0 < x1"), ([0, 0, 9, float("nan")], "row 1")):
         with pytest.raises(UserError, match=hint):
             boxed([float(side) for side in box])
@@ -393,7 +393,7 @@ def test_what_can_be_known_is_known_at_reading():
              (with_one(2 ** 63, np.uint64), "holds 9223372036854775808"), (with_one(6), "holds 6"),
              ({"y_train": y * 650_000, "y_test": y[:8] * 650_000}, "holds 1950000, but .* 0 to 3"),
              ({"y_test": y[:8] + 1}, "y_test .*holds 4, of which y_train has no image"),
-             (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"), (with_one(-1), "-1 to 3"),
+             (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"), (with_one(-1), "holds -1: labels count from 0"),
              ({"x_test": x[:8, :, :1]}, "images of 2×2×1, x_test of 2×1×1.*one size"),
              ({"x_test": np.stack([x[:8]] * 3, -1)}, "x_test of 2×2×3.*channels"),
              ({"x_train": x % 2}, r"bytes 0 and 1.*\(x \* 255\)"), ({"y_train": y[:39]}, "40 images but 39 labels"),

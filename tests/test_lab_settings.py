@@ -69,7 +69,7 @@ def test_seeds_are_those_that_torch_takes():
     for seed in (-1, 2 ** 64, 1., "3", True, None):
         with pytest.raises(UserError, match="seed = .* should be a whole number"):
             Tries.read({"seed": seed})
-    with pytest.raises(UserError, match=r"at most 2\*\*64 - 1"):
+    with pytest.raises(UserError, match=r"0 to 2\*\*64 - 1"):
         Tries.read({"seed": 2 ** 64})
 
 
@@ -84,6 +84,9 @@ def test_sets_are_looked_at_together():
         return Images(torch.zeros(1, 1, size, size, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), tuple(classes), name, split)
 
     source = a_set(goes.model.source, "0123456789", split="train")
+    with pytest.raises(UserError, match="no image of class '1'"):
+        goes.check_images([source])
+    source = a_set(goes.model.source, "0123456789")
     goes.check_images([source, a_set(source.name, "0123456789"), a_set("digits", "0123456789"), a_set("digits", "0123", 16)])
     for other, message in ((a_set("digits", "9876543210"), "'digits' numbers the classes 9, 8.*must mean the same in both"),
                            (a_set("digits", ("zero", "one")), "zero, one"), (a_set(source.name, "0123456789", 16), "one size")):

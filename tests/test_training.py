@@ -112,7 +112,7 @@ def test_models_are_tried_first():
             with pytest.raises(UserError, match=message):
                 train(Odd(), wrong, Recipe(), **steps)
         for seed in (-1, 2 ** 64, 1.5, "0", True):
-            with pytest.raises(UserError, match="seed = .* at most 2"):
+            with pytest.raises(UserError, match="seed = .* 0 to 2"):
                 train(Odd(), digits, Recipe(), seed=seed, **steps)
         with torch.inference_mode(), pytest.raises(UserError, match="outside torch.inference_mode"):
             train(Odd(), digits, Recipe(), **steps)

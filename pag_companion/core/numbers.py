@@ -70,8 +70,8 @@ def read_seed(value: int, # 0 to 2**64 - 1, as PyTorch takes them
     number_of_seeds = 2 ** 64
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not 0 <= value < number_of_seeds:
-        raise UserError(f"{name} = {value!r} should be a whole number, 0 or more and at most "
-                        "2**64 - 1: give one, such as 0")
+        raise UserError(f"{name} = {value!r} should be a whole number, 0 to 2**64 - 1: "
+                        "give one, such as 0")
     return int(value)
 
 def read_flag(value: bool, # Python's or numpy's

@@ -323,6 +323,11 @@ class RunSettings:
                 raise UserError(f"target {one.name!r} numbers the classes {', '.join(one.classes[:12])}, source {source.name!r} "
                                 f"{', '.join(source.classes[:12])}: a label must mean the same in both; bring the target's names and labels "
                                 "into the order of the source's")
+        if source and hasattr(self, "target") and source.split == "train":     # each class has a mean image
+            empty = [name for k, name in enumerate(source.classes) if not (source.y == k).any()]
+            if empty:
+                raise UserError(f"{source.name} {source.split} has no image of class {empty[0]!r}: its gradients are compared with the "
+                                "mean image of each class; bring one, or raise limit")
 
 def _options(method: str) -> dict:
     "List the options that only this method has, with their defaults."
