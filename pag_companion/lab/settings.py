@@ -315,15 +315,18 @@ class RunSettings:
 
     def check_images(self, images) -> None: # list of Images, as of sets()
         "Refuse sets that do not fit together: sizes within a set, class names of source and target."
-        source = next((one for one in images if one.name == self.model.source), None)
-        for one in images if source else ():
+        named = [one for one in images if one.name == self.model.source]
+        if not named:
+            return
+        source = named[0]
+        for one in images:
             if one.name == source.name and one.shape != source.shape:
                 raise UserError(f"{one.name}: {source.split} holds images {source.shape}, {one.split} {one.shape} (C,H,W): bring both to one size")
             if one.name == getattr(self, "target", None) and one.classes != source.classes[:len(one.classes)]:
                 raise UserError(f"target {one.name!r} numbers the classes {', '.join(one.classes[:12])}, source {source.name!r} "
                                 f"{', '.join(source.classes[:12])}: a label must mean the same in both; bring the target's names and labels "
                                 "into the order of the source's")
-        if source and hasattr(self, "target") and source.split == "train":     # each class has a mean image
+        if hasattr(self, "target") and source.split == "train":     # each class has a mean image
             empty = [name for k, name in enumerate(source.classes) if not (source.y == k).any()]
             if empty:
                 raise UserError(f"{source.name} {source.split} has no image of class {empty[0]!r}: its gradients are compared with the "
