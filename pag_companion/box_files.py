@@ -218,7 +218,7 @@ def read_rgb(path: Path): # -> PIL image in RGB; what a reader of the set must k
     from PIL import Image
     try:
         with Image.open(path) as file:
-            deep, changes = file.mode.startswith("I;16"), _found_in(file)
+            deep, changes = file.mode.startswith("I;16"), _traits_of(file)
             image = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8)) if deep else file
             image, mode = image.convert("RGB"), file.mode
     except Exception as error:
@@ -227,13 +227,13 @@ def read_rgb(path: Path): # -> PIL image in RGB; what a reader of the set must k
         raise UserError(f"{path} has pixels of 32 bits: save it with 8 or 16 bits a channel")
     return image, changes
 
-def _found_in(file) -> tuple[str, ...]: # file: an open PIL image; keys of CHANGES
+def _traits_of(file) -> tuple[str, ...]: # file: an open PIL image; keys of CHANGES
     "Note what of a file will not be seen in the set."
     clear = "transparency" in file.info or file.mode in ("LA", "PA", "La", "RGBA", "RGBa")
-    found = {"gray": file.mode.startswith("I;16") or file.mode in ("1", "L", "LA"),
+    traits = {"gray": file.mode.startswith("I;16") or file.mode in ("1", "L", "LA"),
              "turned": file.getexif().get(0x112, 1) not in (0, 1),
              "clear": clear and file.convert("RGBA").getchannel("A").getextrema()[0] < 255}
-    return tuple(name for name, there in found.items() if there)
+    return tuple(name for name, there in traits.items() if there)
 
 # %% ../nbs/library/12c_box_files.ipynb #7e84de3c
 def read_boxed(entry: Boxed,

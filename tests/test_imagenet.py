@@ -137,23 +137,23 @@ def test_the_shell_is_told_its_own_words():
           patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
         mine = Path(folder, "mine")
         toy_imagenet(mine, ["dog", "cat"], images=1)
-        def told(*words):
+        def printed(*words):
             with pytest.raises(SystemExit) as stopped:
                 main(["build", str(mine), *words])
             return str(stopped.value)
-        assert "--partial takes what is there" in told()
-        assert "--size 0 should be a whole number, 8 or more" in told("--partial", "--size", "0")
+        assert "--partial takes what is there" in printed()
+        assert "--size 0 should be a whole number, 8 or more" in printed("--partial", "--size", "0")
         dog, cat = (wnids_of(group)[1] for group in ("dog", "cat"))
         (mine / "val" / dog).rename(mine / "dog")
-        assert f"(only in train: {dog}; only in val: none)" in told("--partial")
+        assert f"(only in train: {dog}; only in val: none)" in printed("--partial")
         (mine / "dog").rename(mine / "val" / dog)
         (mine / "train" / cat / "0.JPEG").write_bytes(b"")
         (mine / "train" / cat / "._0.JPEG").write_bytes(b"a Mac's")
-        assert "1 of 4 images are broken" in told("--partial") and "--skip-broken leaves them out" in told("--partial")
+        assert "1 of 4 images are broken" in printed("--partial") and "--skip-broken leaves them out" in printed("--partial")
         with redirect_stdout(io.StringIO()):
             assert main(["build", str(mine), "--partial", "--skip-broken"]) == 0
         assert load("restricted_imagenet", "train").part == ("2 of 9 groups, 4 of 203 classes; "
             f"1 broken image left out of train; class {cat} is gone with them in train")
         Path(folder, NPZ).unlink()
         (mine / "train" / wnids_of("cat")[0] / "0.JPEG").write_bytes(b"")
-        assert "group cat: not one of its training images can be read" in told("--partial", "--skip-broken")
+        assert "group cat: not one of its training images can be read" in printed("--partial", "--skip-broken")

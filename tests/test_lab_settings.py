@@ -102,15 +102,15 @@ def test_runs_look_at_their_data_first():
         np.savez(Path(folder, f"{name}.npz"), **arrays, classes=list(classes))
 
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_RUNS=f"{folder}/runs"):
-        zero_shot, asked = experiments()["zero_shot"], dict(dataset="mnist", scale="small")
+        zero_shot, given = experiments()["zero_shot"], dict(dataset="mnist", scale="small")
         copy_of(folder, "mnist", "0123456789", 28)
         copy_of(folder, "usps", "0123456789", 16)
-        zero_shot.prepare(asked)
+        zero_shot.prepare(given)
         copy_of(folder, "usps", "9876543210", 16)
         with patch("pag_companion.lab.experiment.train_or_load", side_effect=AssertionError("trained")):
             for begin in (zero_shot.prepare, zero_shot.run):
                 with pytest.raises(UserError, match="'usps' numbers the classes 9, 8"):
-                    begin(asked)
+                    begin(given)
 
 
 def test_every_committed_record_keeps_its_key():
