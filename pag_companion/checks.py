@@ -184,19 +184,16 @@ def gradient_of(total: Tensor, # what is differentiated: a number
                 x: Tensor, # images, N,C,H,W, that require a gradient
                ) -> Tensor: # N,C,H,W
     "Differentiate with respect to images; refuse a model that has cut itself off."
-    grad = None
     try:
-        if total.requires_grad:
-            grad, = torch.autograd.grad(total, x, allow_unused=True)
+        return torch.autograd.grad(total, x)[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise UserError(f"the gradient of the model cannot be taken: {error}") from error
-    if grad is None:
+        if total.requires_grad and "not have been used" not in str(error):
+            raise UserError(f"the gradient of the model cannot be taken: {error}") from error
         raise UserError("the model's logits have no gradient with respect to its images: it "
                         "detaches them, works under torch.no_grad or rounds to whole numbers; "
-                        "take that out of its forward")
-    return grad
+                        "take that out of its forward") from error
 
 def is_zero(grad: Tensor) -> Tensor: # bool, N
     "Tell which images have a gradient of exactly 0."
