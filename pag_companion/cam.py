@@ -16,7 +16,8 @@ from torch import nn
 
 from .core.numbers import number
 from .models import Model
-from .attacks import _count, check_images
+from .attacks import _count
+from .checks import check_differentiable, check_images, check_model
 from .robustness import device_of, evaluating
 from .gradients import _logits, input_gradient
 from .core.numbers import UserError
@@ -43,6 +44,7 @@ def _watched(modules, apart=False): # dict: name -> module; hand on a copy, whic
 def _name_of(model, layer):
     "Find a layer's name in a model; refuse what is none of its layers."
     modules = dict(model.named_modules())
+    layer = layer.removeprefix("_orig_mod.") if isinstance(layer, str) else layer     # of torch.compile
     if isinstance(layer, str) and layer in modules:
         return layer
     if isinstance(layer, nn.Module):
@@ -77,6 +79,7 @@ def last_map(model, # nn.Module from images in [0,1] to logits
              layer=None, # name or module; None: found
             ): # -> LastMap
     "Find the feature map that CAM needs; ValueError if the model has none (Zhou et al. 2016)."
+    model = _watchable(model)
     modules = dict(model.named_modules())
     wanted = modules if layer is None else [_name_of(model, layer)]
     with evaluating(model), torch.no_grad(), _watched(modules) as given:
@@ -89,8 +92,19 @@ def last_map(model, # nn.Module from images in [0,1] to logits
     return max(reversed(found), key=lambda one: given[one.layer][0, 0].numel())
 
 # %% ../nbs/library/18_cam.ipynb #abf5e25a
+def _watchable(model):
+    "Give the model beneath torch.compile; refuse code that calls no hooks, by which maps are read."
+    check_model(model)
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("scripted or traced code calls no hooks, by which maps are read: give the model before torch.jit")
+    if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) for module in model.modules()):
+        raise UserError("compiled code calls no hooks, by which maps are read: give the model before torch.compile")
+    return model
+
 def _noise(model, x):
-    "Draw two pictures of noise to try a model on; a plain picture may have the same mean and maximum."
+    "Draw two images of noise to try a model on; a plain image may have the same mean and maximum."
+    check_model(model)
     check_images(x)
     return torch.rand(2, *x.shape[1:], dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(device_of(model))
 
@@ -143,6 +157,7 @@ def cam(model, # nn.Module from images in [0,1] to logits that ends in pooling a
         batch_size=100, # images at a time
        ): # -> maps N,h,w, signed; their mean plus the bias is the logit (pooling by the mean)
     "Draw class activation maps (section 2, Figure 4; Zhou et al. 2016)."
+    model = _watchable(model)
     place, modules = last_map(model, x, layer), dict(model.named_modules())
     classifier = modules[place.classifier]
     def draw(x, classes):
@@ -199,6 +214,8 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
              batch_size=100, # images at a time
             ): # -> maps N,h,w, signed
     "Draw Grad-CAM maps, without their ReLU, from the gradient of the class's logit (Selvaraju et al. 2017)."
+    model = _watchable(model)
+    check_differentiable(model)
     name = last_map(model, x).layer if layer is None else _name_of(model, layer)
     watched = {name: model.get_submodule(name)}
     def draw(x, classes):

@@ -8,6 +8,7 @@ __all__ = ['ASKED', 'BLUE', 'RED', 'STYLES', 'MEASURES', 'HOW', 'input_gradient'
            'Measure', 'bootstrap', 'measure_each', 'averaged', 'measure_alignment', 'stored_measures']
 
 # %% ../nbs/library/17_gradients.ipynb #b4f40e8e
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 
 from .data import to_float
 from .models import full_precision
-from .attacks import check_images, untouched
+from .attacks import untouched
+from .checks import (check_differentiable, check_gradients, check_images, check_model, check_set, differentiable,
+    gradient_of, logits_of, not_finite)
 from .robustness import batches, device_of
 
 ASKED = dict(dataset="cifar10", method="natural", attack="fgsm", eps=None, seed=0, scale="smoke")
@@ -28,18 +31,24 @@ def input_gradient(model, # from images in [0,1] to logits
                   ): # -> gradient of each image's loss, N,C,H,W
     "Take the gradient of the loss with respect to the picture (section 2, Figure 1)."
     check_images(x, y)
-    with full_precision(x.device.type), untouched(model), torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with _ready(model, x), differentiable():
+        x, y = x.detach().clone().requires_grad_(), y.clone()
         loss = F.cross_entropy(_logits(model, x, y), y, reduction="sum")
-        return torch.autograd.grad(loss, x)[0]
+        g = gradient_of(loss, x)
+    check_gradients(not_finite(g))
+    return g
+
+@contextmanager
+def _ready(model, x):
+    "Put a model into evaluation mode and full float32, once it can be differentiated."
+    check_model(model)
+    check_differentiable(model)
+    with full_precision(x.device.type), untouched(model):
+        yield
 
 def _logits(model, x, y):
-    "Ask the model; refuse pictures that it does not take, labels that it does not know, and answers that are no numbers."
-    try:
-        logits = model(x)
-    except RuntimeError as error:
-        raise UserError(f"the model does not take pictures of {'×'.join(map(str, x.shape[1:]))}: {error}") from error
-    check_images(x.detach(), y, logits.shape[1])
+    "Ask the model; refuse images that it does not take, labels that it does not know, and answers that are no numbers."
+    logits = logits_of(model, x, y)
     if not torch.isfinite(logits).all():
         raise UserError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
     return logits
@@ -78,6 +87,7 @@ def alignment(x, # images, N,C,H,W
               g, # their loss gradients, N,C,H,W
              ): # -> cosines in [-1,1], N; 0 where a gradient is zero
     "Measure how far the negative gradient points where the picture does (Etmann et al. 2019, signed, means taken out)."
+    check_gradients(not_finite(g))
     return F.cosine_similarity(centred(x.double()), -centred(g.double()), eps=1e-300)
 
 # %% ../nbs/library/17_gradients.ipynb #9f2adee9
@@ -122,6 +132,7 @@ def _draw_column(axes, title, pictures, below):
 def high_frequency_share(g, # gradients, N,C,H,W
                         ): # -> share of energy in [0,1], N; 0 where a gradient is zero
     "Measure how rough a gradient is: its energy above a quarter of a cycle a pixel, means taken out."
+    check_gradients(not_finite(g))
     power = torch.fft.fft2(centred(g.double()).view_as(g)).abs().square().sum(1)
     rows, columns = (torch.fft.fftfreq(side, device=g.device) for side in g.shape[2:])
     high = (rows[:, None] ** 2 + columns[None] ** 2).sqrt() > .25
@@ -149,9 +160,11 @@ def towards_class(model, x, # images, N,C,H,W
 def etmann(model, x, # images, N,C,H,W
           ): # -> cosines in [0,1], N
     "Measure the alignment of the highest logit's gradient, raw and without sign (Etmann et al. 2019)."
-    with full_precision(x.device.type), untouched(model), torch.enable_grad():
-        x = x.detach().requires_grad_()
-        g = torch.autograd.grad(model(x).max(1).values.sum(), x)[0]
+    check_images(x)
+    with _ready(model, x), differentiable():
+        x = x.detach().clone().requires_grad_()
+        g = gradient_of(_logits(model, x, None).max(1).values.sum(), x)
+    check_gradients(not_finite(g))
     return F.cosine_similarity(x.detach().double().flatten(1), g.double().flatten(1), eps=1e-300).abs()
 
 # %% ../nbs/library/17_gradients.ipynb #32082afb
@@ -188,8 +201,7 @@ def measure_each(model, # from images in [0,1] to logits
                  batch_size=250,
                 ): # -> dict: name -> values, N; and "zero_gradients" -> yes or no, N
     "Measure the gradient at each picture in every way."
-    if not len(images):
-        raise UserError("there are no images to take gradients at: look at split and limit")
+    check_set(images)
     if means.shape[1:] != images.pixels.shape[1:]:
         raise UserError(f"the class means are of {tuple(means.shape[1:])}, the images of {images.shape}: average pictures of the same set")
     device, found = device_of(model), {name: [] for name in (*names, "zero_gradients")}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGENET', 'ARCHITECTURES', 'THREE', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters',
            'WideBlock', 'WideResNet', 'FastStage', 'FastCNN', 'MapCNN', 'resnet', 'Architecture', 'register_arch',
-           'find_arch', 'Model', 'build', 'pretrained']
+           'find_arch', 'Model', 'build', 'read_statistics', 'pretrained']
 
 # %% ../nbs/library/13_models.ipynb #e746907e
 import re
@@ -14,11 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core.numbers import UserError
+from .checks import float32_default
+from .core.numbers import UserError, number, whole_number
 
 # %% ../nbs/library/13_models.ipynb #b35edd40
 class Normalize(nn.Module):
@@ -303,6 +305,10 @@ def build(arch: str, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
          ) -> Model: # from images in [0,1], N,C,H,W, to logits, N,num_classes
     "Build a model that takes images in [0, 1]."
     known, groups = find_arch(arch)
+    mean, std = read_statistics(mean, "mean"), read_statistics(std, "std")
+    num_classes, in_channels = (whole_number(value, name) for value, name in (
+        (num_classes, "num_classes"), (in_channels, "in_channels")))
+    image_size = None if image_size is None else whole_number(image_size, "image_size")
     config: dict[str, Any] = {
         "arch": arch, "num_classes": num_classes, "in_channels": in_channels,
         "mean": mean and list(mean), "std": std and list(std), "image_size": image_size}
@@ -313,8 +319,9 @@ def build(arch: str, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
     if known.pretrained:
         shape["pretrained"] = pretrained
     _check_channels(config)
-    normalize = Normalize(config["mean"], config["std"]) if config["mean"] else nn.Identity()
-    return Model(config, normalize, known.builder(*groups, **shape))
+    with float32_default():
+        normalize = Normalize(config["mean"], config["std"]) if config["mean"] else nn.Identity()
+        return Model(config, normalize, known.builder(*groups, **shape))
 
 # %% ../nbs/library/13_models.ipynb #b3897673
 def _check_pretrained(pretrained: str, arch: str, mean: Any, std: Any) -> None:
@@ -340,6 +347,26 @@ def _check_channels(config: dict) -> None:
             raise UserError(f"{name} = {values} has {len(values)} numbers for {channels} channels")
     if std is not None and min(std) <= 0:
         raise UserError(f"std = {std}: the standard deviation of every channel is above 0")
+
+# %% ../nbs/library/13_models.ipynb #a1c2e351
+def read_statistics(values: Any, # a number a channel, or one number; a list, array or tensor; None
+                    name: str, # "mean" or "std"
+                   ) -> list[float] | None:
+    "Read a mean or a standard deviation in image units."
+    if values is None or isinstance(values, str):
+        return None if values is None else [number(values, name)]
+    values = values.detach().cpu() if isinstance(values, Tensor) else values
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{name} = {values!r} is no list of numbers: give one a channel") from None
+    if array.ndim and max(array.shape) != array.size:
+        raise UserError(f"{name} has shape {array.shape}: give one number a channel")
+    read = array.flatten().tolist()
+    if not all(0 <= value <= 1 for value in read):
+        raise UserError(f"{name} = {read}: it is in image units, between 0 and 1; "
+                        "of bytes, divide by 255")
+    return read
 
 # %% ../nbs/library/13_models.ipynb #bf392884
 def pretrained(name: str, # such as "mnist/AT-0.1"

@@ -143,10 +143,40 @@ def test_models_are_only_lent():
         assert torch.allclose(alone[0], together[3], rtol=1e-4, atol=1e-6) and not together.requires_grad
         with pytest.raises(ValueError, match="divide by 255"):
             draw(model, 255 * x)
-        with pytest.raises(ValueError, match="does not take pictures of 1×32×32"):
+        with pytest.raises(ValueError, match="does not take images of 1×32×32"):
             draw(model, x[:, :1])
         with pytest.raises(ValueError, match="classes holds 4: this model knows 0 to 3"):
             draw(model, x, [0, 1, 2, 3, 4])
     after = state()
     assert before[0] == after[0] and before[2:] == after[2:] and before[2] == 0
     assert all(torch.equal(a, b) for a, b in zip(before[1], after[1]))
+
+
+def test_maps_of_models_of_many_kinds():
+    net, x = build("map-8-8-8", in_channels=1).eval(), torch.rand(3, 1, 16, 16)
+    class InPlace(nn.Module):
+        "Normalize in place, as old code does."
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x.mul_(1))
+
+    for draw in (cam, grad_cam, gradient_map):
+        usual, kept = draw(net, x), x.clone()
+        for kind in (torch.compile(net, backend="eager"), nn.DataParallel(net), InPlace(net)):
+            assert torch.allclose(draw(kind, x), usual, atol=1e-6) and torch.equal(x, kept)
+        with torch.inference_mode():
+            assert torch.allclose(draw(net, x.clone()), usual, atol=1e-6)
+        for wrong, message in ((torch.export.export(net, (x,)).module(), "give the module that was exported"), (net.forward, "wrap it in an nn.Module")):
+            with pytest.raises(ValueError, match=message):
+                draw(wrong, x)
+    inner = build("map-8-8-8", in_channels=1)
+    inner.network = torch.compile(inner.network, backend="eager")
+    for draw in (cam, grad_cam):
+        with pytest.raises(ValueError, match="before torch.compile"):
+            draw(inner, x)
+        with pytest.raises(ValueError, match="before torch.jit"):
+            draw(torch.jit.trace(net, x), x)
+    assert torch.equal(cam(torch.compile(net, backend="eager"), x, layer="_orig_mod.network.features"), cam(net, x, layer="network.features"))

@@ -106,6 +106,46 @@ def test_etmann_of_a_linear_model():
     assert not torch.allclose(etmann(net, x), before) and (etmann(net, x) >= 0).all()
 
 
+def test_gradients_in_odd_surroundings():
+    net, x, y = build("madry_cnn", in_channels=1, image_size=8), digits.x[:4], digits.y[:4]
+    means = class_means(digits)
+    calls = [lambda x, y: input_gradient(net, x, y), lambda x, y: etmann(net, x), lambda x, y: towards_class(net, x, y, means),
+             lambda x, y: measure_each(net, digits[:9], means, ("alignment", "etmann"))["etmann"]]
+    for call in calls:
+        usual = call(x, y)
+        with torch.inference_mode():
+            assert torch.equal(call(x.clone(), y.clone()), usual)
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.equal(call(x, y), usual)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    class Odd(nn.Module):
+        "Change what a model gives, or its images in place."
+        def __init__(self, change, before=lambda x: x):
+            super().__init__()
+            self.net, self.change, self.before = net, change, before
+
+        def forward(self, x):
+            return self.change(self.net(self.before(x)), x)
+
+    kept = x.clone()
+    in_place = Odd(lambda z, x: z, lambda x: x.mul_(1))
+    assert torch.equal(input_gradient(in_place, x, y), input_gradient(net, x, y)) and torch.equal(x, kept)
+    root = Odd(lambda z, x: z + torch.where(torch.ones(len(x)) > 0, 0, (x.sum((1, 2, 3)) * 0).sqrt())[:, None])
+    for wrong, message in ((root, "not finite for 4 of 4"), (Odd(lambda z, x: (z, 1)), r"model\(x\)\[0\]"), (Odd(lambda z, x: z[:, :1]), "one logit"),
+                           (net.forward, "wrap it in an nn.Module"), (Odd(lambda z, x: z.detach()), "no gradient"),
+                           (nn.Sequential(nn.Flatten(), nn.Linear(64, 10).double()), "the model is float64, the images float32")):
+        for call in (lambda: input_gradient(wrong, x, y), lambda: etmann(wrong, x)):
+            with pytest.raises(ValueError, match=message):
+                call()
+    for measure in (high_frequency_share, lambda g: alignment(x, g)):
+        with pytest.raises(ValueError, match="not finite for 4 of 4"):
+            measure(x * float("nan"))
+    with pytest.raises(ValueError, match=r"wrap in Images\("):
+        measure_each(net, (x, y), means)
+
+
 def test_training_on_attacks_aligns():
     def quickly_trained(recipe):
         torch.manual_seed(0)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 from .records import environment, read_records
-from ..core.files import results_folder, runs_folder
+from ..core.files import results_folder, runs_folder, visible
 from ..data import load
 from ..models import build
 from ..device import pick_device
@@ -75,7 +75,7 @@ def measured_speed(device: Any, # as in a record
                   ) -> float | None: # operations a second and thread, or None
     "Look up the training speed that the benchmarks measured on a device."
     files = [path for folder in (runs_folder(), results_folder())
-             for path in sorted((folder / "benchmarks").glob("*.json"))]
+             for path in visible(folder / "benchmarks", "*.json")]
     for benchmark in (json.loads(path.read_text(encoding="utf-8")) for path in files):
         steps = [row for row in benchmark["results"] if row["what"] == "step" and "flops" in row]
         if benchmark["device"] == device and benchmark["scale"] != "smoke" and steps:

@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['PRESETS', 'SCALES', 'DEFAULTS', 'LATE', 'OBJECTIVE_NAMES', 'PARAMETERS', 'Preset', 'register_preset', 'ModelSettings',
            'without_late', 'check_names', 'check_choice', 'of_type', 'check_least', 'read_eps', 'read_recipe',
-           'check_arch', 'read_model', 'model_settings', 'preset', 'ReadSettings', 'RunSettings', 'added_fields',
-           'default_settings', 'read_settings', 'check_derived', 'with_objective']
+           'check_arch', 'read_model', 'model_settings', 'preset', 'ReadSettings', 'RunSettings', 'check_sets',
+           'added_fields', 'default_settings', 'read_settings', 'check_derived', 'with_objective']
 
 # %% ../../nbs/lab/91_settings.ipynb #cb64646a
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import torch
 
-from ..core.numbers import UserError, number, parse_eps
+from ..core.numbers import UserError, number, parse_eps, read_seed
 from .records import run_key
 from ..models import build
 from ..device import pick_precision
@@ -144,10 +145,12 @@ def check_choice(name: str, value, allowed) -> None:
 # %% ../../nbs/lab/91_settings.ipynb #4332d680
 def of_type(name: str, value, default) -> Any:
     "Bring a value to the default's type, or refuse it."
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     if value is None and name in ("limit", "test_limit"): # all there are
         return None
-    if type(default) is int and not whole:
+    if whole and (default is None or type(default) is int):
+        return int(value)     # numpy's numbers become Python's
+    if type(default) is int:
         raise UserError(f"{name} = {value!r} should be a whole number, such as {default}")
     if isinstance(default, str) and not isinstance(value, str):
         raise UserError(f"{name} = {value!r} should be text, such as {default!r}")
@@ -190,8 +193,9 @@ def read_model(values: Mapping, # flat settings, complete
               ) -> ModelSettings:
     "Build what makes a model, and check that it can be made."
     check_arch(values["arch"])
-    for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1), ("seed", 0)):
+    for name, least in (("steps", 1), ("batch_size", 1), ("limit", 1)):
         check_least(name, values[name], least)
+    read_seed(values["seed"])
     check_choice("pretrained", values["pretrained"], ("none", "imagenet"))
     others = {f.name: values[f.name] for f in fields(ModelSettings)
               if f.name not in ("recipe", "precision")}
@@ -285,6 +289,35 @@ class RunSettings(ReadSettings):
         "List the data it needs: (name, split, limit)."
         return [(self.model.source, "train", self.model.limit),
                 (self.model.source, "test", self.test_limit)]
+
+    def check_images(self, images: list) -> None: # Images, as of sets()
+        "Refuse sets that do not fit together."
+        check_sets(self, images)
+
+# %% ../../nbs/lab/91_settings.ipynb #383d3a4b
+def check_sets(settings: RunSettings, images: list) -> None: # Images, as of `sets`
+    "Refuse sets that do not fit together: sizes within a set, class names of source and target."
+    target = getattr(settings, "target", None)
+    same = [one for one in images if one.name == settings.model.source]
+    if not same:
+        return
+    source = same[0]
+    for one in images:
+        if one.name == source.name and one.shape != source.shape:
+            raise UserError(f"{one.name}: {source.split} holds images {source.shape}, {one.split} "
+                            f"{one.shape} (C,H,W): bring both to one size")
+        if one.name == target and one.classes != source.classes[:len(one.classes)]:
+            raise UserError(f"target {one.name!r} numbers the classes "
+                            f"{', '.join(one.classes[:12])}, source {source.name!r} "
+                            f"{', '.join(source.classes[:12])}: a label must mean the same in "
+                            "both; bring the target's names and labels into the order of the "
+                            "source's")
+    if target is not None and source.split == "train":     # each class has a mean image
+        empty = [name for k, name in enumerate(source.classes) if not (source.y == k).any()]
+        if empty:
+            raise UserError(f"{source.name} {source.split} has no image of class {empty[0]!r}: "
+                            "its gradients are compared with the mean image of each class; "
+                            "bring one, or raise limit")
 
 # %% ../../nbs/lab/91_settings.ipynb #ae978931
 def added_fields(kind: Any, # class of settings
