@@ -3,6 +3,9 @@
 from pag_companion.lab.words import *
 
 
+from pag_companion.core.files import repo_root
+
+
 def test_old_words_are_found_in_prose():
     assert in_prose("The `picture` has one standard deviation.") == []
     assert in_prose("![x](picture.png) <!-- picture -->") == []
