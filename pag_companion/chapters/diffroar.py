@@ -321,7 +321,7 @@ SHAH += (
           tuple(named(f"correlation of DiffROAR(0.1) and {other}", "all models", name, unit="rho", counted=other != "ε")
                 for other in ("alignment over ε", "ε") for name in GRAY), data="MNIST, SVHN: Natural, AT-ε"))
 
-# %% ../../nbs/72_diffroar.ipynb #fe379e66
+# %% ../../nbs/72_diffroar.ipynb #730f87c7
 THIRD_PARTY = {"standard": (43.8, 42.5, 44.8, 46.5, 47.5, 48.1, 48.4), "adversarial": (.5, .5, 2.3, 7.9, 16.7, 24.2, 29.9)} # arXiv:2206.06854, k as NULL_KS; .5 for "< 1"
 
 def null_figure(results: Results, top: Results | None = None): # of BlockMNIST; of BlockMNIST-Top
@@ -338,15 +338,15 @@ def null_figure(results: Results, top: Results | None = None): # of BlockMNIST; 
     for runs, label, color, name, marker in curves:
         dots_and_means(axes, x, [runs.values(f"null/logit/{k:g}", label) for k in NULL_KS], color, name, marker)
     axes.axhline(50, color=NOISE_COLOR, lw=.8, ls=":")
-    axes.set(xlabel="k, % of the pixels, by |∇ logit|", ylabel="of these in the null block, %", ylim=(-2, 58), title=_title(results, "BlockMNIST"))
+    axes.set(xlabel="k, % of the pixels, by |∇ logit|", ylabel="of these in the null block, %", ylim=(-2, 58), title=_title(results, "BlockMNIST", "null/logit/0.1"))
     axes.legend(frameon=False, fontsize=7)
     return fig
 
-def _title(results: Results, name: str) -> str: # with images and seeds
+def _title(results: Results, name: str, score: str = "clean") -> str: # with images and seeds
     "Say what was measured on how many images and seeds."
-    shown = {line["settings"]["test_limit"] or next(iter(line["scores"].values()))["total"] for line in results.records}
-    seeds = len({line["settings"]["seed"] for line in results.records})
-    return f"{name}, {'/'.join(map(str, sorted(shown)))} test images, {seeds} seeds"
+    lines = results.frame[results.frame.score == score]
+    seeds = sorted(set(lines.groupby("label").seed.nunique()))
+    return f"{name}, {'/'.join(f'{n:.0f}' for n in sorted(set(lines.total)))} test images, {' or '.join(map(str, seeds))} seeds a model"
 
 # %% ../../nbs/72_diffroar.ipynb #6af1bad0
 def curves_figure(results: Results, dataset: str = "mnist", ranking: str = "logit", labels: Iterable | None = None):
