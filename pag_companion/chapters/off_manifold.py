@@ -118,7 +118,7 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     shared = dict(source=model.source, steps=settings.fit_steps, batch_size=64, lr=2e-3, seed=0,
                   limit=min(model.limit or 10_000, 10_000), unit=1, precision="float32")
     arch = f"autoencoder-{space.latent}-{space.side}"
-    found = {"autoencoder": {"arch": arch, "method": "reconstruct"}}
+    found: dict = {"autoencoder": {"arch": arch, "method": "reconstruct"}}
     if settings.dataset not in DRAWN:
         found["denoiser"] = {"arch": "denoiser-16", "method": "denoise", "eps": space.noise}
     return {name: model_settings({**shared, **more}) for name, more in found.items()}
