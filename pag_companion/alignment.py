@@ -8,7 +8,7 @@ __all__ = ['SOBEL', 'AMONG', 'BLUR', 'SIGMA', 'LIST', 'PERCEPTUAL', 'CONTROLS', 
            'structural_similarity', 'as_image', 'score_similarity', 'class_evidence', 'shuffled_rate', 'View',
            'AlignmentMeasure', 'measure_gradients', 'phase_scrambled', 'another_of_class', 'measure_controls']
 
-# %% ../nbs/library/17b_alignment.ipynb #e7523a4e
+# %% ../nbs/library/17b_alignment.ipynb #fcca17bb
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .core.numbers import UserError
 from .data import Images
-from .gradients import alignment, centred, gradient_picture, high_frequency_share
+from .gradients import alignment, gradient_picture, high_frequency_share
 from .robustness import batch_size, device_of, evaluating, predict
 
 # %% ../nbs/library/17b_alignment.ipynb #bf95874b

@@ -9,8 +9,10 @@ import tempfile
 import torch
 from unittest.mock import patch
 from pag_companion.data import load
+from pag_companion.lab.claims import judge
 from pag_companion.lab.results import Results, made_up
 from pag_companion.models import build
+from torch import nn
 from pag_companion.training import Natural, Recipe, train
 
 
@@ -47,3 +49,48 @@ def test_a_rival_can_be_trained():
         torch.manual_seed(0)
         losses = train(build("madry_cnn", in_channels=1, image_size=8), digits, recipe, steps=30, batch_size=64, device="cpu", progress=False).losses
         assert losses[-1] < losses[0], recipe.label
+
+
+def rivals_side():
+    levels = {"Natural": (90, 65), "AT-4": (90, 75), "Smoothing-0.1": (92, 70), "Smoothing-0.2": (91, 80), "Decay-0.0001": (88, 66),
+              "Penalty-0.01": (91, 73), "Augmented-0.1": (90, 71)}
+    made = []
+    for label, (val, target) in levels.items():
+        name, _, strength = label.partition("-")
+        for seed in range(5):
+            record = made_up("Natural", seed, {"source": 90., "source/val": val, "target": target + .5 * seed}, "controls", "svhn")
+            given = {"dataset": "svhn", "scale": "small", "seed": seed, "precision": "float32", "method": name.lower(),
+                     **({"eps": strength if name != "AT" else "4/255"} if strength else {})}
+            settings = Settings.read(given)
+            assert settings.label == label
+            made.append({**record, "row": label, "settings": settings.flat(), "key": settings.model.key, "model": settings.model.key, "weights": settings.model.key})
+    return Results.of(made)
+
+
+def test_strengths_are_chosen_on_the_source():
+    side = rivals_side()
+    assert chosen_label(side, "smoothing") == "Smoothing-0.1" and chosen_label(side.only(method="natural"), "smoothing") is None
+    assert gains(side, "AT-4") == dict.fromkeys(range(5), 10.)
+    verdict = judge(side, ids=["C1"])["C1"]
+    assert [r.mean for r in verdict.results] == [4, 9, 2, 5] and verdict.outcome == "supported"
+    table = controls_table(side)
+    assert table.loc["Smoothing-0.2", "counts"] == "" and table.loc["Smoothing-0.1", "target, gain over Natural"] == "5.00 ± 0.00 (5)"
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    assert [text.get_text() for text in controls_figure(side).axes[0].get_yticklabels()][:2] == ["Augmented-0.1", "Decay-0.0001"]
+    pyplot.close("all")
+
+
+def test_settings_know_length():
+    long = Settings.read({"scale": "small", "length": 4})
+    assert long.model.steps == 4800 and long.label == "Natural ×4" and Settings.of_record(long.flat()) == long
+    for wrong in ({"length": 0}, {"length": "4"}, {"dataset": "mnist"}, {"method": "smoothing", "eps": -1}):
+        with pytest.raises(ValueError):
+            Settings.read(wrong)
+
+
+def test_smoke_run():
+    quick = dict(method="smoothing", eps=".1", steps=3, batch_size=32, limit=200, test_limit=60)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        made = run(quick)
+        assert run(quick) == made
+    assert made["row"] == "Smoothing-0.1" and made["scores"]["target"]["total"] == 60 and made["settings"]["target"] == "digits"

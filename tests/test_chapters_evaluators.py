@@ -33,3 +33,30 @@ def test_evaluators_never_have_the_seed():
         assert all(other.seed != seed for other in others.values()) and others["robust, other net"].arch == "wrn-10-2"
         assert sum(name.startswith("robust ") for name in others) == (5 if seed == 7 else 4)
         assert all(other.label == ("Natural" if name.startswith("natural") else "AT-8") for name, other in others.items())
+
+
+def test_matrices_by_hand():
+    def made_matrix():
+        names = ("robust 0", "robust 1", "natural", "robust, other net")
+        return Results.of(made_up(label, seed, {f"{kind}/{name}": level for name in names for kind, level in
+                                                (("agreed", 10. + 15 * k), ("shuffled", 5.), ("blend", 65.), ("kept", 80.))}, "evaluators", "cifar10")
+                          for k, label in enumerate(attacked_labels("cifar10")) for seed in range(5))
+    side = made_matrix()
+    assert evaluators_of(side) == ["robust 0", "robust 1", "robust, other net", "natural"]
+    assert agreement_matrix(side).loc["AT-1", "robust 1"] == 25 and corrected_matrix(side).loc["AT-1", "natural"] == pytest.approx(20 / 60, abs=.01)
+    assert references_table(side).loc["natural"].tolist() == [5, 65, 80]
+    assert judge(side, ids=["L1b"])["L1b"].outcome == "supported"
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    assert len(matrix_figure(side).axes[0].texts) == 20
+    pyplot.close("all")
+
+
+def test_smoke_run():
+    quick = dict(method="at", steps=3, batch_size=32, limit=200, count=30, large_steps=2)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
+        made = run(quick)
+        assert run(quick) == made
+    assert made["row"] == "AT-2" and made["scores"]["fooled"]["total"] == 30 and set(made["evaluators"]) == {"robust 1", "natural"}
+    for wrong in ({"radius": "0"}, {"evaluators": 1}, {"evaluator_eps": "8"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Settings.read(wrong)

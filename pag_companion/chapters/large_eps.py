@@ -17,8 +17,7 @@ from ..attacks import L2, Linf
 from ..core.numbers import UserError, parse_eps
 from ..core.scores import Score
 from ..data import Images, load
-from ..evaluators import Trial, agreement, aims, answers, attacked_images, check_evaluators, first_of, hold_trial
-from ..evaluators import large_attack, large_figure, noisy_images, path_figure, path_frames, words_under
+from ..evaluators import attacked_images, check_evaluators, first_of, hold_trial, large_figure, noisy_images, path_figure
 from ..lab.experiment import Experiment, Measured
 from ..lab.claims import SEEDS_FOR_INTERVAL, seed_interval
 from ..lab.results import Results, cell
