@@ -143,7 +143,7 @@ def test_models_are_only_lent():
         assert torch.allclose(alone[0], together[3], rtol=1e-4, atol=1e-6) and not together.requires_grad
         with pytest.raises(ValueError, match="divide by 255"):
             draw(model, 255 * x)
-        with pytest.raises(ValueError, match="does not take pictures of 1×32×32"):
+        with pytest.raises(ValueError, match="does not take images of 1×32×32"):
             draw(model, x[:, :1])
         with pytest.raises(ValueError, match="classes holds 4: this model knows 0 to 3"):
             draw(model, x, [0, 1, 2, 3, 4])
