@@ -176,8 +176,9 @@ def agreement_figure(results: Results, dataset: str = "cifar10"):
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(7.4, 3.6), layout="constrained")
     labels = [label for label in ladder_labels(dataset) if results.values("judged", label)]
-    for k, (score, (color, name)) in enumerate(LOOKS.items()):
-        at = [n + .2 * (k - 1.5) for n in range(len(labels))]
+    looks = {score: look for score, look in LOOKS.items() if any(results.values(score, label) for label in labels)}
+    for k, (score, (color, name)) in enumerate(looks.items()):
+        at = [n + .2 * (k - (len(looks) - 1) / 2) for n in range(len(labels))]
         bars_of_seeds(axes, at, [results.values(score, label) for label in labels], .19, color, name)
     axes.axhline(50, color="#000000", lw=.6, ls="--", zorder=0, label="half of them: \"often\"")
     axes.set(xticks=range(len(labels)), xticklabels=labels, ylim=(0, 103), ylabel="agreement rate, %",
