@@ -154,7 +154,7 @@ class Mixture:
         score = (weights[:, :, None] * torch.stack(scores)).sum(0)
         return (flat + self.sigma ** 2 * score).view_as(x).to(x.device)
 
-# %% ../nbs/library/17b_alignment.ipynb #6afda29c
+# %% ../nbs/library/17b_alignment.ipynb #5a8ae3d9
 def structural_similarity(a: Tensor, # images in [0,1], N,C,H,W
                           b: Tensor, # the same shape
                           window: int = 7, # pixels, odd
@@ -174,8 +174,8 @@ def as_image(maps: Tensor) -> Tensor: # N,C,H,W -> images in [0,1]
     return (1 + maps.double() / maps.double().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-300)) / 2
 
 def score_similarity(score: Tensor, g: Tensor) -> Tensor: # N,C,H,W each -> in [-1,1], N
-    "Compare the negative gradient with the score, in windows."
-    return structural_similarity(as_image(score), as_image(-g))
+    "Compare the loss gradient with the score, in windows."
+    return structural_similarity(as_image(score), as_image(g))
 
 # %% ../nbs/library/17b_alignment.ipynb #b93edee6
 def class_evidence(evaluator: nn.Module, # from images in [0,1] to logits
@@ -235,7 +235,7 @@ class AlignmentMeasure:
     of: Callable # (View, g, loss gradients towards the next class) -> values, one an image
     needs: str = "" # field of View that must be there
 
-# %% ../nbs/library/17b_alignment.ipynb #7e4f3ff9
+# %% ../nbs/library/17b_alignment.ipynb #e42e6a1a
 LIST = {
     "alignment": AlignmentMeasure("signed cosine", "Does −gradient go up where the image is bright?", "cos(x − x̄, −(g − ḡ))",
         "Etmann et al. 2019, signed", "more: aligned", "0", "1", "objects darker than their ground; outlines of either sign", False,
@@ -252,15 +252,15 @@ LIST = {
     "identified": AlignmentMeasure("identification among 100", "Which of 100 images does the gradient belong to?", "argmax_j r(G∗Σ_c|g_c|, G∗|Sobel x_j|)",
         "this project; forced choice, as in psychophysics", "more: aligned", "1 %", "100 %", "as edge correlation", True,
         lambda view, g, other: identified(view.x, g).double()),
-    "score_similarity": AlignmentMeasure("score alignment, SSIM", "Does −gradient look like the way to more probable images?", "SSIM(s, −g)",
+    "score_similarity": AlignmentMeasure("score alignment, SSIM", "Does the loss gradient look like the way to more probable images?", "SSIM(s, g)",
         "Srinivas et al. 2023", "more: aligned", "0", "1", "class; detail of other sizes than σ's", True,
         lambda view, g, other: score_similarity(view.score, g), "denoiser"),
-    "score_cosine": AlignmentMeasure("score alignment, cosine", "Does −gradient point to more probable images?", "cos(s − s̄, −(g − ḡ))",
+    "score_cosine": AlignmentMeasure("score alignment, cosine", "Does the loss gradient point to more probable images?", "cos(s − s̄, g − ḡ)",
         "Srinivas et al. 2023", "more: aligned", "0", "1", "class; detail of other sizes than σ's", False,
-        lambda view, g, other: alignment(view.score, g), "denoiser"),
-    "mixture_cosine": AlignmentMeasure("the same, closed form", "As before, with a Gaussian a class", "cos(s − s̄, −(g − ḡ))",
+        lambda view, g, other: alignment(view.score, -g), "denoiser"),
+    "mixture_cosine": AlignmentMeasure("the same, closed form", "As before, with a Gaussian a class", "cos(s − s̄, g − ḡ)",
         "check on the denoiser", "more: aligned", "0", "1", "all that is not Gaussian", False,
-        lambda view, g, other: alignment(view.mixture_score, g), "mixture"),
+        lambda view, g, other: alignment(view.mixture_score, -g), "mixture"),
     "class_evidence": AlignmentMeasure("class evidence", "Does another robust model name the class in −gradient?", "h(image of −g) = y",
         "cf. Yang and Zhou 2026", "more: aligned", "10 %", "100 %", "all that the evaluator does not see", True,
         lambda view, g, other: (class_evidence(view.evaluator, g) == view.y).double(), "evaluator"),

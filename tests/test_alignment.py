@@ -77,8 +77,8 @@ def test_two_gaussians_have_two_pulls():
 
 def test_similarity_by_hand():
     score = streets.x - streets.x.mean((2, 3), keepdim=True)
-    assert torch.allclose(score_similarity(score, -3e-7 * score), torch.ones(200, dtype=torch.double))
-    assert score_similarity(score, score).mean() < 0 and score_similarity(score, noise).mean().abs() < .05
+    assert torch.allclose(score_similarity(score, 3e-7 * score), torch.ones(200, dtype=torch.double))
+    assert score_similarity(score, -score).mean() < 0 and score_similarity(score, noise).mean().abs() < .05
     assert torch.allclose(alignment(score, -2 * score), torch.ones(200, dtype=torch.double)) and alignment(score, noise).mean().abs() < .01
     x, y = torch.rand(1, 1, 7, 7, dtype=torch.double), torch.rand(1, 1, 7, 7, dtype=torch.double)
     cov = ((x - x.mean()) * (y - y.mean())).mean()
