@@ -275,7 +275,7 @@ def measure_gradients(view: View,
     return {name: each.of(view, g, other) for name, each in LIST.items()
             if not each.needs or getattr(view, each.needs) is not None}
 
-# %% ../nbs/library/17b_alignment.ipynb #ea799e69
+# %% ../nbs/library/17b_alignment.ipynb #51950630
 def phase_scrambled(x: Tensor, # images, N,C,H,W
                     generator=None) -> Tensor: # N,C,H,W
     "Keep an image's spectrum, and draw its phases anew."
@@ -301,9 +301,9 @@ CONTROLS = {"another image of the class": lambda x, y, g, draw: g[another_of_cla
 
 def measure_controls(view: View, g: Tensor, other: Tensor, seed: int = 0) -> dict: # control -> measure -> mean
     "Measure maps that take the place of the gradients."
-    draw, found = torch.Generator().manual_seed(seed), {}
+    draw, means = torch.Generator().manual_seed(seed), {}
     for name, make in CONTROLS.items():
         maps = make(view.x, view.y, g, draw)
         second = make(view.x, view.y, other, torch.Generator().manual_seed(seed)) if name.startswith("another") else maps
-        found[name] = {m: values.mean().item() for m, values in measure_gradients(view, maps, second).items()}
-    return found
+        means[name] = {m: values.mean().item() for m, values in measure_gradients(view, maps, second).items()}
+    return means

@@ -95,20 +95,20 @@ class Trial:
     y: torch.Tensor # true classes, N
     seen: torch.Tensor # the attacked model's answers, N
     clean: dict # evaluator -> its answers to the untouched images, N
-    said: dict # evaluator -> its answers to the changed images, N
+    after: dict # evaluator -> its answers to the changed images, N
 
-    def kept(self, evaluator): # -> bool, N
+    def counts(self, evaluator): # -> bool, N
         "Find the images that an evaluator classifies correctly when clean."
         return self.clean[evaluator] == self.y
 
-    def agreed(self, evaluator): # -> Score, over the kept images
+    def agreed(self, evaluator): # -> Score, over the images that count
         "Count the images in which the evaluator sees the same wrong class as the attacked model."
-        return Score.of(((self.seen != self.y) & (self.said[evaluator] == self.seen))[self.kept(evaluator)])
+        return Score.of(((self.seen != self.y) & (self.after[evaluator] == self.seen))[self.counts(evaluator)])
 
     def confusion(self, evaluator, k): # number of classes -> k,k counts: true class, evaluator's answer
-        "Count which class the kept images are taken for."
-        kept = self.kept(evaluator)
-        return torch.bincount(k * self.y[kept] + self.said[evaluator][kept], minlength=k * k).view(k, k)
+        "Count which class the images that count are taken for."
+        counted = self.counts(evaluator)
+        return torch.bincount(k * self.y[counted] + self.after[evaluator][counted], minlength=k * k).view(k, k)
 
 # %% ../nbs/library/17c_evaluators.ipynb #0c0315b7
 def check_evaluators(model, evaluators, images): # model, dict name -> model, Images -> None, or ValueError
@@ -163,8 +163,8 @@ def words_under(model, evaluator, x, classes, y=None): # models or None, images,
 
 def colors_under(model, evaluator, x, y): # models, images, true classes -> N colors
     "Color what the evaluator says by whether it agrees."
-    seen, said = answers(model, x), answers(evaluator, x)
-    return [UNCHANGED if b == true else AGREES if a == b else DIFFERS for a, b, true in zip(seen.tolist(), said.tolist(), y.tolist())]
+    seen, other = answers(model, x), answers(evaluator, x)
+    return [UNCHANGED if b == true else AGREES if a == b else DIFFERS for a, b, true in zip(seen.tolist(), other.tolist(), y.tolist())]
 
 def color_words(fig, colors) -> None: # figure of image_grid; dict: title -> N colors
     "Color the words under a grid of images, column by column."
@@ -187,15 +187,15 @@ def large_figure(images, # Images, one a row
         raise UserError("there is no model to attack: give a dict from row name to model")
     check_evaluators(next(iter(models.values())), {name: net for name, net in {**models, "evaluator": evaluator}.items() if net}, images)
     columns, colors = {"original": images.x}, {}
-    said = {"original": words_under(None, evaluator, images.x, images.classes, images.y)}
+    words = {"original": words_under(None, evaluator, images.x, images.classes, images.y)}
     for name, model in models.items():
         for ball in balls:
             title = name if len(balls) == 1 else f"{name}, ε {ball.eps:.3g}"
             columns[title] = attacked_images(model, images, ball, steps, seed)
-            said[title] = words_under(model, evaluator, columns[title], images.classes)
+            words[title] = words_under(model, evaluator, columns[title], images.classes)
             if evaluator is not None:
                 colors[title] = colors_under(model, evaluator, columns[title], images.y)
-    fig = image_grid(columns, said)
+    fig = image_grid(columns, words)
     color_words(fig, colors)
     return fig
 

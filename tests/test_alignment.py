@@ -106,12 +106,12 @@ def test_controls_are_what_they_say():
 
 def test_every_measure_at_its_controls():
     view = View(streets.x, streets.y, class_means(load("street_glyphs", "train", limit=500)), Brightest(), lambda x: x.clamp(.2, .8))
-    found = measure_controls(view, noise, noise)
+    controls = measure_controls(view, noise, noise)
     for name, chance, slack in (("alignment", 0, .01), ("edge_correlation", 0, .01), ("identified", .01, .03), ("score_similarity", 0, .06),
                                 ("high_frequency_share", .8, .02), ("towards_class", 0, .01), ("score_cosine", 0, .01)):
-        assert abs(found["white noise"][name] - chance) < slack, name
-    assert found["outlines"]["edge_correlation"] == pytest.approx(1) and found["outlines"]["identified"] == 1
-    assert found["image × constant"]["alignment"] == pytest.approx(1)
+        assert abs(controls["white noise"][name] - chance) < slack, name
+    assert controls["outlines"]["edge_correlation"] == pytest.approx(1) and controls["outlines"]["identified"] == 1
+    assert controls["image × constant"]["alignment"] == pytest.approx(1)
     twice = measure_gradients(view, 1e-6 * noise, 1e-6 * noise)                 # scale changes nothing
     assert all(torch.allclose(a, b) for a, b in zip(twice.values(), measure_gradients(view, noise, noise).values()))
     mirrored = measure_gradients(view, -noise, -noise)

@@ -39,7 +39,7 @@ def test_matrices_by_hand():
     def made_matrix():
         names = ("robust 0", "robust 1", "natural", "robust, other net")
         return Results.of(made_up(label, seed, {f"{kind}/{name}": level for name in names for kind, level in
-                                                (("agreed", 10. + 15 * k), ("shuffled", 5.), ("blend", 65.), ("kept", 80.))}, "evaluators", "cifar10")
+                                                (("agreed", 10. + 15 * k), ("shuffled", 5.), ("blend", 65.), ("clean", 80.))}, "evaluators", "cifar10")
                           for k, label in enumerate(attacked_labels("cifar10")) for seed in range(5))
     side = made_matrix()
     assert evaluators_of(side) == ["robust 0", "robust 1", "robust, other net", "natural"]

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from pag_companion.lab.claims import judge
 from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
+from pag_companion.data import Images
 from pag_companion.evaluators import Trial
 from pag_companion.lab.results import Results
 from pag_companion.core.scores import Score
@@ -28,12 +29,12 @@ def test_evaluators_have_other_seeds():
 
 def test_swaps_and_ranks():
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    y, said = torch.tensor([3] * 6 + [6] * 2 + [9] * 3), torch.tensor([5, 5, 5, 3, 6, 6, 6, 4, 8, 8, 1])
-    trial = Trial(y, said, {"robust": y}, {"robust": said})
-    found = trial_scores(trial, trial, names)
-    assert found["cat > dog"] == Score(3, 6) and found["frog > deer"] == Score(1, 2) and found["truck > car"] == Score(1, 3)
+    y, after = torch.tensor([3] * 6 + [6] * 2 + [9] * 3), torch.tensor([5, 5, 5, 3, 6, 6, 6, 4, 8, 8, 1])
+    trial = Trial(y, after, {"robust": y}, {"robust": after})
+    scores = trial_scores(trial, trial, names)
+    assert scores["cat > dog"] == Score(3, 6) and scores["frog > deer"] == Score(1, 2) and scores["truck > car"] == Score(1, 3)
     assert swap_ranks(trial.confusion("robust", 10), names) == {"cat > dog": 1, "frog > deer": 1, "truck > car": 2}
-    assert swap_ranks(torch.zeros(3, 3), ("red", "green", "blue")) == {} and found["fooled"] == Score(9, 11)
+    assert swap_ranks(torch.zeros(3, 3), ("red", "green", "blue")) == {} and scores["fooled"] == Score(9, 11)
 
 
 def test_smoke_run():
@@ -53,3 +54,15 @@ def test_tables_and_figure_of_numbers():
     assert bars["robust evaluator (verdict)"] == [10, 30, 50] and bars["noise in place of the attack"] == [1, 1, 1]
     assert swaps_table(toys).loc["AT-1", "cat > dog"] == "30.00 ± 0.00 (5) [2.0]" and swaps_table(toys).loc["AT-4", "cat > dog"] == "not run"
     pyplot.close("all")
+
+
+def test_a_walk_starts_at_a_correct_image():
+    class Reddest(torch.nn.Module):
+        "See red where red is above one half, else green."
+        def forward(self, x):
+            red = x[:, 0].mean((1, 2))
+            return torch.stack([red, torch.full_like(red, .5)], 1)
+    pixels = torch.tensor([50, 200, 90, 250], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2).contiguous()
+    toys = Images(pixels, torch.tensor([0, 0, 1, 0]), ("red", "green"), "toy", "test")
+    assert correct_start(Reddest(), Reddest(), toys, "red").pixels[0, 0, 0, 0] == 200 and correct_start(Reddest(), None, toys, "green").y == 1
+    assert correct_start(Reddest(), None, toys[:1], "red").pixels[0, 0, 0, 0] == 50

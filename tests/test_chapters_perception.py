@@ -53,6 +53,9 @@ def test_predictions_by_hand():
 
 
 def test_figures_show_the_shares():
+    shown = leads_table(made_side(.6, .2))
+    assert shown.loc["edge correlation"].tolist() == ["+0.40", "+0.40"] and leads_table(Results.of([])).iloc[0, 0] == "not run"
+    assert set(measures_table().index) == {each.title for each in LIST.values()} and (measures_table().perceptual == "yes").sum() == 4
     pyplot = pytest.importorskip("matplotlib.pyplot")
     records = [{**r, "controls": {c: dict.fromkeys(LIST, .1) for c in (*LINES, "another image of the class")}} for r in made_side(.6, .2).records]
     fig = shares_figure(Results.of(records))

@@ -66,8 +66,8 @@ def test_noise_is_as_large_as_an_attack():
 
 def test_trials_are_counted_by_hand():
     trial = Trial(y=torch.tensor([0, 0, 0, 1, 1, 2]), seen=torch.tensor([1, 1, 0, 2, 0, 1]),
-                  clean={"j": torch.tensor([0, 0, 0, 1, 0, 2])}, said={"j": torch.tensor([1, 2, 0, 2, 0, 1])})
-    score = trial.agreed("j")     # of five kept: yes; no, another class; no, nothing was changed; yes; (left out); yes
+                  clean={"j": torch.tensor([0, 0, 0, 1, 0, 2])}, after={"j": torch.tensor([1, 2, 0, 2, 0, 1])})
+    score = trial.agreed("j")     # of five that count: yes; no, another class; no, nothing was changed; yes; (left out); yes
     assert (score.correct, score.total) == (3, 5) and score.hits.tolist() == [True, False, False, True, True]
     assert trial.confusion("j", 3).tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
 

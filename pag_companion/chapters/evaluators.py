@@ -26,10 +26,10 @@ from ..lab.results import Results
 from ..lab.settings import PRESETS, RunSettings, preset, with_objective
 from ..training import AT, Natural
 
-# %% ../../nbs/41_evaluators.ipynb #36897fc1
-def counted(seen, y, clean, said) -> Score: # classes, N each: attacked model's, true, evaluator's before and after
+# %% ../../nbs/41_evaluators.ipynb #3fb6f965
+def counted(seen, y, clean, after) -> Score: # classes, N each: attacked model's, true, evaluator's before and after
     "Count where an evaluator sees the wrong class that the attacked model sees."
-    return Score.of(((seen != y) & (said == seen))[clean == y])
+    return Score.of(((seen != y) & (after == seen))[clean == y])
 
 def shuffled_targets(seen: torch.Tensor, # classes, N
                      seed: int = 0) -> torch.Tensor:
@@ -44,8 +44,8 @@ def blended(images: Images, seen: torch.Tensor, # targets, N
     for k in seen.unique():
         pool = (images.y == k).nonzero()[:, 0]
         if len(pool):
-            wanted = seen == k
-            partner[wanted] = pool[torch.randint(len(pool), (int(wanted.sum()),), generator=draw)]
+            aimed = seen == k
+            partner[aimed] = pool[torch.randint(len(pool), (int(aimed.sum()),), generator=draw)]
     return (x + x[partner]) / 2
 
 def corrected(agreement: float, shuffled: float, blend: float) -> float: # rates, in one unit -> share
@@ -54,7 +54,7 @@ def corrected(agreement: float, shuffled: float, blend: float) -> float: # rates
         raise UserError(f"the blend reference {blend} is not above chance {shuffled}: this evaluator sees no blends")
     return (agreement - shuffled) / (blend - shuffled)
 
-# %% ../../nbs/41_evaluators.ipynb #40ddfabd
+# %% ../../nbs/41_evaluators.ipynb #62f84ab4
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State how images are attacked, and who looks at them."
@@ -77,16 +77,16 @@ class Settings(RunSettings):
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Say how the evaluators are trained: as the attacked model, but with other seeds."
     own, robust = settings.model.seed, AT(parse_eps(settings.evaluator_eps))
-    found = {f"robust {seed}": with_objective(replace(settings.model, seed=seed), robust)
+    models = {f"robust {seed}": with_objective(replace(settings.model, seed=seed), robust)
              for seed in range(settings.evaluators) if seed != own}
     other = replace(settings.model, seed=1 if own == 0 else 0)
-    found["natural"] = with_objective(other, Natural())
+    models["natural"] = with_objective(other, Natural())
     if settings.scale != "smoke":
         net = replace(other, arch="fast-64-128-256" if other.arch.startswith("wrn") else "wrn-10-2")
-        found |= {"robust, other net": with_objective(net, robust), "natural, other net": with_objective(net, Natural())}
-    return found
+        models |= {"robust, other net": with_objective(net, robust), "natural, other net": with_objective(net, Natural())}
+    return models
 
-# %% ../../nbs/41_evaluators.ipynb #01f4db53
+# %% ../../nbs/41_evaluators.ipynb #ff0d20e9
 def measure(settings: Settings, model, needs: dict) -> Measured:
     "Attack images, and ask every evaluator about them, about shuffled targets, and about blends."
     images, seed, y = settings.load(), settings.model.seed, settings.load().y
@@ -95,13 +95,13 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     seen = answers(model, changed)
     mixed, aside, scores = blended(images, seen, seed), shuffled_targets(seen, seed), {"fooled": Score.of(seen != y)}
     for name, evaluator in needs.items():
-        clean, said, blend = (answers(evaluator, x) for x in (images.x, changed, mixed))
-        scores |= {f"agreed/{name}": counted(seen, y, clean, said), f"shuffled/{name}": counted(aside, y, clean, said),
-                   f"blend/{name}": counted(seen, y, clean, blend), f"kept/{name}": Score.of(clean == y)}
+        clean, after, blend = (answers(evaluator, x) for x in (images.x, changed, mixed))
+        scores |= {f"agreed/{name}": counted(seen, y, clean, after), f"shuffled/{name}": counted(aside, y, clean, after),
+                   f"blend/{name}": counted(seen, y, clean, blend), f"clean/{name}": Score.of(clean == y)}
     cards = {name: {"model": net.card["key"], "weights": net.card["weights"]} for name, net in needs.items()}
     return Measured(scores, (images,), {"evaluators": cards})
 
-# %% ../../nbs/41_evaluators.ipynb #f99099cf
+# %% ../../nbs/41_evaluators.ipynb #6f851b72
 def attacked_labels(dataset: str) -> list:
     "List Natural and the paper's radii."
     chosen = PRESETS[dataset]
@@ -140,7 +140,7 @@ def references_table(results: Results, dataset: str = "cifar10") -> pd.DataFrame
     def mean(kind, name):
         return results.frame[results.frame.score == f"{kind}/{name}"].value.mean()
     return pd.DataFrame({heading: [mean(kind, name) for name in evaluators_of(results)] for kind, heading in
-                         (("shuffled", "shuffled targets"), ("blend", "blend reference"), ("kept", "right on clean images"))},
+                         (("shuffled", "shuffled targets"), ("blend", "blend reference"), ("clean", "right on clean images"))},
                         index=pd.Index(evaluators_of(results), name="evaluator")).round(1)
 
 # %% ../../nbs/41_evaluators.ipynb #f0d3c9bb

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['SUBJECTS', 'SWAPS', 'EVALUATORS', 'LOOKS', 'EXPERIMENT', 'run', 'Subject', 'Settings', 'needs', 'trial_scores',
-           'swap_ranks', 'measure', 'shown_classes', 'draw_large_eps', 'draw_path', 'ladder_labels', 'bars_of_seeds',
-           'agreement_figure', 'seeds_text', 'swaps_table']
+           'swap_ranks', 'measure', 'shown_classes', 'draw_large_eps', 'correct_start', 'draw_path', 'ladder_labels',
+           'bars_of_seeds', 'agreement_figure', 'seeds_text', 'swaps_table']
 
 # %% ../../nbs/40_large_eps.ipynb #7a6ffb08
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pandas as pd
+import torch
 
 from ..attacks import L2, Linf
 from ..core.numbers import UserError, parse_eps
 from ..core.scores import Score
 from ..data import Images, load
-from ..evaluators import attacked_images, check_evaluators, first_of, hold_trial, large_figure, noisy_images, path_figure
+from ..evaluators import answers, attacked_images, check_evaluators, first_of, hold_trial, large_figure, noisy_images, path_figure
 from ..lab.experiment import Experiment, Measured
 from ..lab.claims import SEEDS_FOR_INTERVAL, seed_interval
 from ..lab.results import Results, cell
@@ -79,22 +80,22 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Say how the evaluators are trained: as the attacked model, but with another seed."
     base = replace(settings.model, seed=1 if settings.model.seed == 0 else 0)
     natural = with_objective(base, Natural())
-    found = {"robust": with_objective(base, AT(parse_eps(settings.judge_eps))), "natural": natural}
+    models = {"robust": with_objective(base, AT(parse_eps(settings.judge_eps))), "natural": natural}
     if settings.scale != "smoke":
-        found["other net"] = replace(natural, arch="fast-64-128-256" if natural.arch.startswith("wrn") else "wrn-10-2")
-    return found
+        models["other net"] = replace(natural, arch="fast-64-128-256" if natural.arch.startswith("wrn") else "wrn-10-2")
+    return models
 
 # %% ../../nbs/40_large_eps.ipynb #09e96868
 def trial_scores(trial, control, classes) -> dict: # Trial of the attack, Trial of the noise, names -> score -> Score
     "Count what the record holds."
     main = EVALUATORS[0]
-    scores = {"judged": trial.agreed(main), "judged/kept": Score.of(trial.kept(main)), "judged/noise": control.agreed(main),
+    scores = {"judged": trial.agreed(main), "judged/kept": Score.of(trial.counts(main)), "judged/noise": control.agreed(main),
               "fooled": Score.of(trial.seen != trial.y), "fooled/noise": Score.of(control.seen != control.y)}
-    scores |= {f"judged/{name}": trial.agreed(name) for name in trial.said if name != main}
+    scores |= {f"judged/{name}": trial.agreed(name) for name in trial.after if name != main}
     for swap, (true, other) in SWAPS.items():
         if {true, other} <= set(classes):
-            of_class = trial.kept(main) & (trial.y == classes.index(true))
-            scores[swap] = Score.of((trial.said[main] == classes.index(other))[of_class])
+            of_class = trial.counts(main) & (trial.y == classes.index(true))
+            scores[swap] = Score.of((trial.after[main] == classes.index(other))[of_class])
     return scores
 
 # %% ../../nbs/40_large_eps.ipynb #17073ed3
@@ -144,12 +145,19 @@ def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0
     return (large_figure(images, models, evaluator, balls, settings.large_steps, seed),
             f"The first images of {', '.join(shown_classes(settings)[0])} in {dataset}, clean and attacked on {', '.join(models)}")
 
+def correct_start(model, evaluator, images: Images, name: str) -> Images: # evaluator: model or None -> one image
+    "Take the first image of a class that all classify correctly; where there is none, the first."
+    of_class = images[images.y == images.classes.index(name)][:50]
+    right = torch.stack([answers(net, of_class.x) == of_class.y for net in (model, evaluator) if net is not None]).all(0)
+    return of_class[int(right.nonzero()[0]):][:1] if right.any() else of_class[:1]
+
 def draw_path(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw a walk from one class to another, on the most robust model at hand."
     settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(Settings, dataset, scale, seed)
     start, aim = shown_classes(settings)[1]
     evaluator = at_hand(needs(settings)["robust"], any_data=True)
-    figure = path_figure(list(models.values())[-1], first_of(settings.images, [start]), aim, settings.ball, evaluator, 8, settings.large_steps)
+    begin = correct_start(list(models.values())[-1], evaluator, settings.images, start)
+    figure = path_figure(list(models.values())[-1], begin, aim, settings.ball, evaluator, 8, settings.large_steps)
     return figure, f"A walk from {start} to {aim} on {list(models)[-1]}, {dataset}"
 
 # %% ../../nbs/40_large_eps.ipynb #9b8350b6
@@ -163,9 +171,9 @@ LOOKS = {"judged": ("#2171b5", "robust evaluator (verdict)"), "judged/natural": 
 
 def bars_of_seeds(axes, at, cells, width, color, label): # places, a dict seed -> value for each, ... -> None
     "Draw means as bars, seeds as dots, and 95 % intervals over seeds where there are three."
-    kept = [(x, list(values.values())) for x, values in zip(at, cells) if values]
-    axes.bar([x for x, _ in kept], [sum(v) / len(v) for _, v in kept], width, color=color, label=label, alpha=.85)
-    for x, values in kept:
+    drawn = [(x, list(values.values())) for x, values in zip(at, cells) if values]
+    axes.bar([x for x, _ in drawn], [sum(v) / len(v) for _, v in drawn], width, color=color, label=label, alpha=.85)
+    for x, values in drawn:
         axes.plot([x] * len(values), values, ".", color="#000000", ms=2.5, alpha=.6)
         if len(values) >= SEEDS_FOR_INTERVAL:
             low, high = seed_interval(values)
