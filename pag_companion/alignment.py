@@ -177,14 +177,14 @@ def score_similarity(score: Tensor, g: Tensor) -> Tensor: # N,C,H,W each -> in [
     "Compare the loss gradient with the score, in windows."
     return structural_similarity(as_image(score), as_image(g))
 
-# %% ../nbs/library/17b_alignment.ipynb #b93edee6
+# %% ../nbs/library/17b_alignment.ipynb #aed35075
 def class_evidence(evaluator: nn.Module, # from images in [0,1] to logits
                    g: Tensor, # loss gradients, N,C,H,W
                   ) -> Tensor: # classes, N
     "Ask a second model what it sees in the negative gradients."
     with evaluating(evaluator):
-        parts = [predict(evaluator, gradient_picture(-part).to(device_of(evaluator))).cpu() for part in g.split(batch_size())]
-    return torch.cat(parts)
+        parts = [predict(evaluator, gradient_picture(-part).to(device_of(evaluator))) for part in g.split(batch_size())]
+    return torch.cat(parts).to(g.device)
 
 def shuffled_rate(answers: Tensor, # classes, N
                   y: Tensor, # labels, N

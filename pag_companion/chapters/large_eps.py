@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUBJECTS', 'SWAPS', 'EVALUATORS', 'LOOKS', 'EXPERIMENT', 'run', 'Subject', 'Settings', 'needs', 'trial_scores',
-           'swap_ranks', 'measure', 'shown_classes', 'draw_large_eps', 'correct_start', 'draw_path', 'ladder_labels',
-           'bars_of_seeds', 'agreement_figure', 'seeds_text', 'swaps_table']
+           'swap_ranks', 'measure', 'shown_classes', 'draw_large_eps', 'evaluator_at_hand', 'correct_start',
+           'draw_path', 'ladder_labels', 'bars_of_seeds', 'agreement_figure', 'seeds_text', 'swaps_table']
 
 # %% ../../nbs/40_large_eps.ipynb #7a6ffb08
 from dataclasses import dataclass, replace
@@ -139,11 +139,18 @@ def shown_classes(settings: Settings) -> tuple: # (classes of the figure, (from,
 def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw Figure 2 or 3 from the models at hand."
     settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(Settings, dataset, scale, seed)
-    evaluator, ball = at_hand(needs(settings)["robust"], any_data=True), settings.ball
+    evaluator, ball = evaluator_at_hand(settings), settings.ball
     balls = [replace(ball, eps=ball.eps / part) for part in ((4, 2, 1) if settings.norm == "l2" else (1,))]
     images = first_of(settings.images, shown_classes(settings)[0])
     return (large_figure(images, models, evaluator, balls, settings.large_steps, seed),
-            f"The first images of {', '.join(shown_classes(settings)[0])} in {dataset}, clean and attacked on {', '.join(models)}")
+            f"The first images of {', '.join(shown_classes(settings)[0])} in {dataset}, clean and attacked on {', '.join(models)}, "
+            f"seed {seed}; evaluator: {'none at hand' if evaluator is None else evaluator.card['key']}")
+
+def evaluator_at_hand(settings: Settings): # model, or None
+    "Find a robust evaluator of another seed: the run's, or the next one at hand."
+    robust = needs(settings)["robust"]
+    others = (at_hand(replace(robust, seed=seed), any_data=True) for seed in range(10) if seed != settings.model.seed)
+    return at_hand(robust, any_data=True) or next((model for model in others if model is not None), None)
 
 def correct_start(model, evaluator, images: Images, name: str) -> Images: # evaluator: model or None -> one image
     "Take the first image of a class that all classify correctly; where there is none, the first."
@@ -155,7 +162,7 @@ def draw_path(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> 
     "Draw a walk from one class to another, on the most robust model at hand."
     settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(Settings, dataset, scale, seed)
     start, aim = shown_classes(settings)[1]
-    evaluator = at_hand(needs(settings)["robust"], any_data=True)
+    evaluator = evaluator_at_hand(settings)
     begin = correct_start(list(models.values())[-1], evaluator, settings.images, start)
     figure = path_figure(list(models.values())[-1], begin, aim, settings.ball, evaluator, 8, settings.large_steps)
     return figure, f"A walk from {start} to {aim} on {list(models)[-1]}, {dataset}"
