@@ -86,12 +86,12 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
         models |= {"robust, other net": with_objective(net, robust), "natural, other net": with_objective(net, Natural())}
     return models
 
-# %% ../../nbs/41_evaluators.ipynb #ff0d20e9
+# %% ../../nbs/41_evaluators.ipynb #2aa38095
 def measure(settings: Settings, model, needs: dict) -> Measured:
     "Attack images, and ask every evaluator about them, about shuffled targets, and about blends."
     images, seed, y = settings.load(), settings.model.seed, settings.load().y
     check_evaluators(model, needs, images)
-    changed = attacked_images(model, images, Linf(settings.radius), settings.large_steps, seed)
+    changed = attacked_images(model, images, Linf(parse_eps(settings.radius)), settings.large_steps, seed)
     seen = answers(model, changed)
     mixed, aside, scores = blended(images, seen, seed), shuffled_targets(seen, seed), {"fooled": Score.of(seen != y)}
     for name, evaluator in needs.items():

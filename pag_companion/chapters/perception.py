@@ -106,7 +106,7 @@ def view_of(settings: Settings, images: Images, evaluator, device) -> View:
     return View(images.x.to(device), images.y.to(device), means.to(device), evaluator, denoiser_for(settings, device),
                 mixture_for(settings.model.source, settings.model.limit))
 
-# %% ../../nbs/31_perception.ipynb #dd932e68
+# %% ../../nbs/31_perception.ipynb #ad47e0ec
 MARKED = ("identified", "class_evidence") # measures that are hits of images, not values
 
 def gradients_of(model, view: View) -> tuple: # loss gradients at the true label, and at the next class, N,C,H,W
@@ -129,7 +129,7 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     view = view_of(settings, images, needs["evaluator"], device)
     g, other = gradients_of(model, view)
     values = measure_gradients(view, g, other)
-    ball = Linf(ROBUST_RADII.get(settings.dataset, "8/255"))
+    ball = Linf(parse_eps(ROBUST_RADII.get(settings.dataset, "8/255")))
     start = torch.Generator(device.type).manual_seed(settings.model.seed)
     scores = {"clean": accuracy(model, images, batch_size=batch_size()),
               "robust": robust_accuracy(model, images, ball, generator=start, batch_size=batch_size()),
