@@ -102,25 +102,30 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     return Measured(scores, (like, *targets.values(), held_out), {"alignment": stored_measures(aligned)})
 
 # %% ../../nbs/50_zero_shot.ipynb #b06542fc
-def ranked(dataset: str, # source
+def ranked(results: Results, dataset: str, # of one table; source
            attacked_only: bool = False) -> list: # of lists of labels; a list of several is one model, their mean
-    "List the models that are ranked: the paper's AT models; Natural; and noise training, once."
-    attacked, noise = ([[label] for radius, label in labels_of(dataset, kind).items() if radius] for kind in ("AT", "N"))
-    return attacked if attacked_only else [["Natural"], *attacked, [label for each in noise for label in each]]
+    "List the models that are ranked, from five seeds on: Natural, every AT model, and each reading of noise training once."
+    def full(label):
+        return len(set(results.values("alignment", label)) & set(results.values("target", label))) >= SEEDS_FOR_VERDICT
+    groups = {kind: [label for radius, label in labels_of(dataset, kind).items() if radius and full(label)] for kind in KINDS}
+    attacked = [[label] for kind in ("AT", "PGD") for label in groups[kind]]
+    if attacked_only:
+        return attacked
+    return [["Natural"], *attacked, *(groups[kind] for kind in ("N", "wide") if groups[kind])]
 
 def ranked_values(results: Results, score: str, models: list) -> dict: # seed -> one value a model, in order
     "Collect a score over the ranked models, for every seed that has them all."
     cells = [[results.values(score, label) for label in labels] for labels in models]
-    seeds = set.intersection(*(set(values) for group in cells for values in group))
+    seeds = set.intersection(*(set(values) for group in cells for values in group)) if len(cells) >= 3 else set()
     return {seed: [sum(values[seed] for values in group) / len(group) for group in cells] for seed in sorted(seeds)}
 
 def h1_table(side: Results, scale: str = "small") -> pd.DataFrame:
-    "Show H1's correlation by the models that count, and by every configuration with five seeds, as until November 2026."
+    "Show H1's correlation by the models that count, and with every noise model by itself, as until November 2026."
     lines = []
     for dataset in ("svhn", "mnist"):
         runs = side.main("zero_shot", dataset, scale)
         single = [[label] for label in runs.labels if len(set(runs.values("alignment", label)) & set(runs.values("target", label))) >= SEEDS_FOR_VERDICT]
-        for name, models in (("noise once (counts)", ranked(dataset)), ("AT models only", ranked(dataset, True)), ("each configuration by itself, as before", single)):
+        for name, models in (("noise once (counts)", ranked(runs, dataset)), ("AT models only", ranked(runs, dataset, True)), ("noise models one by one, as before", single)):
             x, y = (ranked_values(runs, score, models) for score in ("alignment", "target")) if models else ({}, {})
             rho = [rank_correlation(x[seed], y[seed]) for seed in x if seed in y]
             ends = "[{:+.2f}, {:+.2f}]".format(*seed_interval(rho)) if len(rho) >= SEEDS_FOR_INTERVAL else ""
@@ -129,7 +134,8 @@ def h1_table(side: Results, scale: str = "small") -> pd.DataFrame:
 
 def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
     "Ask whether better aligned models transfer better (claim H1)."
-    runs, models = results.main("zero_shot", comparison.dataset, scale), ranked(comparison.dataset, comparison.a == "AT models")
+    runs = results.main("zero_shot", comparison.dataset, scale)
+    models = ranked(runs, comparison.dataset, comparison.a == "AT models")
     x, y = (ranked_values(runs, score, models) for score in ("alignment", "target"))
     return {seed: rank_correlation(x[seed], y[seed]) for seed in x if seed in y}
 
@@ -248,9 +254,9 @@ def alignment_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     return table(results, {**{name: f"{name}, times 100" for name in MEASURES}, "target": "target, %"}, labels)
 
 # %% ../../nbs/50_zero_shot.ipynb #8f586622
-def counts_in_h1(dataset: str) -> set:
+def counts_in_h1(results: Results, dataset: str) -> set:
     "List the labels that H1 ranks by themselves."
-    return {label for group in ranked(dataset) if len(group) == 1 for label in group}
+    return {label for group in ranked(results, dataset) if len(group) == 1 for label in group}
 
 def alignment_figure(results: Results, dataset: str = "mnist"):
     "Draw target accuracy against alignment; hollow: models that do not count by themselves; a line joins each seed's AT ladder."
@@ -260,16 +266,17 @@ def alignment_figure(results: Results, dataset: str = "mnist"):
     for seed in sorted({seed for values in x.values() for seed in values}):
         steps = [label for label in labels_of(dataset, "AT").values() if seed in x.get(label, {}) and seed in y.get(label, {})]
         axes.plot([x[label][seed] for label in steps], [y[label][seed] for label in steps], color="#9ecae1", lw=.7, zorder=0)
+    counted = counts_in_h1(results, dataset)
     for label, color in model_colors(results.labels).items():
         seeds = sorted(set(x[label]) & set(y[label]))
         marker = "s" if label.startswith("N-") else "^" if label.endswith("PGD") else "o"
         axes.plot([x[label][s] for s in seeds], [y[label][s] for s in seeds], marker, ls="None", color=color, ms=4, alpha=.8,
-                  mfc=color if label in counts_in_h1(dataset) else "none")
-        if seeds and label in counts_in_h1(dataset):
+                  mfc=color if label in counted else "none")
+        if seeds and label in counted and not label.endswith("PGD"):
             center = sum(x[label][s] for s in seeds) / len(seeds), sum(y[label][s] for s in seeds) / len(seeds)
             axes.annotate(label, center, (5, 5), textcoords="offset points", color=color, fontsize=8)
-    counted = [v for label in counts_in_h1(dataset) for v in y.get(label, {}).values()]
-    _say_what_is_below(axes, min(counted, default=0) - 5)
+    ladder = [v for label in labels_of(dataset, "AT").values() for v in y.get(label, {}).values()]
+    _say_what_is_below(axes, min(ladder, default=0) - 5)
     axes.set(xlabel="signed cosine of input gradients on source test images, times 100", ylabel="target accuracy, %",
              title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {seeds_text(results)}; squares: noise")
     return fig
