@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'KINDS', 'LOOKS', 'FITS', 'PAPER', 'EXPERIMENT', 'run', 'Task', 'target_of', 'Settings', 'target_scores',
-           'overfitting_scores', 'measure', 'ranked', 'ranked_values', 'h1_table', 'alignment_predicts_transfer',
-           'labels_of', 'gains', 'overfitted_seeds', 'draw_gains', 'on_log_axis', 'transfer_figure', 'seeds_text',
-           'fits_table', 'overfitting_table', 'alignment_table', 'counts_in_h1', 'alignment_figure', 'twins_table']
+           'overfitting_scores', 'measure', 'labels_of', 'ranked', 'ranked_values', 'h1_table',
+           'alignment_predicts_transfer', 'gains', 'overfitted_seeds', 'draw_gains', 'on_log_axis', 'transfer_figure',
+           'seeds_text', 'fits_table', 'overfitting_table', 'alignment_table', 'counts_in_h1', 'alignment_figure',
+           'twins_table']
 
 # %% ../../nbs/50_zero_shot.ipynb #e012e5a9
 import math
@@ -101,6 +102,17 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     aligned = measure_alignment(model, like[:1000], means, batch_size=batch_size())
     return Measured(scores, (like, *targets.values(), held_out), {"alignment": stored_measures(aligned)})
 
+# %% ../../nbs/50_zero_shot.ipynb #6025c7b5
+KINDS = {"AT": "AT, FGSM", "N": "noise, σ = ε", "wide": "noise, σ = .12 to 1", "PGD": "AT, PGD"}
+
+def labels_of(dataset: str, kind: str) -> dict: # key of KINDS -> radius, in the label's unit -> label; Natural at 0
+    "List the models of one curve."
+    chosen, sigmas = PRESETS[dataset], TASKS[dataset].sigmas
+    radii = [round(eps / chosen.unit, 6) for eps in chosen.eps]
+    ends = [f" σ={sigma}" for sigma in sigmas] if kind == "wide" else [" PGD" * (kind == "PGD")] * len(radii)
+    name = "AT" if kind in ("AT", "PGD") else "N"
+    return {0.: "Natural", **{radius: f"{name}-{radius:g}{end}" for radius, end in zip(radii, ends)}}
+
 # %% ../../nbs/50_zero_shot.ipynb #b06542fc
 def ranked(results: Results, dataset: str, # of one table; source
            attacked_only: bool = False) -> list: # of lists of labels; a list of several is one model, their mean
@@ -140,16 +152,7 @@ def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dic
     return {seed: rank_correlation(x[seed], y[seed]) for seed in x if seed in y}
 
 # %% ../../nbs/50_zero_shot.ipynb #ae64eab7
-KINDS = {"AT": "AT, FGSM", "N": "noise, σ = ε", "wide": "noise, σ = .12 to 1", "PGD": "AT, PGD"}
 LOOKS = {"AT": ("#2171b5", "o"), "N": (NOISE_COLOR, "s"), "wide": ("#b3b3b3", "D"), "PGD": ("#08306b", "^")}
-
-def labels_of(dataset: str, kind: str) -> dict: # key of KINDS -> radius, in the label's unit -> label; Natural at 0
-    "List the models of one curve."
-    chosen, sigmas = PRESETS[dataset], TASKS[dataset].sigmas
-    radii = [round(eps / chosen.unit, 6) for eps in chosen.eps]
-    ends = [f" σ={sigma}" for sigma in sigmas] if kind == "wide" else [" PGD" * (kind == "PGD")] * len(radii)
-    name = "AT" if kind in ("AT", "PGD") else "N"
-    return {0.: "Natural", **{radius: f"{name}-{radius:g}{end}" for radius, end in zip(radii, ends)}}
 
 def gains(results: Results, label: str, score: str = "target", base: str = "Natural") -> dict: # seed -> points
     "Pair a score with Natural's of the same seed."
