@@ -22,7 +22,7 @@ KEPT = Path(__file__).with_name("golden.json")
 RECIPES = [Recipe(), Recipe("at", .2), Recipe("at", .2, attack="pgd", attack_steps=3), Recipe("noise", .2),
            Recipe("at", 8 / 255, unit=1 / 255, optimizer="sgd", lr=.05, weight_decay=5e-4, augment="flip+shift")]
 SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at", arch="madry_cnn", batch_size=64, lr=2e-3)
-MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20), "gradients": dict(pictures=50), "large_eps": dict(pictures=50), "wsol": dict(steps=8, batch_size=32, arch="map-32-64-128", lr=5e-3)}
+MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20), "gradients": dict(pictures=50), "large_eps": dict(pictures=50), "perception": dict(images="first", denoiser_steps=20), "evaluators": dict(count=50, large_steps=5), "wsol": dict(steps=8, batch_size=32, arch="map-32-64-128", lr=5e-3)}
 LOSS, COUNT, MEAN = 2e-4, 3, .01    # what another processor may change: share of a loss, pictures, a mean over pictures
 
 
