@@ -23,7 +23,7 @@ from .data import Images
 from .gradients import alignment, gradient_picture, high_frequency_share
 from .robustness import batch_size, device_of, evaluating, predict
 
-# %% ../nbs/library/17b_alignment.ipynb #bf95874b
+# %% ../nbs/library/17b_alignment.ipynb #d7b3c8a3
 SOBEL = torch.tensor([[-1., 0., 1.], [-2., 0., 2.], [-1., 0., 1.]], dtype=torch.double)
 
 def edges(x: Tensor, # images, N,C,H,W
@@ -46,13 +46,14 @@ def standardized(maps: Tensor, # N,H,W
     flat = torch.where(flat.abs().amax(1, keepdim=True) > 1e-9 * maps.abs().flatten(1).amax(1, keepdim=True), flat, 0)
     return F.normalize(flat, eps=1e-300)
 
+# %% ../nbs/library/17b_alignment.ipynb #0b4fa36a
 def edge_correlation(x: Tensor, # images, N,C,H,W
                      g: Tensor, # gradients, N,C,H,W
                     ) -> Tensor: # correlations in [-1,1], N
     "Correlate where the gradient is strong with the image's outlines."
     return (standardized(strength(g)) * standardized(edges(x))).sum(1)
 
-# %% ../nbs/library/17b_alignment.ipynb #6ef0f09d
+# %% ../nbs/library/17b_alignment.ipynb #6138deaa
 AMONG, BLUR = 100, 1. # images to choose from; pixels
 
 def smoothed(maps: Tensor, # N,H,W
@@ -65,6 +66,7 @@ def smoothed(maps: Tensor, # N,H,W
     padded = F.pad(maps.double()[:, None], (reach,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, line), line.transpose(2, 3))[:, 0]
 
+# %% ../nbs/library/17b_alignment.ipynb #57a0d9a7
 def identified(x: Tensor, # images, N,C,H,W
                g: Tensor, # gradients, N,C,H,W
                among: int = AMONG, # images to choose from, 2 or more
@@ -98,7 +100,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor) -> Tensor: # images, N,C,H,W -> the same
         return x - F.pixel_shuffle(self.layers(F.pixel_unshuffle(x - .5, 2)), 2)
 
-# %% ../nbs/library/17b_alignment.ipynb #5f13f0f4
+# %% ../nbs/library/17b_alignment.ipynb #f10b6370
 def train_denoiser(images: Images, # to train on
                    sigma: float = SIGMA,
                    steps: int = 800, # of 64 images
@@ -122,6 +124,7 @@ def train_denoiser(images: Images, # to train on
         schedule.step()
     return model.eval()
 
+# %% ../nbs/library/17b_alignment.ipynb #1660cee0
 @torch.no_grad()
 def score_of(denoiser: Callable, # from images to images
              x: Tensor, # images, N,C,H,W
@@ -194,7 +197,7 @@ def shuffled_rate(answers: Tensor, # classes, N
     first, second = (torch.bincount(each, minlength=k).double() / len(y) for each in (answers, y))
     return float(first @ second)
 
-# %% ../nbs/library/17b_alignment.ipynb #088bc313
+# %% ../nbs/library/17b_alignment.ipynb #0a8718af
 @dataclass(frozen=True)
 class View:
     "Hold what gradients are compared with."
@@ -220,6 +223,7 @@ class View:
         "Point to more probable images, by the mixture."
         return score_of(self.mixture, self.x)
 
+# %% ../nbs/library/17b_alignment.ipynb #aeb53787
 @dataclass(frozen=True)
 class AlignmentMeasure:
     "Describe a measure of alignment, and compute it."
@@ -235,7 +239,7 @@ class AlignmentMeasure:
     of: Callable # (View, g, loss gradients towards the next class) -> values, one an image
     needs: str = "" # field of View that must be there
 
-# %% ../nbs/library/17b_alignment.ipynb #e42e6a1a
+# %% ../nbs/library/17b_alignment.ipynb #be0548ed
 LIST = {
     "alignment": AlignmentMeasure("signed cosine", "Does −gradient go up where the image is bright?", "cos(x − x̄, −(g − ḡ))",
         "Etmann et al. 2019, signed", "more: aligned", "0", "1", "objects darker than their ground; outlines of either sign", False,
@@ -265,6 +269,8 @@ LIST = {
         "cf. Yang and Zhou 2026", "more: aligned", "10 %", "100 %", "all that the evaluator does not see", True,
         lambda view, g, other: (class_evidence(view.evaluator, g) == view.y).double(), "evaluator"),
 }
+
+# %% ../nbs/library/17b_alignment.ipynb #a850d4e1
 PERCEPTUAL = tuple(name for name, measure in LIST.items() if measure.perceptual)
 
 def measure_gradients(view: View,
@@ -275,7 +281,7 @@ def measure_gradients(view: View,
     return {name: each.of(view, g, other) for name, each in LIST.items()
             if not each.needs or getattr(view, each.needs) is not None}
 
-# %% ../nbs/library/17b_alignment.ipynb #51950630
+# %% ../nbs/library/17b_alignment.ipynb #4a320bdc
 def phase_scrambled(x: Tensor, # images, N,C,H,W
                     generator=None) -> Tensor: # N,C,H,W
     "Keep an image's spectrum, and draw its phases anew."
@@ -299,6 +305,7 @@ CONTROLS = {"another image of the class": lambda x, y, g, draw: g[another_of_cla
             "white noise": lambda x, y, g, draw: torch.randn(x.shape, generator=draw).to(x.device),
             "image × constant": lambda x, y, g, draw: -.01 * x}
 
+# %% ../nbs/library/17b_alignment.ipynb #66f6104d
 def measure_controls(view: View, g: Tensor, other: Tensor, seed: int = 0) -> dict: # control -> measure -> mean
     "Measure maps that take the place of the gradients."
     draw, means = torch.Generator().manual_seed(seed), {}

@@ -69,8 +69,8 @@ def test_figure_1():
     fig = gradients_figure(six[:2], {"Natural": net, "AT-1": net})
     assert [axes.get_title() for axes in fig.axes[:3]] == ["image", "Natural", "AT-1"] and len(fig.axes) == 6
     g = input_gradient(net, six.x[:1], six.y[:1])
-    drawn = torch.tensor(fig.axes[1].images[0].get_array()).permute(2, 0, 1).float()
-    assert torch.allclose(drawn, gradient_picture(-g, "diverging")[0])         # the sign whose cosine is printed
+    pixels = torch.tensor(fig.axes[1].images[0].get_array()).permute(2, 0, 1).float()
+    assert torch.allclose(pixels, gradient_picture(-g, "diverging")[0])         # the sign whose cosine is printed
     assert abs(float(fig.axes[1].get_xlabel()) - alignment(six.x[:1], g).item()) < .006 and fig.axes[3].get_xlabel() == digits.classes[1]
     pyplot.close("all")
     for images, models in ((six[:0], {"Natural": net}), (six, {})):

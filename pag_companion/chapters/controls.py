@@ -71,7 +71,7 @@ class Augmented(Control):
         x = middle + contrast[:, None, None, None] * (x - middle)
         return blurred(x, 5 * self.eps * draw()).clamp(0, 1)
 
-# %% ../../nbs/51_controls.ipynb #6863b45d
+# %% ../../nbs/51_controls.ipynb #4a98fe97
 @register_objective
 @dataclass(frozen=True)
 class Decay(Control):
@@ -93,6 +93,7 @@ class Smoothing(Control):
         "Compute the cross-entropy at smoothed labels."
         return F.cross_entropy(model(x).float(), y, label_smoothing=self.eps)
 
+# %% ../../nbs/51_controls.ipynb #e195d9b4
 @register_objective
 @dataclass(frozen=True)
 class Penalty(Control):
@@ -106,11 +107,12 @@ class Penalty(Control):
         g, = torch.autograd.grad(len(x) * loss, x, create_graph=True)
         return loss + self.eps * g.float().square().flatten(1).sum(1).mean()
 
-# %% ../../nbs/51_controls.ipynb #5d8c9c45
+# %% ../../nbs/51_controls.ipynb #b31cfe19
 def zero_shot():
     "Find the experiment whose measurement is repeated."
     return find_experiment("zero_shot")
 
+# %% ../../nbs/51_controls.ipynb #52b979fa
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State which rival is trained, and for how long."
@@ -139,6 +141,7 @@ class Settings(RunSettings):
     def sets(self) -> list:
         return zero_shot().Settings.sets(self)
 
+# %% ../../nbs/51_controls.ipynb #291cb54d
 def measure(settings: Settings, model, needs: dict) -> Measured:
     "Test a rival on source and target, as the models of Table 2."
     return zero_shot().measure(settings, model, needs)
@@ -188,7 +191,7 @@ C2 = Claim("C2", "O", "Table 2", "Trained four times as long, Natural transfers 
            (Comparison(LONGER, "Natural", dataset="svhn", experiment="controls", region=BELOW),
             Comparison(LONGER, "AT-4", dataset="svhn", experiment="controls", region=None, counted=False)), size=2.)
 
-# %% ../../nbs/51_controls.ipynb #7c288b27
+# %% ../../nbs/51_controls.ipynb #64fb36f5
 def controls_table(results: Results, dataset: str = "svhn") -> pd.DataFrame:
     "Set the rivals side by side; those that count are marked."
     runs = results
@@ -201,6 +204,7 @@ def controls_table(results: Results, dataset: str = "svhn") -> pd.DataFrame:
                          "signed cosine, times 100": [cell(runs.values("alignment", label)) for label, _ in rows]},
                         index=pd.Index([label for label, _ in rows], name="model"))
 
+# %% ../../nbs/51_controls.ipynb #598b5cc6
 def controls_figure(results: Results, dataset: str = "svhn"):
     "Draw the gain over Natural, paired by seed; hollow: a strength that does not count."
     from matplotlib import pyplot

@@ -26,7 +26,7 @@ from ..lab.results import Results
 from ..lab.settings import PRESETS, RunSettings, preset, with_objective
 from ..training import AT, Natural
 
-# %% ../../nbs/41_evaluators.ipynb #3fb6f965
+# %% ../../nbs/41_evaluators.ipynb #6df392b5
 def counted(seen, y, clean, after) -> Score: # classes, N each: attacked model's, true, evaluator's before and after
     "Count where an evaluator sees the wrong class that the attacked model sees."
     return Score.of(((seen != y) & (after == seen))[clean == y])
@@ -48,13 +48,14 @@ def blended(images: Images, seen: torch.Tensor, # targets, N
             partner[aimed] = pool[torch.randint(len(pool), (int(aimed.sum()),), generator=draw)]
     return (x + x[partner]) / 2
 
+# %% ../../nbs/41_evaluators.ipynb #ec01195b
 def corrected(agreement: float, shuffled: float, blend: float) -> float: # rates, in one unit -> share
     "Place an agreement rate between chance and the blend reference."
     if blend <= shuffled:
         raise UserError(f"the blend reference {blend} is not above chance {shuffled}: this evaluator sees no blends")
     return (agreement - shuffled) / (blend - shuffled)
 
-# %% ../../nbs/41_evaluators.ipynb #62f84ab4
+# %% ../../nbs/41_evaluators.ipynb #2230e1ec
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State how images are attacked, and who looks at them."
@@ -74,6 +75,7 @@ class Settings(RunSettings):
         "Load the images that are attacked."
         return load(self.model.source, "test", limit=min(filter(None, (self.test_limit, self.count))))
 
+# %% ../../nbs/41_evaluators.ipynb #2824b6cf
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Say how the evaluators are trained: as the attacked model, but with other seeds."
     own, robust = settings.model.seed, AT(parse_eps(settings.evaluator_eps))
@@ -101,7 +103,7 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     cards = {name: {"model": net.card["key"], "weights": net.card["weights"]} for name, net in needs.items()}
     return Measured(scores, (images,), {"evaluators": cards})
 
-# %% ../../nbs/41_evaluators.ipynb #6f851b72
+# %% ../../nbs/41_evaluators.ipynb #15d2a5ec
 def attacked_labels(dataset: str) -> list:
     "List Natural and the paper's radii."
     chosen = PRESETS[dataset]
@@ -127,6 +129,7 @@ def matrix(results: Results, dataset: str, value) -> pd.DataFrame: # value: (lab
     return pd.DataFrame({name: [mean(label, name) for label in attacked_labels(dataset)] for name in names},
                         index=pd.Index(attacked_labels(dataset), name="attacked"))
 
+# %% ../../nbs/41_evaluators.ipynb #94ee3c3b
 def agreement_matrix(results: Results, dataset: str = "cifar10") -> pd.DataFrame: # percent
     "Lay the agreement rates out."
     return matrix(results, dataset, lambda label, name: results.values(f"agreed/{name}", label)).round(1)

@@ -103,6 +103,7 @@ def counted_in(results: Results, dataset: str) -> str:
     count = results.records[0]["settings"]["pictures"] if len(results) else 0
     return f"{dataset.upper()}, {count:,} test images, {n} seed{'s' * (n != 1)}"
 
+# %% ../../nbs/30_gradients.ipynb #99eb580f
 def distribution_figure(results: Results, dataset: str = "cifar10"):
     "Draw how alignment is spread over images, a line a model."
     from matplotlib import pyplot

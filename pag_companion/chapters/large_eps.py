@@ -158,6 +158,7 @@ def correct_start(model, evaluator, images: Images, name: str) -> Images: # eval
     right = torch.stack([answers(net, of_class.x) == of_class.y for net in (model, evaluator) if net is not None]).all(0)
     return of_class[int(right.nonzero()[0]):][:1] if right.any() else of_class[:1]
 
+# %% ../../nbs/40_large_eps.ipynb #e5b29da1
 def draw_path(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw a walk from one class to another, on the most robust model at hand."
     settings, models = Settings.read({"dataset": dataset, "scale": scale, "seed": seed}), ladder_at_hand(Settings, dataset, scale, seed)
@@ -186,6 +187,7 @@ def bars_of_seeds(axes, at, cells, width, color, label): # places, a dict seed -
             low, high = seed_interval(values)
             axes.plot([x, x], [max(low, 0), min(high, 100)], color="#000000", lw=1)
 
+# %% ../../nbs/40_large_eps.ipynb #16046fcf
 def agreement_figure(results: Results, dataset: str = "cifar10"):
     "Draw the share of images in which evaluators see what the attacked model sees."
     from matplotlib import pyplot
@@ -207,6 +209,7 @@ def seeds_text(results: Results) -> str:
     n = results.frame.seed.nunique()
     return f"{n} seed" + "s" * (n != 1)
 
+# %% ../../nbs/40_large_eps.ipynb #4ce8a763
 def swaps_table(results: Results, dataset: str = "cifar10") -> pd.DataFrame:
     "Show how often the paper's three examples occur, in %, with the rank among nine."
     def text(label, swap):

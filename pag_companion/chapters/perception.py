@@ -41,13 +41,14 @@ def measures_table() -> pd.DataFrame:
                           "source": each.source, "sign": each.sign, "chance": each.chance, "ceiling": each.ceiling, "blind to": each.blind}
                          for each in LIST.values()]).set_index("measure")
 
-# %% ../../nbs/31_perception.ipynb #20e609c2
+# %% ../../nbs/31_perception.ipynb #6fe62c52
 ROBUST_RADII = {"mnist": "0.1"} # of the attack on these very images; elsewhere 8/255
 
 def evaluator_of(dataset: str, scale: str) -> str: # radius, as text
     "Choose how the evaluator is trained: the most robust model of the table that trains well."
     return "0.1" if dataset == "mnist" else "2/255" if scale == "smoke" else "8/255"
 
+# %% ../../nbs/31_perception.ipynb #0345bc6a
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State at which images gradients are taken, and what they are compared with."
@@ -74,6 +75,7 @@ class Settings(RunSettings):
             raise UserError(f"count = {self.count}: {test.name} has {len(test)} test images, {start + self.count} are needed")
         return test[start:start + self.count]
 
+# %% ../../nbs/31_perception.ipynb #85ae88e3
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Say how the evaluator is trained: as the model, but robust, and of another seed."
     other = replace(settings.model, seed=1 if settings.model.seed == 0 else 0)
@@ -106,7 +108,7 @@ def view_of(settings: Settings, images: Images, evaluator, device) -> View:
     return View(images.x.to(device), images.y.to(device), means.to(device), evaluator, denoiser_for(settings, device),
                 mixture_for(settings.model.source, settings.model.limit))
 
-# %% ../../nbs/31_perception.ipynb #ad47e0ec
+# %% ../../nbs/31_perception.ipynb #430b16a0
 MARKED = ("identified", "class_evidence") # measures that are hits of images, not values
 
 def gradients_of(model, view: View) -> tuple: # loss gradients at the true label, and at the next class, N,C,H,W
@@ -123,6 +125,7 @@ def transfer_scores(settings: Settings, model, like: Images) -> dict: # score ->
     target = load(transfer.defaults(settings.dataset, settings.scale)["target"], "test", limit=settings.test_limit)
     return {"target": accuracy(model, match_domain(target, like), batch_size=batch_size())}
 
+# %% ../../nbs/31_perception.ipynb #5e033ba1
 def measure(settings: Settings, model, needs: dict) -> Measured:
     "Measure a model's gradients in every way; and robustness and transfer, on the very same weights."
     images, device = settings.load(), device_of(model)
@@ -172,7 +175,7 @@ def lead_comparisons() -> list: # of Comparison: CIFAR-10, then SVHN
 G4 = Claim("G4", "O", "abstract, §2, §3", "By most perceptual measures, alignment comes before robustness.", "ordering",
            tuple(lead_comparisons()), needed=3, data="the second thousand test images; five seeds")
 
-# %% ../../nbs/31_perception.ipynb #eedb484d
+# %% ../../nbs/31_perception.ipynb #37cb9b76
 def ladder(dataset: str) -> dict: # label -> place on a log₂ axis; Natural one step left of the smallest radius
     "List Natural and the paper's radii."
     chosen = PRESETS[dataset]
@@ -188,6 +191,7 @@ def draw_seeds(axes, places, cells, color, label, style="-", aside=0.): # places
             axes.plot([x, x], seed_interval(values), color=color, lw=1.6, alpha=.7)
     axes.plot([x for x, _ in drawn], [sum(v) / len(v) for _, v in drawn], style, color=color, lw=1.3, label=label)
 
+# %% ../../nbs/31_perception.ipynb #ab47a87e
 def panels(dataset: str, title: str): # -> figure, dict: measure -> axes
     "Lay out a panel for each measure; perceptual ones have a bold title."
     from matplotlib import pyplot
@@ -243,7 +247,7 @@ def controls_figure(results: Results, dataset: str = "cifar10"):
     fig.legend(*axes_of["edge_correlation"].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return fig
 
-# %% ../../nbs/31_perception.ipynb #cdfffb8d
+# %% ../../nbs/31_perception.ipynb #35e2826e
 def noise_labels(dataset: str) -> list:
     "List the models trained with noise of σ = ε."
     return [label.replace("AT", "N") for label in ladder(dataset) if label != "Natural"]
@@ -262,6 +266,7 @@ def predicts(results: Results, name: str, outcome: str, dataset: str, noise: boo
     first, second = (values_by_seed(results, score, dataset, noise) for score in (name, outcome))
     return {seed: direction(name) * rank_correlation(first[seed], second[seed]) for seed in first if seed in second}
 
+# %% ../../nbs/31_perception.ipynb #c68b7da0
 def rho_text(values: dict) -> str: # seed -> ρ
     "Write a mean correlation, its 95 % interval over seeds, and the number of seeds."
     numbers = list(values.values())

@@ -45,6 +45,7 @@ def target_of(dataset: str, scale: str) -> str:
     "Name the target of a source."
     return TASKS[dataset].synthetic if scale == "smoke" else TASKS[dataset].target
 
+# %% ../../nbs/50_zero_shot.ipynb #68722f00
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State what is transferred where."
@@ -131,6 +132,7 @@ def ranked_values(results: Results, score: str, models: list) -> dict: # seed ->
     seeds = set.intersection(*(set(values) for group in cells for values in group)) if len(cells) >= 3 else set()
     return {seed: [sum(values[seed] for values in group) / len(group) for group in cells] for seed in sorted(seeds)}
 
+# %% ../../nbs/50_zero_shot.ipynb #6d52a492
 def h1_table(side: Results, scale: str = "small") -> pd.DataFrame:
     "Show H1's correlation by the models that count, and with every noise model by itself, as until November 2026."
     lines = []
