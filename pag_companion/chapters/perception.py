@@ -191,7 +191,7 @@ def draw_seeds(axes, places, cells, color, label, style="-", aside=0.): # places
             axes.plot([x, x], seed_interval(values), color=color, lw=1.6, alpha=.7)
     axes.plot([x for x, _ in drawn], [sum(v) / len(v) for _, v in drawn], style, color=color, lw=1.3, label=label)
 
-# %% ../../nbs/31_perception.ipynb #ab47a87e
+# %% ../../nbs/31_perception.ipynb #97b7466f
 def panels(dataset: str, title: str): # -> figure, dict: measure -> axes
     "Lay out a panel for each measure; perceptual ones have a bold title."
     from matplotlib import pyplot
@@ -201,7 +201,7 @@ def panels(dataset: str, title: str): # -> figure, dict: measure -> axes
     for name, axes in axes_of.items():
         axes.set_title(LIST[name].title, fontsize=9, fontweight="bold" if LIST[name].perceptual else "normal")
         axes.set_xticks(list(at.values()), [label.removeprefix("AT-") for label in at], fontsize=8)
-    fig.supxlabel(f"ε trained with{', in 1/255' if PRESETS[dataset].unit != 1 else ''} (log₂)", fontsize=9)
+    grid[-1, 1].set_xlabel(f"ε trained with{', in 1/255' if PRESETS[dataset].unit != 1 else ''} (log₂)", fontsize=9)
     fig.suptitle(title, fontsize=10)
     return fig, axes_of
 
