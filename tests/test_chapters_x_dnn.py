@@ -45,11 +45,13 @@ def test_smoke_run():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
         made = run(quick)
         assert run(**quick) == made
-        attacked = run(**quick, method="at", dataset="cifar10")
+        with patch(f"{measure.__module__}.contrast", lambda model, images: {"arch": model.config["arch"], "n": len(images)}):
+            attacked = run(**quick, method="at", dataset="cifar10")
     assert made["row"] == "Natural" and made["stand_in"] and made["scores"]["clean/x"]["total"] == 60
     assert made["exact"]["x, float64"]["difference"] < 1e-12 > made["exact"]["order 8"]["difference"]
     assert made["exact"]["ordinary"]["difference"] > 1e-3 and made["contrast"]["x"]["changed"] == [0] * 10
     assert set(made["masking"]) == set(METHODS) and made["prior"]["splits"] == [0] and set(made["prior"]["arms"]) == set(ARMS)
+    assert attacked["contrast"] == {"ordinary": {"arch": "fast-16-32-32", "n": 20}, "x": {"arch": "x-fast-16-32-32", "n": 20}}
     assert attacked["row"] == "AT-2" and not {"masking", "errors", "prior"} & set(attacked)
     for wrong, named in (({"arch": "x-madry_cnn"}, "madry_cnn"), ({"patients": "iris"}, "iris"), ({"masked": 0}, "masked"), ({"dataset": "svhn"}, "svhn")):
         with pytest.raises(UserError, match=named):

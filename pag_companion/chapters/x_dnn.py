@@ -248,7 +248,7 @@ CLAIMS_OF_E = (
     Claim("E9", "O", "appendix figure", "IG takes more than 100 steps with biases, and one without", "value", NEEDED,
           note="'settled': at most 1 % error, fixed before looking"))
 
-# %% ../../nbs/73_x_dnn.ipynb #c31e6901
+# %% ../../nbs/73_x_dnn.ipynb #210db433
 WITH_COLOR, WITHOUT_COLOR, PAIR = "#000000", "#2171b5", ("with biases", "without biases")
 PANELS = {"clean": "accuracy, %", "robust": "robust accuracy, PGD-10, %", "alignment": "alignment, times 100"}
 
@@ -269,7 +269,8 @@ def cost_figure(results: Results, dataset: str = "mnist"):
         for end, color, kind, aside in (("", WITH_COLOR, PAIR[0], -.06), (WITHOUT, WITHOUT_COLOR, PAIR[1], .06)):
             cells = [results.values(score + end, label) for label in results.labels]
             dots_and_means(panel, range(len(cells)), cells, color, kind, aside=aside)
-        panel.set(xticks=range(len(results.labels)), xticklabels=results.labels, title=name, xlim=(-.5, len(results.labels) - .5))
+        names = [f"{label}\nn = {len(results.values(score, label))}" for label in results.labels]
+        panel.set(xticks=range(len(names)), xticklabels=names, title=name, xlim=(-.5, len(names) - .5))
     axes[0].legend(frameon=False, fontsize=8)
     fig.suptitle(title_of(results, dataset), fontsize=10)
     return fig
