@@ -22,10 +22,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .pag_checks import RADII, masking_checks, worst_cases
-from .pag_targets import (NAMES, WIDTHS, InputPenalty, PAGObjective, Pools,
+from ..pag_checks import RADII, masking_checks, worst_cases
+from ..pag_targets import (NAMES, WIDTHS, InputPenalty, PAGObjective, Pools,
     class_gradients, cosines, family, non_smooth, pools_of, target_gradients)
-from .pag_toy import ARMS, toy_figure, toy_hits, train_toy
+from ..pag_toy import ARMS, toy_figure, toy_hits, train_toy
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, model_colors
 from ..core.scores import Score
