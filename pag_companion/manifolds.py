@@ -179,7 +179,7 @@ register_arch(r"autoencoder-(\d+)-(\d+)x(\d+)", _autoencoder,
 @dataclass(frozen=True)
 class Reconstruct(Objective):
     "Train an autoencoder: squared error, summed over pixels."
-    name, needs_eps = "reconstruct", False
+    name, needs_eps, classifies = "reconstruct", False, False
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
         "Compute the mean over a batch."
@@ -232,7 +232,7 @@ register_arch(r"denoiser-(\d+)", _denoiser, "denoiser-<width>")
 @dataclass(frozen=True)
 class Denoise(Objective):
     "Train a denoiser on images with noise of standard deviation eps."
-    name, norm, needs_eps = "denoise", "sigma", True
+    name, norm, needs_eps, classifies = "denoise", "sigma", True, False
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
         "Compute the error of the guess for the true class, and of that for any class."

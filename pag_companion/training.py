@@ -26,7 +26,7 @@ from .attacks import Linf, fgsm, gaussian_noise, pgd, untouched
 from .augment import AUGMENT
 from .checkpoints import Checkpoint, check_finite, last_good, only_writer
 from .checks import (check_differentiable, check_gradients, check_labels, check_model,
-    check_set, device_of, differentiable, gradient_of, logits_of, not_finite)
+    check_logits, check_set, device_of, differentiable, gradient_of, not_finite, outputs_of)
 from .core.numbers import UserError, fingerprint, parse_eps, read_seed, whole_number
 from .core.progress import progress
 from .data import Images, to_float
@@ -44,6 +44,7 @@ class Objective:
     norm: ClassVar[str] = "linf" # how eps is read: "linf", "l2" or "sigma"
     needs_eps: ClassVar[bool | None] = None # True: above 0; False: 0; None: 0 or more
     adversarial: ClassVar[bool] = False # True: watched for catastrophic overfitting
+    classifies: ClassVar[bool] = True # False: the network gives something else than logits
     eps: float = 0. # radius or standard deviation, image units; a number or text such as "8/255"
 
     def __post_init__(self):
@@ -418,13 +419,15 @@ def try_model(model: nn.Module, images: Images, recipe: Recipe) -> None:
     x, y = few.x.to(device_of(model)), few.y.to(device_of(model))
     with torch.random.fork_rng(devices=[]), differentiable(), untouched(network):
         x = AUGMENT[recipe.augment](x) if recipe.augment != "none" else x
-        logits = logits_of(network, x.requires_grad_(), y)
-        check_labels(images.y, len(images), logits.shape[1])
-        if not logits.requires_grad:
-            raise UserError("the model's logits have no gradient: its forward works under "
+        outputs = outputs_of(network, x.requires_grad_())
+        if recipe.objective.classifies:
+            check_logits(outputs, len(x), y)
+            check_labels(images.y, len(images), outputs.shape[1])
+        if not outputs.requires_grad:
+            raise UserError("the model's outputs have no gradient: its forward works under "
                             "torch.no_grad or detaches them; take that out")
         if recipe.objective.adversarial:
-            loss = F.cross_entropy(logits.float(), y, reduction="sum")
+            loss = F.cross_entropy(outputs.float(), y, reduction="sum")
             check_gradients(not_finite(gradient_of(loss, x)))
 
 # %% ../nbs/library/15_training.ipynb #e7ddb7c4

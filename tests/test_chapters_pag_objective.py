@@ -80,6 +80,7 @@ def test_settings_are_checked_first():
 
 
 def test_committed_runs():
+    from matplotlib import pyplot
     side = Results.read()
     part = side.main("pag_objective", "mnist")
     if part.records:
@@ -88,5 +89,7 @@ def test_committed_runs():
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)
         assert not gaps or gaps[len(gaps) // 2] >= 300
         for draw in (robust_figure, weights_figure, transfer_figure):
-            assert draw(part).axes
+            figure = draw(part)
+            assert figure.axes
+            pyplot.close(figure)
         assert len(checks_table(part)) == len(part.labels)

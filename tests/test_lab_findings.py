@@ -35,7 +35,7 @@ def test_findings():
 def test_scope():
     assert ("scale `small`: 20 runs on mnist" in scope(side("small"))
             and "scale `paper`" in scope(side("paper")))
-    assert scope(side("smoke")) == "4 runs at scale `smoke`, on embedded data."
+    assert scope(side("smoke")) == "20 runs at scale `smoke`, on embedded data."
 
 
 def test_gallery():

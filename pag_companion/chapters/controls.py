@@ -139,7 +139,8 @@ class Settings(RunSettings):
         return self.model.label + (f" ×{self.length}" if self.length > 1 else "")
 
     def sets(self) -> list:
-        return zero_shot().Settings.sets(self)
+        return [*super().sets(), (self.model.source, "val", 500),
+                (self.target, "test", self.test_limit)]
 
 # %% ../../nbs/51_controls.ipynb #291cb54d
 def measure(settings: Settings, model, needs: dict) -> Measured:

@@ -85,8 +85,9 @@ _BLOCK = dict(SMALL, arch="mlp-1568-200-200")
 def _register_presets() -> None:
     "Let this experiment train on the sets above."
     blocks = {"smoke": dict(SMOKE, arch="mlp-1568-100"), "small": _BLOCK, "paper": dict(_BLOCK, steps=4560)}
+    radii = PRESETS["mnist"].eps, PRESETS["mnist"].best
     for top, name in enumerate(BLOCKS):
-        register_preset(name, Preset(block_name(top=bool(top), source="mnist_sample"), 1, (2.,), 2., blocks))
+        register_preset(name, Preset(block_name(top=bool(top), source="mnist_sample"), 1, *radii, blocks))
     for name, kept in (("axes", _AXES), ("axes_noise", _NOISY)):
         scales = {"smoke": dict(kept, **_FEW), "small": kept, "paper": dict(kept, arch="axes-25000", steps=20_000)}
         register_preset(name, Preset(name, 64 / 255, (.45 * 64 / 255,), .45 * 64 / 255, scales))

@@ -70,7 +70,7 @@ _QUICK = dict(arch="pool-gelu-8-16", steps=60, batch_size=64, limit=1000, test_l
               precision="float32")
 for _name, _drawn in (("mnist_letter", "glyph_letter"), ("posed_digits", "posed_digits")):
     if _name not in PRESETS:     # else: a cell run twice
-        register_preset(_name, Preset(_drawn, 1, STRENGTHS["l2"], 1., {
+        register_preset(_name, Preset(_drawn, 1, PRESETS["mnist"].eps, PRESETS["mnist"].best, {
             "smoke": _QUICK, "small": _SMALL,
             "paper": dict(_SMALL, arch="pool-gelu-32-64", steps=6000, limit=None)}))
 

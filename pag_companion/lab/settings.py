@@ -167,10 +167,10 @@ def check_least(name: str, value, least: int) -> None:
 
 # %% ../../nbs/lab/91_settings.ipynb #3dd93529
 def read_eps(method: str, eps, preset: Preset) -> float:
-    "Read the radius; where none is given, methods that need one have the set's usual one, others 0."
+    "Read the radius; where none is given, the objective's default, or the set's where one is needed."
     objective = OBJECTIVES[method]
     if eps in (None, ""):
-        return preset.best if objective.needs_eps else 0.
+        return objective.eps or (preset.best if objective.needs_eps else 0.)
     eps = parse_eps(eps, color=preset.unit != 1, norm=objective.norm)
     if objective.needs_eps not in (None, eps > 0):
         raise UserError(f"method = {method!r} with eps = {eps!r}: natural training has no radius "

@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-import pag_companion.chapters.pag_targets  # noqa: F401 (registers pag_cnn)
-from pag_companion.chapters.pag_checks import square_attack
+import pag_companion.pag_targets  # noqa: F401 (registers pag_cnn)
+from pag_companion.pag_checks import square_attack
 from pag_companion.data import load
 from pag_companion.models import build
 from pag_companion.robustness import accuracy
