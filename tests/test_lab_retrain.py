@@ -25,12 +25,13 @@ def test_the_stack_equals_one_by_one():
     assert len(stack) == len(arms) == 18
     for arm in arms:
         fill = mean_image(train_images) * (arm.fill == "mean")
-        own = replace(settings, seed=arm.shift)
+        one = replace(settings, seed=arm.shift)
         sets = [replace(i, pixels=i.pixels * 0 + 255) if arm.fill == "shape" else i for i in (train_images, test_images)]
-        kept = [blanked(i, r, arm.k, arm.side, fill) for i, r in zip(sets, ranks[arm.ranking])]
-        alone = new_model(own, train_images)
-        train(alone, kept[0], own.recipe, steps=30, batch_size=32, seed=own.seed, device="cpu", precision="float32", progress=False)
-        assert abs(accuracy(alone, kept[1]).correct - stack[arm.name].correct) <= 1, arm.name
+        masked = [blanked(i, r, arm.k, arm.side, fill) for i, r in zip(sets, ranks[arm.ranking])]
+        alone = new_model(one, train_images)
+        train(alone, masked[0], one.recipe, steps=30, batch_size=32, seed=one.seed, device="cpu",
+              precision="float32", progress=False)
+        assert abs(accuracy(alone, masked[1]).correct - stack[arm.name].correct) <= 1, arm.name
     assert stack["full/top/1"].correct > stack["logit-black/bottom/0.1"].correct + 10
     wrong = {"logit": (ranks["logit"][0][:50], ranks["logit"][1])}
     with pytest.raises(UserError, match=r"shape \(50, 64\) for 200 images"):
