@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FINDER = "from pag_companion.core.moved import Finder\nimport sys\n"
-TABLE = "dict(old='new', stays='new', idle='plain'), {'stays', 'idle'}"
+TABLE = "dict(old='new', stays='new', idle='plain'), {'stays', 'idle'}, {'stays.then': 'there'}"
 RUN = "if __name__ == '__main__': sys.exit(print('run', sys.argv[1:]))"
 FILES = {"__init__": f"{FINDER}sys.meta_path.insert(0, Finder('house', {TABLE}))",
          "new": f"import os, sys\n__all__ = ['there']\nthere = lambda: 42\n{RUN}",
@@ -37,6 +37,8 @@ def test_an_old_name_works_and_says_so_once():
     printed, warned = in_house("from house.stays import here, there; print(here, there())")
     assert printed == "1 42" and warned.count("house.stays.there is now house.new.there") == 1
     assert in_house("from house.stays import *; print(here)") == ("1", "")
+    printed, warned = in_house("from house.stays import then; print(then())")
+    assert printed == "42" and warned.count("house.stays.then is now house.new.there") == 1
 
 
 def test_what_was_never_there_is_not_found():
@@ -58,12 +60,17 @@ def test_the_table_is_true():
     import importlib
     import warnings
 
-    for old, places in MOVED.items():
-        for place in places.split():
-            assert importlib.import_module(f"pag_companion.{place}").__all__, place
+    for old, modules in MOVED.items():
+        for module in modules.split():
+            assert importlib.import_module(f"pag_companion.{module}").__all__, module
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             importlib.import_module(f"pag_companion.{old}")
+    finder = Finder("pag_companion", MOVED, COMMANDS, RENAMED)
     with pytest.warns(DeprecationWarning, match="records.Score is now pag_companion.core.scores.S"):
-        Score = Finder("pag_companion", MOVED, COMMANDS).look("records", "Score")
+        Score = finder.look("records", "Score")
     assert Score.__module__ == "pag_companion.core.scores"
+    for path, name in RENAMED.items():
+        module, _, old = path.rpartition(".")
+        with pytest.warns(DeprecationWarning, match=f"{path} is now .*{name}"):
+            assert finder.look(module, old).__name__ == name

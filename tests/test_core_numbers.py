@@ -11,9 +11,9 @@ def test_numbers():
     for bad in ("banana", "1/0", "8/", "nan", True, None, "8/255/2"):
         with pytest.raises(UserError, match="is not a number"):
             number(bad)
-    for slip, hint in (("8", "did you mean 8/255"), (.3, "k/255"), ("-1/255", "negative")):
+    for value, hint in (("8", "did you mean 8/255"), (.3, "k/255"), ("-1/255", "negative")):
         with pytest.raises(UserError, match=hint):
-            parse_eps(slip)
+            parse_eps(value)
     with pytest.raises(ValueError, match="reaches every image"):     # a UserError is a ValueError
         parse_eps("255/255")
 
@@ -22,9 +22,9 @@ def test_units_differ():
     assert parse_eps(.3, color=False) == .3 and parse_eps("64/255") == 64 / 255
     assert parse_eps(2, norm="l2") == 2
     assert parse_eps("1.0", norm="sigma") == 1 and parse_eps(.5, norm="sigma") == .5
-    for slip in (1, "8"):
-        with pytest.raises(UserError, match=f"did you mean {slip}/255"):
-            parse_eps(slip, norm="sigma")
+    for value in (1, "8"):
+        with pytest.raises(UserError, match=f"did you mean {value}/255"):
+            parse_eps(value, norm="sigma")
 
 
 def test_whole_numbers_seeds_and_flags():
@@ -32,15 +32,15 @@ def test_whole_numbers_seeds_and_flags():
     assert whole_number(np.int64(3), "n") == 3 and whole_number(0, "n", 0) == 0
     assert read_seed(2 ** 64 - 1) == 2 ** 64 - 1 and type(read_seed(np.uint8(7))) is int
     assert read_flag(np.True_, "f") is True and read_flag(False, "f") is False
-    for slip in (True, 2., "2", None, 0, -1, [1]):
+    for value in (True, 2., "2", None, 0, -1, [1]):
         with pytest.raises(UserError, match="n = .* should be a whole number, 1 or more"):
-            whole_number(slip, "n")
-    for slip in (-1, 2 ** 64, 1., "0", True, None):
+            whole_number(value, "n")
+    for value in (-1, 2 ** 64, 1., "0", True, None):
         with pytest.raises(UserError, match="seed = .* whole number, 0 to 2"):
-            read_seed(slip)
-    for slip in ("false", "True", 0, 1, None, []):
+            read_seed(value)
+    for value in ("false", "True", 0, 1, None, []):
         with pytest.raises(UserError, match="f = .* should be True or False"):
-            read_flag(slip, "f")
+            read_flag(value, "f")
 
 
 def test_words_for_everybody():

@@ -16,7 +16,7 @@ def test_progress():
         assert list(progress(3, "three")) == [0, 1, 2]
     with (tempfile.TemporaryDirectory() as folder,
           patch.dict(os.environ, PAG_PROGRESS="none", PAG_PULSE=f"{folder}/beat.json")):
-        assert list(progress(3, "three", said=lambda: "loss 0.5")) == [0, 1, 2]
+        assert list(progress(3, "three", note=lambda: "loss 0.5")) == [0, 1, 2]
         beat = json.loads(Path(folder, "beat.json").read_text())
         assert (beat["label"], beat["step"], beat["total"], beat["first"]) == ("three", 3, 3, 0)
         assert (beat["said"], beat["left"]) == ("loss 0.5", 0)

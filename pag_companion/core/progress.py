@@ -23,7 +23,7 @@ def progress(total: int, # number of steps
              label: str, # what is being done
              show: bool = True, # False: silent
              first: int = 0, # step to start from, when resuming
-             said=str, # function of nothing -> text to add, such as the loss
+             note=str, # function of nothing -> text to add, such as the loss
             ): # -> iterator over first ... total-1
     "Count steps aloud."
     style = progress_style()
@@ -34,11 +34,11 @@ def progress(total: int, # number of steps
         steps = tqdm(range(first, total), label, total=total, initial=first, leave=False,
                      mininterval=.5)
     else:
-        steps = _lines(total, label, first, said)
+        steps = _lines(total, label, first, note)
     pulse = os.environ.get("PAG_PULSE") if show else None
-    yield from _beating(steps, Path(pulse), total, label, first, said) if pulse else steps
+    yield from _beating(steps, Path(pulse), total, label, first, note) if pulse else steps
 
-def _lines(total, label, first, said):
+def _lines(total, label, first, note):
     "Print a line when ten seconds have passed, and one at the end."
     start = last = time.monotonic()
     for step in range(first, total):
@@ -47,11 +47,11 @@ def _lines(total, label, first, said):
         if now - last > 10 and step + 1 < total:
             last = now
             left = (now - start) / (step + 1 - first) * (total - step - 1)
-            words = (f"{label}: {step + 1} of {total}", said(), f"{left:.0f} s left")
+            words = (f"{label}: {step + 1} of {total}", note(), f"{left:.0f} s left")
             print(", ".join(filter(None, words)), flush=True)
     print(f"{label}: {total} of {total}, {time.monotonic() - start:.0f} s", flush=True)
 
-def _beating(steps, path, total, label, first, said):
+def _beating(steps, path, total, label, first, note):
     "Leave a sign of life every other second; a full disk does not stop the work."
     start = last = time.monotonic()
     for step in steps:
@@ -62,7 +62,7 @@ def _beating(steps, path, total, label, first, said):
             with suppress(OSError):
                 atomic_write(path, json.dumps({
                     "label": label, "step": step + 1, "total": total, "first": first,
-                    "said": said(), "left": left, "at": time.time(), "pid": os.getpid()}))
+                    "said": note(), "left": left, "at": time.time(), "pid": os.getpid()}))
 
 # %% ../../nbs/core/04_progress.ipynb #212e635e
 def show(fig, # matplotlib figure
@@ -98,7 +98,8 @@ def dots_and_means(axes, x, cells, # cells: a dict seed -> value for each x
     "Draw every seed as a dot and the means as a line."
     known = [(at, list(values.values())) for at, values in zip(x, cells) if values]
     for at, values in known:
-        axes.plot([at + aside] * len(values), values, marker, color=color, ms=3.5, alpha=.6, mew=marker == "x")
+        axes.plot([at + aside] * len(values), values, marker, color=color, ms=3.5, alpha=.6,
+                  mew=marker == "x")
     if known:
         means = [sum(values) / len(values) for _, values in known]
         axes.plot([at + aside for at, _ in known], means, "-", color=color, lw=1.3, label=label)
