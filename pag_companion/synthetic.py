@@ -88,14 +88,14 @@ def random_warp(n, # images
 
 # %% ../nbs/library/11_synthetic.ipynb #42b98bed
 def draw(distance, # distance maps, N,64,64
-         place, # N,2,3 from pose
+         affine, # N,2,3 from pose
          warp, # N,size,size,2
          stroke, # half its width wished for, N
          soft, # width of the edge, N
         ): # -> ink, N,1,size,size in [0,1]
     "Draw digits through their distance maps."
     n, size = warp.shape[:2]
-    grid = F.affine_grid(place, (n, 1, size, size), align_corners=False) + warp
+    grid = F.affine_grid(affine, (n, 1, size, size), align_corners=False) + warp
     near = F.grid_sample(distance.unsqueeze(1), grid, padding_mode="border", align_corners=False)
     half_width = distance.flatten(1).amax(1)
     grow = (stroke - half_width).clamp(min=-.35 * half_width)     # hairlines must not break
@@ -119,10 +119,10 @@ def draw_glyphs(atlas, # from glyph_atlas
     n = len(y)
     def each(low, high):
         return uniform(low, high, n, generator)
-    place = pose(angle=each(-.3, .3), slant=each(-.5, .3), width=each(.75, 1.25),
-                 height=each(.85, 1.03), dx=each(-.1, .1), dy=each(-.1, .1))
+    affine = pose(angle=each(-.3, .3), slant=each(-.5, .3), width=each(.75, 1.25),
+                  height=each(.85, 1.03), dx=each(-.1, .1), dy=each(-.1, .1))
     warp = random_warp(n, 28, .08, generator)
-    ink = draw(atlas[face, y], place, warp, stroke=each(.08, .17), soft=each(.07, .14))
+    ink = draw(atlas[face, y], affine, warp, stroke=each(.08, .17), soft=each(.07, .14))
     return ink * each(.85, 1).view(-1, 1, 1, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #3e63b25b
@@ -161,10 +161,10 @@ def draw_street_ink(atlas, # from glyph_atlas
     ink = draw(atlas[face, y], pose(angle, slant, width, height, dx, dy), warp, stroke, soft)
     for side in (-1, 1):
         away = side * uniform(.95, 1.25, n, generator) * width
-        place = pose(angle, slant, width, height, dx + away * angle.cos(), dy + away * angle.sin())
+        affine = pose(angle, slant, width, height, dx + away * angle.cos(), dy + away * angle.sin())
         other = atlas[face, torch.randint(10, (n,), generator=generator)]
         there = (torch.rand(n, generator=generator) < .55).view(-1, 1, 1, 1)
-        ink = torch.maximum(ink, there * draw(other, place, warp, stroke, soft))
+        ink = torch.maximum(ink, there * draw(other, affine, warp, stroke, soft))
     return ink
 
 # %% ../nbs/library/11_synthetic.ipynb #a39e6aa3
@@ -191,14 +191,14 @@ SPECIES = tuple(f"{coat} {body}" for coat in COATS for body in BODIES)
 
 def body_radius(angle, # N,... radians
                 y, # species, N
-                told, # 0: all bodies alike, 1: as the species has it
+                shape_cue, # strength, 0: all bodies alike, 1: as the species has it
                 bends, # N,3,2: amount and turn of bends that are this object's own
                ): # -> N,..., about 1
     "Give the way from an object's middle to its outline."
     def each(values):
         return values.view(-1, *[1] * (angle.dim() - 1))
     lobes, first = y % 3 + 2., (y % 3 == 1) * math.pi / 2
-    radius = 1 + .24 * told * (each(lobes) * angle + each(first)).cos()
+    radius = 1 + .24 * shape_cue * (each(lobes) * angle + each(first)).cos()
     for k in range(3):
         radius = radius + each(bends[:, k, 0]) * ((k + 2) * angle + each(bends[:, k, 1])).cos()
     return radius
@@ -234,7 +234,7 @@ def mark(v, # N,1,H,W height on the head: -1 at the crown, 1 at the chin
 # %% ../nbs/library/11_synthetic.ipynb #253ee3ec
 def place_objects(outline, # N,P,2 in the objects' own planes
                     generator,
-                   ): # -> linear N,2,2, place N,2: a point p lies at linear @ p + place
+                   ): # -> linear N,2,2, offset N,2: a point p lies at linear @ p + offset
     "Put objects down, each whole inside its frame, 30 to 55 % of it wide and high on average."
     n = len(outline)
     turn, slim = uniform(-.35, .35, n, generator), uniform(.8, 1.25, n, generator)
@@ -245,8 +245,8 @@ def place_objects(outline, # N,P,2 in the objects' own planes
     low, high = seen.amin(1), seen.amax(1)
     scale = (uniform(.6, 1.1, n, generator) / (high - low).prod(1).sqrt()).unsqueeze(1)
     free = 1.94 - (high - low) * scale
-    place = -.97 + torch.rand(n, 2, generator=generator) * free - low * scale
-    return linear * scale.unsqueeze(2), place
+    offset = -.97 + torch.rand(n, 2, generator=generator) * free - low * scale
+    return linear * scale.unsqueeze(2), offset
 
 # %% ../nbs/library/11_synthetic.ipynb #e1bcbb73
 def frame_points(size, # side, pixels
@@ -293,7 +293,7 @@ def litter(image, # N,3,size,size, painted over
 
 # %% ../nbs/library/11_synthetic.ipynb #ecf6eb70
 def shape_objects(y, # species, N
-                    told, # 0: bodies alike, 1: as the species has it
+                    shape_cue, # strength, 0: bodies alike, 1: as the species has it
                     generator,
                    ): # -> bends N,3,2, heads N,3 as place and radius, outline N,192,2: in its plane
     "Draw by chance what no two objects share."
@@ -301,31 +301,31 @@ def shape_objects(y, # species, N
     bends = torch.stack([.04 * torch.randn(n, 3, generator=generator),
                          6.3 * torch.rand(n, 3, generator=generator)], 2)
     up, size = uniform(-1.2, -.4, n, generator), uniform(.46, .56, n, generator)
-    neck = body_radius(up, y, told, bends) + .15
+    neck = body_radius(up, y, shape_cue, bends) + .15
     heads = torch.stack([neck * up.cos(), neck * up.sin(), size], 1)
     turn = torch.linspace(0, 2 * math.pi, 97)[:-1].expand(n, -1)
     circle = torch.stack([turn.cos(), turn.sin()], 2)
-    body = body_radius(turn, y, told, bends).unsqueeze(2) * circle
+    body = body_radius(turn, y, shape_cue, bends).unsqueeze(2) * circle
     return bends, heads, torch.cat([body, heads[:, None, :2] + heads[:, None, 2:] * circle], 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #9237379f
 def draw_objects(y, # species, N
-                   told, # 0: bodies alike, 1: as the species has it
+                   shape_cue, # strength, 0: bodies alike, 1: as the species has it
                    size, # side of the frame, pixels
                    generator,
                   ): # -> places in its plane and on its head, N,2,size,size; ink N,3,size,size
     "Put each object into its frame."
-    bends, heads, outline = shape_objects(y, told, generator)
-    linear, place = place_objects(outline, generator)
-    own = (frame_points(size).view(-1, 2) - place.unsqueeze(1)) @ torch.linalg.inv(linear).mT
-    own = own.mT.reshape(-1, 2, size, size)
-    face, radius = own - heads[:, :2, None, None], heads[:, 2:, None]
-    angle = torch.atan2(own[:, 1], own[:, 0])
-    edges = torch.stack([torch.hypot(*own.unbind(1)) - body_radius(angle, y, told, bends),
+    bends, heads, outline = shape_objects(y, shape_cue, generator)
+    linear, offset = place_objects(outline, generator)
+    in_plane = (frame_points(size).view(-1, 2) - offset.unsqueeze(1)) @ torch.linalg.inv(linear).mT
+    in_plane = in_plane.mT.reshape(-1, 2, size, size)
+    face, radius = in_plane - heads[:, :2, None, None], heads[:, 2:, None]
+    angle = torch.atan2(in_plane[:, 1], in_plane[:, 0])
+    edges = torch.stack([torch.hypot(*in_plane.unbind(1)) - body_radius(angle, y, shape_cue, bends),
                          torch.hypot(*face.unbind(1)) - radius,
                          torch.hypot(*(face + .1).unbind(1)) - .13], 1)      # body, head, eye
     pixels = linear.det().abs().sqrt().view(-1, 1, 1, 1) * size / 2      # a unit of the plane
-    return own, face / radius.unsqueeze(1), cover(edges * pixels)
+    return in_plane, face / radius.unsqueeze(1), cover(edges * pixels)
 
 # %% ../nbs/library/11_synthetic.ipynb #88a76c08
 def paint_objects(ground, # N,3,size,size
@@ -335,13 +335,13 @@ def paint_objects(ground, # N,3,size,size
                     generator,
                    ): # -> N,3,size,size, not yet clipped to [0,1]
     "Paint coat, head, mark and eye over a ground; colors are drawn by chance."
-    own, face, (body, head, eye) = objects[0], objects[1], objects[2].unsqueeze(2).unbind(1)
+    in_plane, face, (body, head, eye) = objects[0], objects[1], objects[2].unsqueeze(2).unbind(1)
     n, size = len(y), ground.shape[-1]
     middle = ground.mean((2, 3), keepdim=True)
     contrast = uniform(.15, .4, n, generator) * torch.where(middle.mean((1, 2, 3)) < .5, 1., -1.)
     color = middle + contrast.view(-1, 1, 1, 1) + .1 * torch.randn(n, 3, 1, 1, generator=generator)
     second = .08 * torch.randn(n, 3, 1, 1, generator=generator)
-    woven = coat(*own.unbind(1), y, 6.3 * torch.rand(n, 2, generator=generator)).unsqueeze(1)
+    woven = coat(*in_plane.unbind(1), y, 6.3 * torch.rand(n, 2, generator=generator)).unsqueeze(1)
     woven = woven * (second + .34 * tint(y % 3 * (math.pi / 3)))
     mottled = torch.randn(n, 1, 16, 16, generator=generator)
     mottled = F.interpolate(mottled, size=(size, size), mode="bicubic")
@@ -395,13 +395,13 @@ def group_generator(name, # a key of DRAWN
 def draw_group(name, # a key of DRAWN
                part, # "train" or "test"
                number, # which group
-               **knobs, # of draw_scenes
+               **options, # of draw_scenes
               ): # -> dict: pixels uint8 N,C,H,W, y int64 N; of scenes boxes N,4, masks N,H,W, too
     "Draw one group of images, as many of each class."
     generator, drawing = group_generator(name, part, number), DRAWN[name]
     y = torch.randperm(drawing.group, generator=generator) % drawing.classes
     if name == "scenes":
-        image, boxes, masks = draw_scenes(y, generator, **knobs)
+        image, boxes, masks = draw_scenes(y, generator, **options)
         more = {"boxes": boxes, "masks": masks}
     else:
         face = torch.randint(len(FACES), (drawing.group,), generator=generator)
@@ -443,10 +443,10 @@ def drawn_part(name: str, # a key of DRAWN
                part: str, # "train" or "test"
                n: int | None = None, # how many are needed; None: all
                root: str | Path | None = None, # data root where groups are kept; None: draw anew
-               **knobs, # of draw_scenes, with root=None
+               **options, # of draw_scenes, with root=None
               ) -> dict: # as from draw_group
     "Draw a part of a set, or as many groups as are needed."
     groups = math.ceil((n or getattr(DRAWN[name], part)) / DRAWN[name].group)
-    drawn = [draw_group(name, part, number, **knobs) if root is None
+    drawn = [draw_group(name, part, number, **options) if root is None
              else kept_group(name, part, number, root) for number in range(groups)]
     return {key: torch.cat([group[key] for group in drawn]) for key in drawn[0]}

@@ -11,11 +11,11 @@ import torch
 
 def test_pose():
     zero, one = torch.zeros(1), torch.ones(1)
-    place = pose(zero, zero, 2 * one, one, .5 * one, zero)
-    assert torch.allclose(place @ torch.tensor([.5, 0, 1]), zero)    # the digit's center
-    assert torch.allclose(place @ torch.tensor([.9, .2, 1]), torch.tensor([[.2, .2]]))
+    affine = pose(zero, zero, 2 * one, one, .5 * one, zero)
+    assert torch.allclose(affine @ torch.tensor([.5, 0, 1]), zero)    # the digit's center
+    assert torch.allclose(affine @ torch.tensor([.9, .2, 1]), torch.tensor([[.2, .2]]))
     still = torch.zeros(1, 28, 28, 2)
-    thin, thick = (draw(glyph_atlas()[:1, 0], place, still, w * one, .1 * one) for w in (.08, .2))
+    thin, thick = (draw(glyph_atlas()[:1, 0], affine, still, w * one, .1 * one) for w in (.08, .2))
     assert thick.sum() > 1.3 * thin.sum() and thin.min() == 0 and thick.max() == 1
 
 
@@ -38,9 +38,9 @@ def test_species():
 
 def test_placing():
     outline = torch.randn(200, 50, 2, generator=torch.Generator().manual_seed(0))
-    linear, place = place_objects(outline, torch.Generator().manual_seed(1))
-    seen = outline @ linear.mT + place.unsqueeze(1)
-    assert seen.abs().max() < .9701 and place.std(0).min() > .2
+    linear, offset = place_objects(outline, torch.Generator().manual_seed(1))
+    seen = outline @ linear.mT + offset.unsqueeze(1)
+    assert seen.abs().max() < .9701 and offset.std(0).min() > .2
     side = (seen.amax(1) - seen.amin(1)).prod(1).sqrt() / 2
     assert side.min() > .2999 and side.max() < .5501 and side.std() > .06
     assert .3 < (linear.det() < 0).float().mean() < .7          # about half look to the left
@@ -64,14 +64,14 @@ def test_objects():
     bends, heads, outline = shape_objects(y, 1, torch.Generator().manual_seed(0))
     assert outline.shape == (24, 192, 2) and (heads[:, 1] < -.2).all()          # heads are up
     assert torch.allclose((outline[:, 96:] - heads[:, None, :2]).norm(dim=2), heads[:, 2:], atol=1e-5)
-    own, face, ink = draw_objects(y, 1, 64, torch.Generator().manual_seed(0))
+    in_plane, face, ink = draw_objects(y, 1, 64, torch.Generator().manual_seed(0))
     body, head, eye = ink.unbind(1)
     assert (face.norm(dim=1)[head > .99] < 1).all() and (head[eye > 0] > .5).float().mean() > .95
     share = head.sum((1, 2)) / torch.maximum(body, head).sum((1, 2))
     assert .08 < share.min() and share.max() < .35          # the head is a small part
 
 
-def test_knob():
+def test_head_and_body_tell_the_species_as_set():
     y, ground = torch.arange(12), torch.full((12, 3, 64, 64), .5)
     objects = draw_objects(y, 0, 64, torch.Generator().manual_seed(0))
     body, head, eye = objects[2].unbind(1)
@@ -102,7 +102,7 @@ def test_scenes():
 def test_keeping():
     with tempfile.TemporaryDirectory() as folder:
         for name in ("glyphs", "scenes"):
-            wanted = draw_group(name, "test", 1)
+            expected = draw_group(name, "test", 1)
             first = kept_group(name, "test", 1, folder)
             file, = Path(folder).glob(f"drawn/{name}-test-*/01.npz")
             written = file.stat().st_mtime_ns
@@ -111,8 +111,8 @@ def test_keeping():
             file.write_bytes(file.read_bytes()[:10_000])
             mended = kept_group(name, "test", 1, folder)
             for group in (first, second, mended):
-                assert set(group) == set(wanted) - {"masks"}
-                assert all(torch.equal(group[key], wanted[key]) for key in group)
+                assert set(group) == set(expected) - {"masks"}
+                assert all(torch.equal(group[key], expected[key]) for key in group)
         assert len(kept_group("glyphs", "test", 0, file)["y"]) == 500           # a file is no data root
 
 
