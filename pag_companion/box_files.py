@@ -31,7 +31,7 @@ class Boxed:
     label: str # class
     split: str # "train", "val" or "test"
     box: tuple # x0,y0,x1,y1 in pixels of the file; x1 and y1 are one past the last pixel
-    place: str # "boxes.csv, line 3"
+    line: str # "boxes.csv, line 3"
     clip: bool = False # True: a box that runs past its image is cut and counted, not refused
 
 # %% ../nbs/library/12c_box_files.ipynb #9a3d4b61
@@ -48,11 +48,11 @@ def check_columns(names: dict, # ours -> the file's
                         "write ours first: label=wnid")
     lacking = [names[column] for column in COLUMNS[:-1] if names[column] not in header]
     if lacking:
-        parted = [mark for mark in (";", "\t") if len(header) == 1 and mark in header[0]]
+        separators = [mark for mark in (";", "\t") if len(header) == 1 and mark in header[0]]
         other = "Give columns={'label': 'wnid'}, ours to the file's, for other names"
         raise UserError(f"{path}: no column {', '.join(lacking)}; its header is "
                         f"{','.join(map(str, header))}. "
-                        + (f"Put commas in the place of {parted[0]!r}" if parted else other))
+                        + (f"Put commas in the place of {separators[0]!r}" if separators else other))
 
 def read_box_file(path: str | Path, # csv file with a header; its images lie in its folder or below
                   columns: dict | None = None, # ours -> the file's, such as {"label": "wnid"}
@@ -77,20 +77,20 @@ def read_box_file(path: str | Path, # csv file with a header; its images lie in 
                         "look for a quotation mark that is never closed") from None
 
 # %% ../nbs/library/12c_box_files.ipynb #0219022a
-def _boxed(row, names, path, place, inclusive): # -> Boxed
+def _boxed(row, names, path, line, inclusive): # -> Boxed
     "Read one line of a box file."
     if None in row:
-        raise UserError(f"{place}: {len(row[None])} more cells than the header has columns")
+        raise UserError(f"{line}: {len(row[None])} more cells than the header has columns")
     cells = {column: (row.get(names[column]) or "").strip() for column in COLUMNS}
     image, label = os.path.normpath(cells["image"]), cells["label"]
     named = cells["image"] and image != "."
     split = cells["split"] or Path(image).parts[0] if named else ""
     if not (named and label) or split not in SPLITS:
-        raise UserError(f"{place}: image {cells['image']!r}, label {label!r}, split {split!r}: "
+        raise UserError(f"{line}: image {cells['image']!r}, label {label!r}, split {split!r}: "
                         "each line names an image, its class, and train, val or test (in the "
                         "column split, or as the first folder of image)")
-    x0, y0, x1, y1 = (number(cells[side], f"{place}: {side}") for side in COLUMNS[2:6])
-    return Boxed(path.parent / image, label, split, (x0, y0, x1 + inclusive, y1 + inclusive), place)
+    x0, y0, x1, y1 = (number(cells[side], f"{line}: {side}") for side in COLUMNS[2:6])
+    return Boxed(path.parent / image, label, split, (x0, y0, x1 + inclusive, y1 + inclusive), line)
 
 # %% ../nbs/library/12c_box_files.ipynb #c841bd2d
 CUB_FOLDER = "CUB_200_2011"
@@ -162,11 +162,11 @@ def check_listed(listed: list[Boxed],
     first = {}
     for entry in listed:
         if not entry.path.is_file():
-            raise UserError(f"{entry.place}: there is no image {entry.path}")
+            raise UserError(f"{entry.line}: there is no image {entry.path}")
         if entry.path in first:
-            raise UserError(f"{entry.place}: {entry.path} has a box already ({first[entry.path]}); "
+            raise UserError(f"{entry.line}: {entry.path} has a box already ({first[entry.path]}); "
                             "several boxes an image are not supported")
-        first[entry.path] = entry.place
+        first[entry.path] = entry.line
     extra = [path for path in visible(folder, "**/*")
              if path.suffix.lower() in SUFFIXES and path not in first]
     if extra and not skip:
@@ -188,7 +188,7 @@ def fit_box(entry: Boxed,
            ) -> tuple[tuple, bool]: # x0,y0,x1,y1 as shares of width and height; was it cut?
     "Cut a box to its image; refuse one that lies outside or has no area."
     x0, y0, x1, y1 = entry.box
-    named = (f"{entry.place}: the box {x0:g},{y0:g} to {x1:g},{y1:g} of {entry.path} "
+    named = (f"{entry.line}: the box {x0:g},{y0:g} to {x1:g},{y1:g} of {entry.path} "
              f"({width}×{height} pixels)")
     if x1 <= x0 or y1 <= y0:
         raise WrongBox(f"{named} has no area: x0 < x1 and y0 < y1 (x0,y0,x1,y1, not width and "

@@ -462,9 +462,9 @@ def own_part(path: Path, # npz file
             ) -> Images:
     "Load a part of a user's own copy of a set."
     arrays, known = own_arrays(path, part), DATASETS.get(name)
-    own, labels = arrays.get("classes"), arrays["labels"]
-    check_numbering(labels, path, own, bool(known))
-    classes = own or (known.classes if known else tuple(map(str, np.unique(labels["train"]))))
+    names, labels = arrays.get("classes"), arrays["labels"]
+    check_numbering(labels, path, names, bool(known))
+    classes = names or (known.classes if known else tuple(map(str, np.unique(labels["train"]))))
     x, y = arrays["x"], torch.from_numpy(arrays["y"].astype(np.int64))
     pixels = torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous()
     boxes = torch.from_numpy(arrays["boxes"]) if "boxes" in arrays else None
@@ -534,8 +534,8 @@ def read_part(name: str, # a known set, or that of an npz file
         return own_part(root / f"{name}.npz", name, part)
     dataset = DATASETS[name]
     files = [file for file in dataset.files if file.part == part]
-    wanted = provide(name, files, root, download) if files else (part, root, limit)
-    pixels, y, *boxes = map(torch.as_tensor, dataset.read(*wanted))
+    arguments = provide(name, files, root, download) if files else (part, root, limit)
+    pixels, y, *boxes = map(torch.as_tensor, dataset.read(*arguments))
     promised = getattr(dataset, part)
     if not dataset.files and limit is None and promised not in (0, len(y)):
         raise UserError(f"{name} promised {promised:,} images in part {part}, and gave {len(y):,}")
@@ -548,25 +548,25 @@ def read_part(name: str, # a known set, or that of an npz file
                   synthetic=bool(dataset.synthetic) or any(s.synthetic for s in sources))
 
 # %% ../nbs/library/12_data.ipynb #7ccf243a
-_LOADED: dict = {} # what was wanted -> what it was read from, Images
+_LOADED: dict = {} # name, root, request -> what it was read from, Images
 
 def identity(name: str, root: Path) -> tuple:
     "Tell what a set would be read from: files by size and time of change, and functions."
-    own = root / f"{name}.npz"
-    if own.exists():
-        return (stamp(own),)
+    npz = root / f"{name}.npz"
+    if npz.exists():
+        return (stamp(npz),)
     dataset = known_dataset(name)
     paths = [root / file.path for file in dataset.files]
     return (dataset, *(stamp(path) for path in paths if path.exists()),
             *(identity(source, root) for source in dataset.derived_from))
 
-def _once(name, root, wanted, make):
+def _once(name, root, request, make):
     "Make Images once a process, and again when what is behind them has changed."
-    kept = _LOADED.get((name, root, wanted))
-    if kept and kept[0] == identity(name, root):
-        return kept[1]
+    loaded = _LOADED.get((name, root, request))
+    if loaded and loaded[0] == identity(name, root):
+        return loaded[1]
     images = make()
-    _LOADED[name, root, wanted] = identity(name, root), images
+    _LOADED[name, root, request] = identity(name, root), images
     return images
 
 # %% ../nbs/library/12_data.ipynb #72e514aa
@@ -618,9 +618,9 @@ def _split(name, split, root, download, limit): # as for load -> Images
 def scenes(split: str, # "train", "val" or "test"
            told_by_part: float = .5, # 0: body and coat alone tell the species, 1: the head alone
            n: int | None = None, # the first so many; None: all
-           root: str | Path | None = None, # data root, where the set of the default knob is kept
+           root: str | Path | None = None, # data root, where the set at the default value is kept
           ) -> Images: # with boxes
-    "Load objects on clutter, drawn for this setting of the knob."
+    "Load objects on clutter, drawn for this value of `told_by_part`."
     if told_by_part == .5:
         return load("scenes", split, root, limit=n)
     check_request("scenes", split, n, root_for("scenes", root))
@@ -703,20 +703,20 @@ def match_domain(images: Images, # to fit
     channels, *size = target_shape(like)
     if (channels, *size) == images.shape:
         return images
-    place = height, width, top, left = placement(images, size, how)
+    rectangle = height, width, top, left = placement(images, size, how)
     mode = "resize" if how == "pad" else how
     pixels = torch.zeros(len(images), channels, *size, dtype=torch.uint8)
     for rows in torch.arange(len(images)).split(2048):
         small = resample(images.pixels[rows], (height, width), mode, channels)
         pixels[rows, :, top:top + height, left:left + width] = small
-    matched = replace(images, pixels=pixels, boxes=moved_boxes(images, place))
+    matched = replace(images, pixels=pixels, boxes=moved_boxes(images, rectangle))
     old, new = ("×".join(map(str, shape)) for shape in (images.shape, matched.shape))
     inside = f" ({height}×{width} inside)" if how == "pad" else ""
     return matched.with_note(f"{old} to {new} by {how}{inside}")
 
-def moved_boxes(images: Images, place: tuple) -> torch.Tensor | None: # place: as from placement
+def moved_boxes(images: Images, rectangle: tuple) -> torch.Tensor | None: # as from placement
     "Move boxes along with their images."
-    height, width, top, left = place
+    height, width, top, left = rectangle
     if images.boxes is None:
         return None
     ratios = [width / images.shape[2], height / images.shape[1]] * 2
@@ -735,9 +735,9 @@ def own_state(path: Path) -> str: # "ok: ..." or "refused: ..."
 
 def survey(name: str, root: Path) -> dict: # path -> state
     "Verify the files of a set: your own copy, else the official ones."
-    own = root / f"{name}.npz"
-    if own.exists():
-        return {own.name: own_state(own)}
+    npz = root / f"{name}.npz"
+    if npz.exists():
+        return {npz.name: own_state(npz)}
     files = known_dataset(name).files
     states, archives = {file.path: state(file, root) for file in files}, {f.inside for f in files}
     if archives - {None} and set(states.values()) != {"ok"}:
@@ -750,8 +750,8 @@ def check(names, # sets; none: all that are known or here
           root: Path, # data root
          ) -> bool: # False if anything is damaged, or a set that was named is missing
     "Print a line for every data file: ok, missing, or damaged with what was expected and found."
-    fine, missing, own = True, [], [path.stem for path in visible(root, "*.npz")]
-    for name in names or dict.fromkeys([*FILES, *own]):
+    fine, missing, copies = True, [], [path.stem for path in visible(root, "*.npz")]
+    for name in names or dict.fromkeys([*FILES, *copies]):
         states = survey(name, root) or {"(embedded)": "ok: needs no file"}
         for path, text in states.items():
             print(f"{name:8} {path:40} {text}")

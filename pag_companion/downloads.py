@@ -24,7 +24,7 @@ class File:
     part: str # of the data set, "train" or "test"
     size: int | None # bytes; None: not known
     known_hash: str # "sha256:..." or "md5:..."
-    places: tuple = () # addresses of folders that hold it, in the order to be tried
+    mirrors: tuple = () # addresses of folders that hold it, in the order to be tried
     inside: "File | None" = None # the archive it is unpacked from
 
     @property
@@ -35,7 +35,7 @@ class File:
     @property
     def urls(self) -> tuple[str, ...]:
         "List where it can be had."
-        return tuple(place + self.name for place in self.places)
+        return tuple(mirror + self.name for mirror in self.mirrors)
 
 # %% ../nbs/library/12d_downloads.ipynb #58c004ce
 _MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -129,7 +129,7 @@ def put(new: Path, path: Path) -> None:
 def fetch_from(url: str, file: File, root: Path,
                timeout: float, # seconds without an answer or a byte
               ) -> str: # "", or why it failed
-    "Fetch a file from one place; a failing network is an answer, a failing disk an error."
+    "Fetch a file from one mirror; a failing network is an answer, a failing disk an error."
     import pooch, requests
     pooch.get_logger().setLevel("INFO" if progress_style() == "lines" else "WARNING")
     path = Path(root) / file.path
@@ -147,11 +147,11 @@ def fetch_from(url: str, file: File, root: Path,
 
 # %% ../nbs/library/12d_downloads.ipynb #73ba963a
 def fetch(file: File, root: Path, *,
-          rounds: int = 3, # times through all places
+          rounds: int = 3, # times through all mirrors
           pause: float = 2., # seconds before the second round, twice as many before the third
           timeout: float = 20., # seconds without an answer or a byte
          ) -> dict[str, str]: # address -> why it failed; empty when the file is here
-    "Fetch a file from the first place that gives it."
+    "Fetch a file from the first mirror that gives it."
     failed = {}
     for turn, url in itertools.product(range(rounds), file.urls):
         if turn and url == file.urls[0]:
@@ -214,7 +214,7 @@ def _obtain(name, file, root, download, patience): # -> None, or FileNotFoundErr
         _obtain(name, file.inside, root, download, patience)
     failed = _renew(file, root, download, patience)
     if failed:
-        why = "; ".join(f"{place}: {reason}" for place, reason in failed.items())
+        why = "; ".join(f"{source}: {reason}" for source, reason in failed.items())
         kind = FileNotFoundError if before == "missing" else UserError
         raise kind(f"{name} cannot be used: {root / file.path} is {before} ({why}). "
                    + how_to_get(name, file.inside or file, root))

@@ -80,13 +80,13 @@ def read_image(path: Path, # JPEG file
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 # %% ../nbs/library/12b_imagenet.ipynb #5bb17524
-def missing_text(found: dict, # group -> wnids that are there
-                 place: Path, # where they were looked for
+def missing_text(present: dict, # group -> wnids that are there
+                 folder: Path, # where they were looked for
                 ) -> str:
     "Say which classes a folder lacks, and how many of each group are there."
-    missing = [wnid for group in GROUPS for wnid in wnids_of(group) if wnid not in found[group]]
-    counts = ", ".join(f"{group} {len(found[group])} of {len(wnids_of(group))}" for group in GROUPS)
-    return (f"{place} lacks {len(missing)} of the 203 classes ({counts}): "
+    missing = [wnid for group in GROUPS for wnid in wnids_of(group) if wnid not in present[group]]
+    counts = ", ".join(f"{group} {len(present[group])} of {len(wnids_of(group))}" for group in GROUPS)
+    return (f"{folder} lacks {len(missing)} of the 203 classes ({counts}): "
             f"{', '.join(missing[:8])}{', ...' * (len(missing) > 8)}. "
             "Each should be a folder of JPEG files; partial=True takes what is there")
 
@@ -112,14 +112,14 @@ class RestrictedImageNet:
         check_folder(root, split, size)
         files = {group: {wnid: jpegs_in(Path(root, split, wnid)) for wnid in wnids_of(group)}
                  for group in GROUPS}
-        self.found = {group: [wnid for wnid, paths in some.items() if paths]
-                      for group, some in files.items()}
-        count = sum(map(len, self.found.values()))
+        self.present = {group: [wnid for wnid, paths in some.items() if paths]
+                        for group, some in files.items()}
+        count = sum(map(len, self.present.values()))
         if not count or (count < 203 and not partial):
-            raise UserError(missing_text(self.found, Path(root, split)))
-        self.classes = tuple(group for group in GROUPS if self.found[group])
+            raise UserError(missing_text(self.present, Path(root, split)))
+        self.classes = tuple(group for group in GROUPS if self.present[group])
         self.files = [(path, k) for k, group in enumerate(self.classes)
-                      for wnid in self.found[group] for path in files[group][wnid]]
+                      for wnid in self.present[group] for path in files[group][wnid]]
         whole = count == 203
         self.part = "" if whole else f"{len(self.classes)} of 9 groups, {count} of 203 classes"
         self.split, self.size = split, size
@@ -134,7 +134,7 @@ class RestrictedImageNet:
 # %% ../nbs/library/12b_imagenet.ipynb #a1c2e391
 def only_in(one: RestrictedImageNet, other: RestrictedImageNet) -> str:
     "Name the classes that one split has and another lacks."
-    lists = [{wnid for some in dataset.found.values() for wnid in some} for dataset in (one, other)]
+    lists = [{wnid for some in dataset.present.values() for wnid in some} for dataset in (one, other)]
     extra = sorted(lists[0] - lists[1])
     named = ", ".join(extra[:5]) + ", ..." * (len(extra) > 5) if extra else "none"
     return f"only in {one.split}: {named}"
@@ -207,7 +207,7 @@ def build_restricted(imagenet: str | Path | None = None, # folder; None: imagene
     if path.exists():
         raise UserError(f"{path} is there already: remove it first, if it should be made anew")
     train, val = (RestrictedImageNet(imagenet, split, size, partial) for split in ("train", "val"))
-    if train.found != val.found:
+    if train.present != val.present:
         raise UserError(f"{imagenet}: train and val hold different classes "
                         f"({only_in(train, val)}; {only_in(val, train)}): complete the one that "
                         "lacks some, or take the others away")

@@ -97,8 +97,8 @@ def test_cub_files_are_read():
 def test_the_archive_must_be_sound():
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "CUB_200_2011.tgz")
-        wanted = "tgz is missing.*Get.*97eceeb196236b17998738112f37df78"
-        with pytest.raises(FileNotFoundError, match=wanted):
+        message = "tgz is missing.*Get.*97eceeb196236b17998738112f37df78"
+        with pytest.raises(FileNotFoundError, match=message):
             cub_folder(Path(folder))
         archive.write_bytes(b"cut short")
         with pytest.raises(UserError, match="damaged: expected md5:97eceeb"):
@@ -314,10 +314,10 @@ def test_command_line():
                                ([*kind, "--size", "0"], "--size 0")):
             with pytest.raises(SystemExit, match=message):
                 main([f"{folder}/squares", *words])
-        with redirect_stdout(io.StringIO()) as shown:
+        with redirect_stdout(io.StringIO()) as printed:
             build_words = ["--size", "16", "--name", "own", "--hold-out", ".5"]
             assert main([f"{folder}/squares", *kind, *build_words]) == 0
-        assert len(load("own", "test")) == 18 and shown.getvalue().endswith("own.npz\n")
+        assert len(load("own", "test")) == 18 and printed.getvalue().endswith("own.npz\n")
         for words, message in ((["cub"], "CUB_200_2011.tgz is missing"),
                                (["cub", "--hold-out", ".2"], "cub has its own name")):
             with pytest.raises(SystemExit, match=message):

@@ -233,8 +233,8 @@ def test_damaged():
         flipped = good[:70] + bytes([good[70] ^ 1]) + good[71:]
         for data in (good[:-1], flipped, labels.read_bytes(), b""):
             images.write_bytes(data)
-            wanted = "t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"
-            with pytest.raises(UserError, match=wanted):
+            message = "t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"
+            with pytest.raises(UserError, match=message):
                 load("mnist", "test", root, download=False)
             assert images.read_bytes() == data          # nothing is fetched, so the damaged file stays
         images.write_bytes(good)
@@ -323,8 +323,8 @@ def test_requests():
                 load(*args, **({} if len(args) > 2 else {"root": folder}))
         for name, file in (("mnist", "t10k-images"), ("usps", "usps.t.bz2"), ("svhn", "test_32x32"),
                            ("cifar10", "tar.gz")):
-            wanted = f"{file}.*sha256:.*https?://.*{name}.npz.*PAG_DATA.*no download"
-            with pytest.raises(FileNotFoundError, match=wanted):
+            message = f"{file}.*sha256:.*https?://.*{name}.npz.*PAG_DATA.*no download"
+            with pytest.raises(FileNotFoundError, match=message):
                 load(name, "test", Path(folder, "empty"), download=False)
 
 
@@ -387,25 +387,25 @@ def test_what_can_be_known_is_known_at_reading():
         return {"y_train": np.where(np.arange(40) == 3, value, y).astype(kind)}
 
     names = np.array(list("abcde"))
-    slips = [({"y_train": y + 1, "y_test": y[:8] + 1}, "no image of class 0: labels count from 0.*subtract 1"),
-             ({"y_train": y + 1, "y_test": y[:8] + 1, "classes": names}, r"no image of class 0 \('a'\)"),
-             (with_one(2 ** 31 - 1), "y_train .*holds 2147483647, but .* only 5 different labels: .* 0 to 4"),
-             (with_one(2 ** 63, np.uint64), "holds 9223372036854775808"), (with_one(6), "holds 6"),
-             ({"y_train": y * 650_000, "y_test": y[:8] * 650_000}, "holds 1950000, but .* 0 to 3"),
-             ({"y_test": y[:8] + 1}, "y_test .*holds 4, of which y_train has no image"),
-             (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"), (with_one(-1), "holds -1: labels count from 0"),
-             ({"x_test": x[:8, :, :1]}, "images of 2×2×1, x_test of 2×1×1.*one size"),
-             ({"x_test": np.stack([x[:8]] * 3, -1)}, "x_test of 2×2×3.*channels"),
-             ({"x_train": x % 2}, r"bytes 0 and 1.*\(x \* 255\)"), ({"y_train": y[:39]}, "40 images but 39 labels"),
-             ({"classes": np.array(list("abca"))}, "names 'a' twice"), ({"classes": np.array("abcd")}, "shape"),
-             ({"x_train": x[:1], "y_train": y[:1], "y_test": 0 * y[:8]}, "at least 2")]
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown:
+    mistakes = [({"y_train": y + 1, "y_test": y[:8] + 1}, "no image of class 0: labels count from 0.*subtract 1"),
+                ({"y_train": y + 1, "y_test": y[:8] + 1, "classes": names}, r"no image of class 0 \('a'\)"),
+                (with_one(2 ** 31 - 1), "y_train .*holds 2147483647, but .* only 5 different labels: .* 0 to 4"),
+                (with_one(2 ** 63, np.uint64), "holds 9223372036854775808"), (with_one(6), "holds 6"),
+                ({"y_train": y * 650_000, "y_test": y[:8] * 650_000}, "holds 1950000, but .* 0 to 3"),
+                ({"y_test": y[:8] + 1}, "y_test .*holds 4, of which y_train has no image"),
+                (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"), (with_one(-1), "holds -1: labels count from 0"),
+                ({"x_test": x[:8, :, :1]}, "images of 2×2×1, x_test of 2×1×1.*one size"),
+                ({"x_test": np.stack([x[:8]] * 3, -1)}, "x_test of 2×2×3.*channels"),
+                ({"x_train": x % 2}, r"bytes 0 and 1.*\(x \* 255\)"), ({"y_train": y[:39]}, "40 images but 39 labels"),
+                ({"classes": np.array(list("abca"))}, "names 'a' twice"), ({"classes": np.array("abcd")}, "shape"),
+                ({"x_train": x[:1], "y_train": y[:1], "y_test": 0 * y[:8]}, "at least 2")]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as printed:
         path = Path(folder, "mine.npz")
-        for change, message in slips:
+        for change, message in mistakes:
             np.savez(path, **base | change)
             with pytest.raises(UserError, match=message):
                 load("mine", "train", folder)
-            assert main(["check", "mine", "--root", folder]) == 1 and re.search("mine.* refused: .*" + message, shown.getvalue())
+            assert main(["check", "mine", "--root", folder]) == 1 and re.search("mine.* refused: .*" + message, printed.getvalue())
         np.savez(path, **base | {"x_train": x[..., None], "classes": names})     # one channel is one channel
         assert "no training image of 1 of 5 classes (e)" in load("mine", "train", folder).note
         assert main(["check", "mine", "--root", folder]) == 0
@@ -434,16 +434,16 @@ def test_no_home_and_no_folder():
 
 
 def test_command():
-    DATA, asked = b"any bytes", []
+    DATA, requested = b"any bytes", []
 
     def serve(self, url, output_file, pooch):
         "In the place of a server."
-        asked.append(url)
+        requested.append(url)
         Path(output_file).write_bytes(DATA)
 
-    known = replace(DATASETS["usps"], files=(as_file("toy.bin", DATA, places=("https://none/",)),))
+    known = replace(DATASETS["usps"], files=(as_file("toy.bin", DATA, mirrors=("https://none/",)),))
     on = {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", "PAG_PROGRESS": "none"}
-    with (tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown,
+    with (tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as printed,
           mock.patch.dict(DATASETS, usps=known), mock.patch.dict(os.environ, on),
           mock.patch("pooch.HTTPDownloader.__call__", serve)):
         def run(*words):
@@ -451,10 +451,10 @@ def test_command():
         assert run("check", "usps") == 1 and run("check") == 0
         assert run("fetch", "usps", "digits") == 0 == run("check", "usps")
         Path(folder, "toy.bin").write_bytes(DATA[::-1])
-        assert run("check") == 1 and re.search("toy.bin +damaged: expected sha256:", shown.getvalue())
-        assert run("fetch", "usps") == 0 and asked == ["https://none/toy.bin"] * 2
+        assert run("check") == 1 and re.search("toy.bin +damaged: expected sha256:", printed.getvalue())
+        assert run("fetch", "usps") == 0 and requested == ["https://none/toy.bin"] * 2
         np.savez(Path(folder, "svhn.npz"), **GOOD)
-        assert run("check", "svhn") == 0 and "own copy, 40 + 7 images, sha256" in shown.getvalue()
+        assert run("check", "svhn") == 0 and "own copy, 40 + 7 images, sha256" in printed.getvalue()
         Path(folder, "toy.bin").unlink()
         for words, message in ((["check", "cifar11"], "did you mean cifar10"),
                                (["fetch", "usps"], "PAG_OFFLINE is set")):

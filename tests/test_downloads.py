@@ -12,10 +12,10 @@ import pytest
 from pag_companion.core.numbers import UserError
 
 
-def toy_file(data, *places, path="toy/toy.bin", part="test", **more):
+def toy_file(data, *mirrors, path="toy/toy.bin", part="test", **more):
     "Describe some bytes as a data file."
     known_hash = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return File(path, part, len(data), known_hash, places, **more)
+    return File(path, part, len(data), known_hash, mirrors, **more)
 
 def flip(data, at=70):
     "Change one bit."
@@ -28,10 +28,10 @@ def test_states():
     with tempfile.TemporaryDirectory() as folder:
         file, path = toy_file(BYTES, path="toy.bin"), Path(folder, "toy.bin")
         assert state(file, folder) == "missing"
-        for data, wanted in ((BYTES[:-1], "expected 300,000 bytes, found 299,999"), (BYTES, "^ok$"),
-                             (flip(BYTES), "^damaged: expected sha256:.{64}, found sha256:.{64}$")):
+        for data, message in ((BYTES[:-1], "expected 300,000 bytes, found 299,999"), (BYTES, "^ok$"),
+                              (flip(BYTES), "^damaged: expected sha256:.{64}, found sha256:.{64}$")):
             path.write_bytes(data)
-            assert re.search(wanted, state(file, folder))
+            assert re.search(message, state(file, folder))
         md5 = f"md5:{hashlib.md5(BYTES).hexdigest()}"
         assert f"expected {md5}" in state(replace(file, known_hash=md5), folder)
     for name, files in FILES.items():
@@ -43,16 +43,16 @@ def test_states():
 
 class Mischief(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        place, body = self.path.split("/")[1], self.server.body
-        self.server.asked.append(place)
-        body = {"flip": flip(body), "page": b"<html>Please log in</html>"}.get(place, body)
-        self.send_response(404 if place == "none" else 200)
+        mirror, body = self.path.split("/")[1], self.server.body
+        self.server.requested.append(mirror)
+        body = {"flip": flip(body), "page": b"<html>Please log in</html>"}.get(mirror, body)
+        self.send_response(404 if mirror == "none" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(OSError):
-            self.wfile.write(body[:len(body) // 2] if place in ("cut", "stall") else body)
+            self.wfile.write(body[:len(body) // 2] if mirror in ("cut", "stall") else body)
             self.wfile.flush()
-            time.sleep({"stall": 3, "slow": .3}.get(place, 0))
+            time.sleep({"stall": 3, "slow": .3}.get(mirror, 0))
     log_message = mock.Mock()
 
 @contextlib.contextmanager
@@ -61,29 +61,29 @@ def serving(body):
     quiet = {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", "no_proxy": "*", "PAG_PROGRESS": "none"}
     with (http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mischief) as server,
           mock.patch.dict(os.environ, quiet), contextlib.redirect_stdout(io.StringIO())):
-        server.body, server.asked, server.daemon_threads = body, [], True
+        server.body, server.requested, server.daemon_threads = body, [], True
         server.block_on_close = False
         threading.Thread(target=server.serve_forever, args=[.02], daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", server.asked
+        yield f"http://127.0.0.1:{server.server_port}", server.requested
         server.shutdown()
 
 HASTE = dict(timeout=.5, rounds=2, pause=.01)
 
 
 def test_mirrors_are_tried_in_turn():
-    places = ["none", "cut", "stall", "flip", "page", "good", "never"]
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, asked):
-        file = toy_file(BYTES, *(f"{url}/{place}/" for place in places))
-        assert fetch(file, folder, **HASTE) == {} and asked == places[:-1]
+    mirrors = ["none", "cut", "stall", "flip", "page", "good", "never"]
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requested):
+        file = toy_file(BYTES, *(f"{url}/{mirror}/" for mirror in mirrors))
+        assert fetch(file, folder, **HASTE) == {} and requested == mirrors[:-1]
         assert Path(folder, file.path).read_bytes() == BYTES
         assert [path.name for path in Path(folder).rglob("*")] == ["toy", "toy.bin"]
 
 
 def test_failures_are_named():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, asked):
-        file = toy_file(BYTES, *(f"{url}/{place}/" for place in ("none", "page")))
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requested):
+        file = toy_file(BYTES, *(f"{url}/{mirror}/" for mirror in ("none", "page")))
         failed = fetch(file, folder, **HASTE)
-        assert list(failed) == list(file.urls) and asked == ["none", "page"] * 2
+        assert list(failed) == list(file.urls) and requested == ["none", "page"] * 2
         assert "404" in failed[file.urls[0]] and "does not match" in failed[file.urls[1]]
         assert [path.name for path in Path(folder).rglob("*")] == ["toy"]
         nobody = toy_file(BYTES, "http://127.0.0.1:9/")
@@ -91,7 +91,7 @@ def test_failures_are_named():
 
 
 def test_what_the_disk_refuses_is_no_fault_of_the_server():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, asked):
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requested):
         full = OSError(errno.ENOSPC, "No space left")
         with mock.patch("os.replace", side_effect=full), pytest.raises(OSError, match="No space left"):
             fetch(toy_file(BYTES, f"{url}/good/"), folder, **HASTE)
@@ -135,7 +135,7 @@ def test_unpacking():
 
 
 def test_three_at_once_fetch_once():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, asked):
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requested):
         root, files = Path(folder, "new"), [toy_file(BYTES, f"{url}/slow/")]
         threads = [threading.Thread(target=provide, args=("toy", files, root)) for _ in range(3)]
         for thread in threads:
@@ -143,22 +143,22 @@ def test_three_at_once_fetch_once():
         for thread in threads:
             thread.join()
         (path,) = provide("toy", files, root, download=False)
-        assert asked == ["slow"] and path.read_bytes() == BYTES
+        assert requested == ["slow"] and path.read_bytes() == BYTES
 
 
 def test_damage_is_detected_and_kept_aside():
-    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, asked):
+    with tempfile.TemporaryDirectory() as folder, serving(BYTES) as (url, requested):
         root, files = Path(folder), [toy_file(BYTES, f"{url}/good/")]
         path = root / files[0].path
         path.parent.mkdir()
         path.write_bytes(flip(BYTES))
-        wanted = "damaged: expected sha256.*download=False.*Get toy.bin.*good/toy.bin and put.*PAG_DATA"
-        with pytest.raises(UserError, match=wanted):
+        message = "damaged: expected sha256.*download=False.*Get toy.bin.*good/toy.bin and put.*PAG_DATA"
+        with pytest.raises(UserError, match=message):
             provide("toy", files, root, download=False)
         with (mock.patch.dict(os.environ, PAG_OFFLINE="1"),
               pytest.raises(UserError, match="PAG_OFFLINE is set")):
             provide("toy", files, root)
-        assert asked == [] and path.read_bytes() == flip(BYTES)
+        assert requested == [] and path.read_bytes() == flip(BYTES)
         Path(folder, ".fetch-killed").mkdir()
         assert provide("toy", files, root) == [path] and path.read_bytes() == BYTES
         assert path.with_name("toy.bin.damaged").read_bytes() == flip(BYTES)

@@ -75,7 +75,7 @@ def test_folders_with_missing_classes():
             with pytest.raises(UserError, match=message):
                 RestrictedImageNet(*args)
         Path(folder, "val", "n01641577").rename(Path(folder, "val", "n0"))
-        assert RestrictedImageNet(folder, "val", partial=True).found["frog"] == ["n01644373"]
+        assert RestrictedImageNet(folder, "val", partial=True).present["frog"] == ["n01644373"]
 
 
 def test_broken_images_are_named():
@@ -124,9 +124,9 @@ def test_command_line():
     with (tempfile.TemporaryDirectory() as folder,
           patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
         toy_imagenet(Path(folder, "mine"), ["dog", "cat"])
-        with redirect_stdout(io.StringIO()) as shown:
+        with redirect_stdout(io.StringIO()) as printed:
             assert main(["build", f"{folder}/mine", "--size", "16", "--partial"]) == 0
-        assert shown.getvalue() == f"{Path(folder, NPZ)}\n"
+        assert printed.getvalue() == f"{Path(folder, NPZ)}\n"
         assert load("restricted_imagenet", "val").shape == (3, 16, 16)
         with pytest.raises(SystemExit, match="error: .*there already"):
             main(["build", f"{folder}/mine", "--partial"])
