@@ -154,6 +154,6 @@ def efficientnet_lite0(num_classes: int = 10, in_channels: int = 3,
     "Build the network; 1,000 classes keep ImageNet's classifier, others begin a new one."
     network = EfficientNetLite0(num_classes, in_channels, stride_1)
     if pretrained:
-        own = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
-        network.load_state_dict(imagenet_weights() | (own if num_classes != 1000 else {}))
+        classifier = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
+        network.load_state_dict(imagenet_weights() | (classifier if num_classes != 1000 else {}))
     return network

@@ -136,7 +136,7 @@ def _he_normal(module: nn.Module) -> None:
 
 # %% ../nbs/library/13_models.ipynb #0c466598
 class FastStage(nn.Module):
-    "Convolve, halve and normalise; then convolve and normalise once more."
+    "Convolve, halve and normalize; then convolve and normalize once more."
     def __init__(self, channels_in: int, channels_out: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
@@ -203,9 +203,9 @@ def resnet(depth: int, # 18, 34 or 50
     network.conv1 = FirstConv(in_channels, 64, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     if pretrained:
-        own = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
-        own = {} if num_classes == 1000 else own     # 1,000 classes are ImageNet's own
-        network.load_state_dict(_imagenet_weights(known, depth) | own)
+        classifier = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
+        classifier = {} if num_classes == 1000 else classifier     # ImageNet has 1,000 classes
+        network.load_state_dict(_imagenet_weights(known, depth) | classifier)
     for module in network.layer4[0].modules() if stride_1 else ():
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
@@ -286,7 +286,7 @@ def find_arch(arch: str) -> tuple[Architecture, tuple]: # with what the name's g
 
 # %% ../nbs/library/13_models.ipynb #55a90b0f
 class Model(nn.Sequential):
-    "Normalise, then run the network; remember how it was built."
+    "Normalize, then run the network; remember how it was built."
     def __init__(self, config: dict, normalize: nn.Module, network: nn.Module):
         super().__init__()
         self.normalize, self.network, self.config = normalize, network, config

@@ -284,12 +284,12 @@ def pretrained(name: str, # such as "mnist/AT-0.1"
                folder: str | Path | None = None, # None: weights/ of the project
               ) -> nn.Module: # in eval mode; its card, with settings and scores, as .card
     "Load a trained model by its name."
-    kept = kept_models(folder)
-    if not kept:
+    models = kept_models(folder)
+    if not models:
         raise UserError(f"there is no trained model {name!r} here: they lie in weights/ of a clone "
                         "of the project, which an installed library lacks; clone it, or train "
                         "your own")
-    if name not in kept:
-        raise UserError(f"there is no trained model {name!r}: choose one of {', '.join(kept)}")
-    model = load_model(kept[name][0], device)
+    if name not in models:
+        raise UserError(f"there is no trained model {name!r}: choose one of {', '.join(models)}")
+    model = load_model(models[name][0], device)
     return model.to(memory_format=torch.channels_last)     # a third faster on a CPU

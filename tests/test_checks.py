@@ -77,9 +77,9 @@ def test_outputs_are_logits():
             return self.change(self.net(x if self.before is None else self.before(x)))
 
     assert torch.equal(logits_of(net, x, y), net(x))
-    kept = x.clone()
+    original = x.clone()
     logits_of(Changed(lambda z: z, lambda x: x.sub_(.5)), x)
-    assert torch.equal(x, kept)     # the caller's images stay
+    assert torch.equal(x, original)     # the caller's images stay
     bad = [(lambda z: (z, 1), r"gave tuple for 4 .*model\(x\)\[0\]"), (lambda z: z.argmax(1), r"\(4,\)"),
            (lambda z: {"logits": z}, r"gave dict for 4 .*model\(x\)\['logits'\]"),
            (lambda z: z[:, :, None], r"\(4, 10, 1\)"), (lambda z: z[:, :1], "one logit an image"),

@@ -82,8 +82,8 @@ def test_golden_logits():
         assert torch.allclose(dense(ramp)[0, :3], torch.tensor([-.2025, .5946, .7776]), atol=2e-4)
         assert torch.equal(birds.features(few), model.features(few)) and birds(few).shape == (2, 7)
         assert birds.config["mean"] == [127 / 255] * 3 and birds.config["pretrained"] == "imagenet"
-        kept = load_model(save_model(birds, Path(folder) / "birds"))
-        assert torch.equal(kept(few), birds(few))
+        loaded = load_model(save_model(birds, Path(folder) / "birds"))
+        assert torch.equal(loaded(few), birds(few))
     with pytest.raises(UserError, match="expect its own"):
         build("efficientnet-lite0", mean=(.5,) * 3, std=(.5,) * 3, pretrained="imagenet")
 
@@ -98,8 +98,8 @@ def test_weights_are_checked():
         origin = Path(folder) / "package" / "__init__.py"
         (origin.parent / PICKLE).parent.mkdir(parents=True)
         torch.save({"weight": torch.zeros(3)}, origin.parent / PICKLE)
-        with patch("pag_companion.efficientnet.find_spec") as found:
-            found.return_value.origin = str(origin)
+        with patch("pag_companion.efficientnet.find_spec") as spec:
+            spec.return_value.origin = str(origin)
             with pytest.raises(UserError, match="not the file that was published"):
                 build("efficientnet-lite0", pretrained="imagenet")
         kept_weights().parent.mkdir(parents=True)

@@ -101,12 +101,12 @@ def test_pretrained_on_imagenet():
     x = torch.rand(2, 3, 64, 64)
     offline = patch("torch.hub.download_url_to_file", side_effect=OSError("no network"))
     with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", TORCH_HOME=folder), offline:
-        kept = Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
-        with pytest.raises(UserError, match=f"no network.*{kept.name} to {kept.parent}"):
+        path = Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
+        with pytest.raises(UserError, match=f"no network.*{path.name} to {path.parent}"):
             build("resnet18", 7, pretrained="imagenet")
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         known = resnet18().eval()
-        torch.save(known.state_dict(), kept)
+        torch.save(known.state_dict(), path)
         assert torch.equal(build("resnet18", 1000, pretrained="imagenet").network.fc.bias, known.fc.bias)
         model = build("resnet18-s1", 7, pretrained="imagenet").eval()
         known.fc, known.layer4[0].conv1.stride = model.network.fc, (1, 1)
