@@ -129,10 +129,10 @@ class Checkpoint:
         return state["step"], state["history"]
 
 # %% ../nbs/library/15b_checkpoints.ipynb #575c4c2c
-def check_same(path: Path, kept: dict, settings: dict) -> None: # of the file; of this training
+def check_same(path: Path, saved: dict, settings: dict) -> None: # of the file; of this training
     "Refuse the checkpoint of another training."
-    differ = [f"{name}: {kept.get(name)!r}, now {settings.get(name)!r}"
-              for name in {**kept, **settings} if kept.get(name) != settings.get(name)]
+    differ = [f"{name}: {saved.get(name)!r}, now {settings.get(name)!r}"
+              for name in {**saved, **settings} if saved.get(name) != settings.get(name)]
     if differ:
         raise UserError(f"{path} belongs to another run ({'; '.join(differ)}): "
                         "remove it or name another checkpoint")

@@ -111,7 +111,7 @@ def _toy_step(nets, optimizer, x, y, targets, weights):
 # %% ../nbs/library/15g_pag_toy.ipynb #3eabc279
 def toy_attack(nets: nn.Module, x: Tensor, y: Tensor, eps: float = 15., *, # K,N,2; K,N
                steps: int = 10, size: float = 2., norm: str = "l2",
-               flees: bool = False, # True: the authors' slip, away from the class it is meant to reach
+               flees: bool = False, # True: away from the class, the authors' mistake
               ) -> Tensor: # K,N,2
     "Walk toward the other class in a ball around each point."
     moved, sign = x.clone(), 1 if flees else -1

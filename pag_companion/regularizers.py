@@ -47,14 +47,14 @@ KINKS = ("Relu", "MaxPool", "AdaptiveMax", "Hardtanh", "Abs")
 
 def kinks_of(logits: Tensor) -> list: # names of operations
     "List the operations behind an output that have no second derivative."
-    waiting, seen, found = [logits.grad_fn], set(), set()
+    waiting, seen, names = [logits.grad_fn], set(), set()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
             seen.add(node)
-            found |= {kink for kink in KINKS if type(node).__name__.startswith((kink, "Leaky" + kink))}
+            names |= {kink for kink in KINKS if type(node).__name__.startswith((kink, "Leaky" + kink))}
             waiting += [following for following, _ in node.next_functions]
-    return sorted(found)
+    return sorted(names)
 
 def warn_of_kinks(model: nn.Module, logits: Tensor) -> None:
     "Say once of a model that its second derivative is not all there."

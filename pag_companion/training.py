@@ -163,10 +163,10 @@ class Recipe:
 
     def __post_init__(self):
         check_recipe(self)
-        own = {name: getattr(self, name) for name in ("method", "eps", *NO_ATTACK)}
-        objective = self.objective or Objective.from_settings(own)
+        options = {name: getattr(self, name) for name in ("method", "eps", *NO_ATTACK)}
+        objective = self.objective or Objective.from_settings(options)
         for name, value in {**objective.settings(), "objective": objective}.items():
-            if name in (*own, "objective"):     # an objective's further options stay its own
+            if name in (*options, "objective"):     # an objective's further options stay its own
                 object.__setattr__(self, name, value)
 
     @property
@@ -186,8 +186,8 @@ CHOICES = {"attack": (*ATTACKS, "none"), "optimizer": ("adam", "sgd"),
 def check_recipe(recipe: Recipe) -> None:
     "Refuse unknown choices, numbers that fit no training, and an objective said twice."
     for name, allowed in CHOICES.items():
-        own = name == "attack" and recipe.objective     # which has checked it
-        if not own and getattr(recipe, name) not in allowed:
+        checked = name == "attack" and recipe.objective     # which has checked it
+        if not checked and getattr(recipe, name) not in allowed:
             raise UserError(f"{name} = {getattr(recipe, name)!r} is not known: "
                             f"choose one of {', '.join(allowed)}")
     for name, fits, want in (("lr", recipe.lr > 0, "above 0"),
@@ -350,11 +350,11 @@ def surroundings(model: nn.Module, checkpoint: Checkpoint) -> Iterator[None]:
 
 def _taken_up(model: nn.Module, optimizer: Optimizer, checkpoint: Checkpoint):
     "Resume from the checkpoint, or begin."
-    first, kept = checkpoint.resume(to_train(model), optimizer)
+    first, saved = checkpoint.resume(to_train(model), optimizer)
     settings = checkpoint.settings
     history = History(precision=settings["precision"], device=settings["device"],
                       threads=torch.get_num_threads(), compiled="compiled" in settings)
-    return first, replace(history, **kept)
+    return first, replace(history, **saved)
 
 def to_train(model: nn.Module) -> nn.Module:
     "Put a model in train mode; what is frozen beneath one that trains already stays frozen."
@@ -373,8 +373,8 @@ def finite(losses: list[Tensor], # of the last steps
     values = torch.stack(losses)
     wrong = (~values.isfinite()).nonzero()
     if len(wrong):
-        place = step + 2 - len(values) + int(wrong[0][0])
-        raise FloatingPointError(f"the loss became {values[tuple(wrong[0])]} in step {place}: "
+        number = step + 2 - len(values) + int(wrong[0][0])
+        raise FloatingPointError(f"the loss became {values[tuple(wrong[0])]} in step {number}: "
                                  f"start anew with a lower lr; {last_good(path)}")
     return values.tolist()
 

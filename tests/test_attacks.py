@@ -266,13 +266,13 @@ def test_bad_arguments():
     bad = [(dict(ball=.1), r"Linf\(0.1\)"), (dict(mode="test"), "'test'"),
            (dict(y=y + 1), "label 10: labels are 0 to 9"), (dict(x=255 * x), "255"),
            (dict(model=broken), "NaN"), (dict(model=odd), "logits")]
-    own = {fgsm: [(dict(alpha=0), "alpha = 0"), (dict(alpha="fast"), "alpha = 'fast'"),
-                  (dict(random_start=True, generator=7), "generator = 7")],
-           pgd: [(dict(steps=0), "steps = 0"), (dict(steps=2.5), "steps = 2.5"),
-                 (dict(step_size=-1), "step_size = -1"), (dict(restarts=0), "restarts = 0"),
-                 (dict(restarts=2, random_start=False), "restarts = 2")]}
+    by_attack = {fgsm: [(dict(alpha=0), "alpha = 0"), (dict(alpha="fast"), "alpha = 'fast'"),
+                        (dict(random_start=True, generator=7), "generator = 7")],
+                 pgd: [(dict(steps=0), "steps = 0"), (dict(steps=2.5), "steps = 2.5"),
+                       (dict(step_size=-1), "step_size = -1"), (dict(restarts=0), "restarts = 0"),
+                       (dict(restarts=2, random_start=False), "restarts = 2")]}
     for attack in (fgsm, pgd):
-        for changed, message in bad + own[attack]:
+        for changed, message in bad + by_attack[attack]:
             with pytest.raises(ValueError, match=message):
                 attack(**{**usual, **changed})
 
@@ -331,9 +331,9 @@ def test_models_of_many_kinds():
         usual = attack(model, x, y, Linf(.1), random_start=False)
         for kind in kinds:
             assert (attack(kind, x, y, Linf(.1), random_start=False) - usual).abs().max() < 1e-5
-        in_place, kept = Odd(model, lambda x: x.mul_(1)), x.clone()
-        assert torch.equal(attack(in_place, x, y, Linf(.1), random_start=False), usual)
-        assert torch.equal(x, kept)
+        mutating, original = Odd(model, lambda x: x.mul_(1)), x.clone()
+        assert torch.equal(attack(mutating, x, y, Linf(.1), random_start=False), usual)
+        assert torch.equal(x, original)
         exported = torch.export.export(model, (x,))
         for program in (exported, exported.module()):
             with pytest.raises(UserError, match="give the module that was exported"):

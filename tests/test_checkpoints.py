@@ -79,9 +79,9 @@ def test_resume_is_exact():
         with pytest.raises(UserError, match="build: .*madry_cnn.*now 'Sequential"):
             train(other, digits, Recipe("at", .2, unit=1), steps=120, batch_size=16, device="cpu",
                   precision="float32", checkpoint=path)
-        kept = read_checkpoint(path)
-        assert kept["step"] == 110 and len(kept["history"]["losses"]) == 110
-        assert kept["history"]["seconds"] > 0 and trained(path) == trained()
+        saved = read_checkpoint(path)
+        assert saved["step"] == 110 and len(saved["history"]["losses"]) == 110
+        assert saved["history"]["seconds"] > 0 and trained(path) == trained()
 
 
 def test_dropout_resumes_exactly():

@@ -16,12 +16,12 @@ from pag_companion.training import Natural, Objective, Recipe
 
 def test_cosines_by_hand():
     g = torch.tensor([[[3., 4.], [0., 0.]], [[1., 0.], [1., 1.]]])
-    wanted = torch.tensor([[[6., 8.], [1., 0.]], [[-2., 0.], [1., 0.]]])
+    targets = torch.tensor([[[6., 8.], [1., 0.]], [[-2., 0.], [1., 0.]]])
     by_hand = torch.tensor([[1., 0.], [-1., .5 ** .5]])
     for scale in (1., 1e-9, 1e-28, 1e28):
-        assert torch.allclose(cosines(scale * g, wanted), by_hand, atol=1e-6)
-    assert torch.allclose(cosines(g, wanted * 1e-25), by_hand, atol=1e-6)
-    for one, other in ((g, wanted[:1]), (g, wanted[:, :1]), (g[0], wanted[0])):
+        assert torch.allclose(cosines(scale * g, targets), by_hand, atol=1e-6)
+    assert torch.allclose(cosines(g, targets * 1e-25), by_hand, atol=1e-6)
+    for one, other in ((g, targets[:1]), (g, targets[:, :1]), (g[0], targets[0])):
         with pytest.raises(UserError, match="one target for each gradient"):
             cosines(one, other)
 
@@ -36,8 +36,8 @@ def toward(kind, *point, **more):
 
 
 def test_targets_by_hand():
-    def near(made, *wanted):
-        return torch.allclose(made, torch.tensor(wanted).double(), atol=1e-6)
+    def near(made, *expected):
+        return torch.allclose(made, torch.tensor(expected).double(), atol=1e-6)
     assert near(toward("oi", 1., 1.), [-1., -1.], [9., -1.])
     assert near(toward("cm", 1., 1.), [1 / 3, 1 / 3], [29 / 3, 1.])
     assert near(toward("nn", 3., 1.), [1., -1.], [7., -1.])
@@ -68,9 +68,9 @@ def test_targets_refuse():
 
 def test_family_has_two_ends():
     pools = Pools.of(digits := load("digits", "train"))
-    found = family(load("digits", "test", limit=50).x, pools, (.02, 100.))
-    assert found["nn"][0].mean() > .999 and found["mean"][1].min() > .999
-    assert found["nn"][1].mean() < .9 and found["mean"][0].mean() < .9
+    cosines_of = family(load("digits", "test", limit=50).x, pools, (.02, 100.))
+    assert cosines_of["nn"][0].mean() > .999 and cosines_of["mean"][1].min() > .999
+    assert cosines_of["nn"][1].mean() < .9 and cosines_of["mean"][0].mean() < .9
 
 
 def test_the_loss_by_hand():
@@ -86,9 +86,9 @@ def test_the_loss_by_hand():
     every = torch.arange(5).expand(3, 5)
     parallel = w.view(5, 1, 2, 2).expand(3, 5, 1, 2, 2)
     for of, same in (("logit", True), ("log_prob", False)):
-        for targets, wanted in ((parallel, 0.), (-3 * parallel, 2.)):
+        for targets, expected in ((parallel, 0.), (-3 * parallel, 2.)):
             lost = misalignment(Linear(w), x, every, targets, of).item()
-            assert (abs(lost - wanted) < 1e-6) == same
+            assert (abs(lost - expected) < 1e-6) == same
     p = (x.flatten(1) @ w.T).softmax(1)
     shared = (w - (p @ w)[:, None]).view(3, 5, 1, 2, 2)     # of log p: less the mean over classes
     assert misalignment(Linear(w), x, every, shared, "log_prob") < 1e-6
