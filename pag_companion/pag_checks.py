@@ -38,15 +38,15 @@ def square_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, queries
         side = min(max(round((area * .5 ** halvings * h * w) ** .5), 1), h - 1)
         inside = _windows(len(alive), h, w, side, generator).to(x.device)[:, None]
         made = torch.where(inside, x[alive] + eps * random_signs(len(alive), c, 1, 1), best[alive]).clamp(0, 1)
-        lower = (found := _margin(model, made, y[alive])) < margin[alive]
-        best[alive[lower]], margin[alive[lower]] = made[lower], found[lower]
+        lower = (new_margin := _margin(model, made, y[alive])) < margin[alive]
+        best[alive[lower]], margin[alive[lower]] = made[lower], new_margin[lower]
     return best
 
 # %% ../nbs/library/16b_pag_checks.ipynb #ac4840b5
 def _windows(n, h, w, side, generator): # -> bool n,h,w
     "Place one square in each image."
     at = torch.rand(2, n, 1, generator=generator)
-    rows, columns = ((torch.arange(size) - (place * (size - side + 1)).long()) for size, place in zip((h, w), at))
+    rows, columns = ((torch.arange(size) - (corner * (size - side + 1)).long()) for size, corner in zip((h, w), at))
     return ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None]
 
 @torch.no_grad()
@@ -86,20 +86,20 @@ def without_gradients(model, images: Images, settings) -> Score:
     return accuracy(model, images, batch_size=batch_size(), change=change)
 
 # %% ../nbs/library/16b_pag_checks.ipynb #d660843c
-def masking_checks(model, images: Images, lender, settings,
+def masking_checks(model, images: Images, surrogate, settings,
                    scores: dict, # of worst_cases, at the same images
                   ) -> Battery:
     "Look for masked gradients."
     radii, few, seed = RADII[settings.dataset], images[:settings.check_limit], settings.model.seed
-    battery = masking_battery(model, few, lender, radii=(radii.linf / 2, radii.linf, 2 * radii.linf),
+    battery = masking_battery(model, few, surrogate, radii=(radii.linf / 2, radii.linf, 2 * radii.linf),
                               batch_size=batch_size(), seed=seed)
     def l2(eps, **more):
         start = Generator().manual_seed(seed)
         return robust_accuracy(model, few, L2(eps), batch_size=batch_size(), generator=start, **more)
     curve = [l2(eps, steps=20) for eps in radii.l2_curve[:-1]] + [l2(radii.l2_curve[-1], steps=50, success="any")]
-    def lent(x, y):
-        return pgd(lender, x, y, L2(radii.l2), steps=10, generator=Generator().manual_seed(seed))
-    more = {"square": without_gradients(model, few, settings), "transfer/l2": accuracy(model, few, change=lent),
+    def transferred(x, y):
+        return pgd(surrogate, x, y, L2(radii.l2), steps=10, generator=Generator().manual_seed(seed))
+    more = {"square": without_gradients(model, few, settings), "transfer/l2": accuracy(model, few, change=transferred),
             **{f"curve/l2/{eps:g}": score for eps, score in zip(radii.l2_curve, curve)}}
     return Battery({**battery.scores, **more}, {**battery.beyond, **_beyond_l2(scores, more, len(few))})
 

@@ -90,7 +90,7 @@ def accuracy(model, # from images in [0,1] to logits
     return Score.of(torch.cat(hits).cpu().numpy())
 
 # %% ../nbs/library/16_robustness.ipynb #c1bbe970
-def _withstood(model, images, ball, start, waiting, steps, size, leave, batch_size): # -> right, loss: at the final iterate, N; still, zero: did an attack move nothing, was a gradient 0?
+def _walk(model, images, ball, start, waiting, steps, size, leave, batch_size): # -> right, loss: at the final iterate, N; still, zero: did an attack move nothing, was a gradient 0?
     "Walk the waiting images through a pool; they leave it after their last step, with `leave` also once they are lost."
     right, still, zero = torch.zeros(3, len(images), dtype=torch.bool)
     ends, device = torch.zeros(len(images), dtype=torch.float32), device_of(model)
@@ -160,7 +160,7 @@ def robust_accuracy(model, # from images in [0,1] to logits
         for _ in range(restarts if ball.eps else 0):
             waiting = correct.nonzero()[:, 0] if strict else torch.arange(len(images))
             start = _starts(images, ball, generator, waiting)
-            right, loss, unmoved, zero = _withstood(model, images, ball, start, waiting, steps, size, strict, batch_size)
+            right, loss, unmoved, zero = _walk(model, images, ball, start, waiting, steps, size, strict, batch_size)
             deque(start, 0)      # draws the starts that nobody used, so that the next restart begins where it would
             correct = right if strict else torch.where(loss > highest, right, correct)
             highest, zeros, still = torch.maximum(highest, loss), zeros & zero, still & unmoved
@@ -263,7 +263,7 @@ def masking_battery(model, # from images in [0,1] to logits
                     huge=None, # radius that nothing survives; None: HUGE
                     batch_size=500,
                     seed=0, # of the random starts
-                   ): # -> Battery
+                   ) -> Battery:
     "Look for signs that a model's robustness is the attack's blindness (Athalye et al. 2018)."
     check_set(images)
     seed, radii, huge = read_seed(seed), radii or RADII[images.shape[0]], huge or HUGE[images.shape[0]]
@@ -282,11 +282,11 @@ def masking_battery(model, # from images in [0,1] to logits
 
 # %% ../nbs/library/16_robustness.ipynb #5c0f3fb7
 def _radius_name(eps, images): # radius in image units, Images; -> text
-    "Write a radius as is usual for a set: 8/255 for colour, 0.1 for gray."
+    "Write a radius as is usual for a set: 8/255 for color, 0.1 for gray."
     return f"{round(255 * eps, 6):g}/255" if images.shape[0] == 3 else f"{eps:g}"
 
 def _beyond(scores): # dict: name -> Score; -> dict: check -> points
-    "Compare a battery's counts with what is allowed."
+    "Compare the counts of all checks with what is allowed."
     percent = {name: 100 * score.value for name, score in scores.items()}
     def rise(values):
         return max(after - before for before, after in zip(values, values[1:]))

@@ -48,10 +48,10 @@ def quick(eps):
 
 
 def test_masked_gradients_are_caught():
-    images, honest, lender = load("digits", "test", limit=40), quick(.1), quick(0)
+    images, honest, surrogate = load("digits", "test", limit=40), quick(.1), quick(0)
     for model, passes in ((honest, True), (Loud(honest), False)):
         scores = worst_cases(model, images, SMALL)
-        battery = masking_checks(model, images, lender, SMALL, scores)
+        battery = masking_checks(model, images, surrogate, SMALL, scores)
         assert battery.passed == passes, str(battery)
         assert scores["linf"].correct <= scores["linf/pgd10"].correct or not passes
     assert {"square", "transfer/l2", "huge"} & set(battery.failed)

@@ -42,36 +42,36 @@ def seeded():
     return torch.Generator().manual_seed(0)
 
 def without_leaving(model, images, ball, steps, restarts):
-    "Count as `any` does, but look at every picture at every point of every walk."
-    held = accuracy(model, images).hits.copy()
+    "Count as `any` does, but look at every image at every point of every walk."
+    hits = accuracy(model, images).hits.copy()
     for restart in range(restarts):
         for taken in range(steps + 1):
             generator = seeded()
             for _ in range(restart):
                 ball.random_start(images.x, generator)
-            told = dict(steps=taken, step_size=2.5 * ball.eps / steps, generator=generator)
-            change = (lambda x, y: pgd(model, x, y, ball, **told)) if taken else (lambda x, y: random_noise(x, ball, generator))
-            held &= accuracy(model, images, change=change).hits
-    return held
+            options = dict(steps=taken, step_size=2.5 * ball.eps / steps, generator=generator)
+            change = (lambda x, y: pgd(model, x, y, ball, **options)) if taken else (lambda x, y: random_noise(x, ball, generator))
+            hits &= accuracy(model, images, change=change).hits
+    return hits
 
 
 def looked_at(model, measure):
-    "Count the pictures a model is shown while something is measured; give what was measured too."
+    "Count the images a model is shown while something is measured; give what was measured too."
     seen = []
     hook = model.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
-    found = measure()
+    result = measure()
     hook.remove()
-    return found, sum(seen)
+    return result, sum(seen)
 
 
 def test_leaving_early_changes_nothing():
-    model, pictures = small_model(natural), load("digits", "test", limit=100)
+    model, images = small_model(natural), load("digits", "test", limit=100)
     for ball in (Linf(.08), L2(.5)):
-        told = dict(steps=4, restarts=2, success="any")
-        plain = without_leaving(model, pictures, ball, 4, 2)
-        assert 10 < plain.sum() < accuracy(model, pictures).correct - 10
+        options = dict(steps=4, restarts=2, success="any")
+        plain = without_leaving(model, images, ball, 4, 2)
+        assert 10 < plain.sum() < accuracy(model, images).correct - 10
         for size in (7, 100):
-            score, seen = looked_at(model, lambda: robust_accuracy(model, pictures, ball, generator=seeded(), batch_size=size, **told))
+            score, seen = looked_at(model, lambda: robust_accuracy(model, images, ball, generator=seeded(), batch_size=size, **options))
             assert (score.hits == plain).all() and seen < 1 + 1 + 100 * (1 + 2 * 5)
 
 
@@ -101,50 +101,50 @@ def test_gradients_of_zero_are_counted():
 
 
 def test_starts_are_drawn_by_the_block():
-    model, pictures = small_model(natural), load("digits", "test", limit=100)
-    told = dict(steps=4, restarts=2, success="any")
-    whole = robust_accuracy(model, pictures, Linf(.08), generator=seeded(), **told)
+    model, images = small_model(natural), load("digits", "test", limit=100)
+    options = dict(steps=4, restarts=2, success="any")
+    whole = robust_accuracy(model, images, Linf(.08), generator=seeded(), **options)
     with patch(f"{robust_accuracy.__module__}.BLOCK", 7):
-        assert (robust_accuracy(model, pictures, Linf(.08), generator=seeded(), **told).hits == whole.hits).all()
+        assert (robust_accuracy(model, images, Linf(.08), generator=seeded(), **options).hits == whole.hits).all()
 
 
 def test_counting():
-    model, pictures = small_model(natural), load("digits", "test", limit=100)
+    model, images = small_model(natural), load("digits", "test", limit=100)
     model.train().zero_grad()
-    clean = accuracy(model, pictures)
-    assert model.training and (clean.hits == accuracy(model, pictures, batch_size=7).hits).all()
-    assert robust_accuracy(model, pictures, Linf(0), restarts=2).correct == clean.correct
+    clean = accuracy(model, images)
+    assert model.training and (clean.hits == accuracy(model, images, batch_size=7).hits).all()
+    assert robust_accuracy(model, images, Linf(0), restarts=2).correct == clean.correct
     for restarts in (1, 3):
-        told = dict(restarts=restarts, generator=seeded(), batch_size=30)
-        attacked = pgd(model, pictures.x, pictures.y, Linf(.05), restarts=restarts, generator=seeded())
-        last = robust_accuracy(model, pictures, Linf(.05), **told)
-        assert (last.hits == accuracy(model, pictures, change=lambda x, y: attacked).hits).all()
-        any_ = robust_accuracy(model, pictures, Linf(.05), success="any", **{**told, "generator": seeded()})
+        options = dict(restarts=restarts, generator=seeded(), batch_size=30)
+        attacked = pgd(model, images.x, images.y, Linf(.05), restarts=restarts, generator=seeded())
+        last = robust_accuracy(model, images, Linf(.05), **options)
+        assert (last.hits == accuracy(model, images, change=lambda x, y: attacked).hits).all()
+        any_ = robust_accuracy(model, images, Linf(.05), success="any", **{**options, "generator": seeded()})
         assert not (any_.hits & ~last.hits).any() and any_.correct <= last.correct < clean.correct
     with torch.autocast("cpu", torch.bfloat16):
-        assert (accuracy(model, pictures).hits == clean.hits).all()
+        assert (accuracy(model, images).hits == clean.hits).all()
     assert all(p.grad is None for p in model.parameters()) and model.training
 
 
 def test_mistakes_are_refused():
-    model, pictures = small_model(natural), load("digits", "test", limit=20)
-    never = patch("pag_companion.robustness._withstood", side_effect=AssertionError("work was begun"))
+    model, images = small_model(natural), load("digits", "test", limit=20)
+    never = patch("pag_companion.robustness._walk", side_effect=AssertionError("work was begun"))
     with never:
-        for slip, named in ((dict(success="best"), "best.*last or any"), (dict(restarts=0), "restarts = 0"), (dict(steps=1.5), "steps = 1.5"),
-                            (dict(batch_size=0), "batch_size = 0"), (dict(step_size=0), "step_size")):
-            with pytest.raises(ValueError, match=named):
-                robust_accuracy(model, pictures, Linf(.1), **slip)
+        for options, message in ((dict(success="best"), "best.*last or any"), (dict(restarts=0), "restarts = 0"), (dict(steps=1.5), "steps = 1.5"),
+                                 (dict(batch_size=0), "batch_size = 0"), (dict(step_size=0), "step_size")):
+            with pytest.raises(ValueError, match=message):
+                robust_accuracy(model, images, Linf(.1), **options)
         with pytest.raises(ValueError, match="Linf"):
-            robust_accuracy(model, pictures, .1)
+            robust_accuracy(model, images, .1)
         with pytest.raises(ValueError, match="no images"):
-            robust_accuracy(model, pictures[:0], Linf(.1))
+            robust_accuracy(model, images[:0], Linf(.1))
         five = build("madry_cnn", 5, in_channels=1, image_size=8)
         for measure in (accuracy, lambda *these: robust_accuracy(*these, Linf(.1))):
             with pytest.raises(ValueError, match="labels are 0 to 4"):
-                measure(five, pictures)
+                measure(five, images)
         torch.nn.init.constant_(five.network.fc.bias, float("nan"))
         with pytest.raises(ValueError, match="NaN"):
-            robust_accuracy(five, pictures[pictures.y < 5], Linf(.1))
+            robust_accuracy(five, images[images.y < 5], Linf(.1))
 
 
 def robust(model):
@@ -153,8 +153,8 @@ def robust(model):
 
 def broken_model(name):
     "Train as AT-0.2, but with one thing wrong."
-    def attack(model, x, y, ball, **told):
-        return BROKEN[name](x, fgsm(model, x, y, ball, **told) - x, ball)
+    def attack(model, x, y, ball, **options):
+        return BROKEN[name](x, fgsm(model, x, y, ball, **options) - x, ball)
     with patch.object(training, "fgsm", attack):
         return small_model.__wrapped__(adversarial, steps=200)
 
@@ -165,7 +165,7 @@ def test_at_beats_natural():
     assert accuracy(small_model(adversarial), load("digits", "test")).value > .9
 
 
-BROKEN = { # from a picture, what the attack adds to it, and its ball, to what training is shown instead
+BROKEN = { # from an image, what the attack adds to it, and its ball, to what training is shown instead
     "sign flipped": lambda x, added, ball: (x - added).clamp(0, 1),
     "no projection": lambda x, added, ball: (x + 20 * added).clamp(0, 1), # where many unprojected steps end
     "alpha is 0": lambda x, added, ball: random_noise(x, ball),
@@ -196,7 +196,7 @@ class Loud(torch.nn.Module):
         return 1e4 * self.model(x)
 
 class Coarse(Loud):
-    "Round the pictures before a model sees them."
+    "Round the images before a model sees them."
     def forward(self, x):
         return self.model((4 * x).round() / 4)
 
