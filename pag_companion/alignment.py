@@ -295,8 +295,8 @@ def another_of_class(y: Tensor) -> Tensor: # labels, N -> the next row of the sa
     "Choose for each image another one of its class."
     rows = torch.arange(len(y), device=y.device)
     for k in y.unique():
-        own = (y == k).nonzero()[:, 0]
-        rows[own] = own.roll(-1)
+        members = (y == k).nonzero()[:, 0]
+        rows[members] = members.roll(-1)
     return rows
 
 CONTROLS = {"another image of the class": lambda x, y, g, draw: g[another_of_class(y)],

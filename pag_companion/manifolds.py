@@ -34,11 +34,11 @@ def tangent_basis(vectors: Tensor, # tangent vectors, N,D,k; N = 1: the same at 
         raise UserError(f"tangent vectors of shape {tuple(vectors.shape)}: give N,D,k, "
                         "a column for each direction")
     u, s, _ = torch.linalg.svd(vectors, full_matrices=False)
-    kept = s > 1e-5 * s[:, :1].clamp_min(1e-30)
-    if bool((kept.sum(1) >= vectors.shape[1]).any()):
+    independent = s > 1e-5 * s[:, :1].clamp_min(1e-30)
+    if bool((independent.sum(1) >= vectors.shape[1]).any()):
         raise UserError(f"the manifold fills all {vectors.shape[1]} dimensions: nothing is off it; "
                         "give fewer tangent vectors")
-    return u * kept[:, None]
+    return u * independent[:, None]
 
 def project(v: Tensor, # N,... of D numbers each
             basis: Tensor, # from tangent_basis, N,D,r or 1,D,r
@@ -192,8 +192,8 @@ def principal_basis(source: str, limit: int | None, count: int) -> Tensor: # 1,D
     flat = load(source, "train", limit=limit)[:5000].x.flatten(1)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        found = torch.svd_lowrank(flat - flat.mean(0), q=min(count + 10, *flat.shape), niter=6)
-    return tangent_basis(found[2][:, :count].unsqueeze(0))
+        components = torch.svd_lowrank(flat - flat.mean(0), q=min(count + 10, *flat.shape), niter=6)
+    return tangent_basis(components[2][:, :count].unsqueeze(0))
 
 # %% ../nbs/library/17e_manifolds.ipynb #5d2a32a9
 def decoder_basis(autoencoder: nn.Module, x: Tensor) -> Tensor: # N,C,H,W -> N,D,r

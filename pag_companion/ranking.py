@@ -80,10 +80,10 @@ def kept_range(k: float, # share that is kept, 0 < k <= 1
 
 def check_ranks(ranks: Tensor, images: Images) -> None:
     "Refuse a ranking of other images."
-    wanted = (len(images), math.prod(images.shape))
-    if tuple(ranks.shape) != wanted:
+    expected = (len(images), math.prod(images.shape))
+    if tuple(ranks.shape) != expected:
         raise UserError(f"ranks of shape {tuple(ranks.shape)} for {len(images)} images of {images.shape}: rank the "
-                        f"same images, {wanted[0]},{wanted[1]}")
+                        f"same images, {expected[0]},{expected[1]}")
 
 def blanked(images: Images, ranks: Tensor, # int16, N,d
             k: float, side: str, fill: Tensor, # uint8, C,H,W
@@ -91,8 +91,8 @@ def blanked(images: Images, ranks: Tensor, # int16, N,d
     "Keep the top or the bottom of a ranking, and fill the rest."
     check_ranks(ranks, images)
     low, high = kept_range(k, side, ranks.shape[1])
-    kept = ((ranks >= low) & (ranks < high)).view_as(images.pixels).to(images.pixels.device)
-    return replace(images, pixels=torch.where(kept, images.pixels, fill.to(images.pixels)))
+    mask = ((ranks >= low) & (ranks < high)).view_as(images.pixels).to(images.pixels.device)
+    return replace(images, pixels=torch.where(mask, images.pixels, fill.to(images.pixels)))
 
 def mean_image(images: Images) -> Tensor: # uint8, C,H,W
     "Average a set, to whole bytes."
@@ -114,6 +114,6 @@ def axis_measures(model: nn.Module, images: Images, noise: int = 0, # coordinate
     signal = (images.pixels.flatten(1)[:, :places] != 128).int().argmax(1)
     norms = scores.square().mean(0).sqrt()
     relevant, rest = norms[:places], norms[places:]
-    found = {"hit/top": (scores.argmax(1) == signal).float(), "hit/bottom": (scores.argmin(1) == signal).float(),
-             "block/spread": (relevant.max() - relevant.min()) / relevant.mean()}
-    return found | ({"block/noise": rest.mean() / relevant.mean()} if noise else {})
+    measures = {"hit/top": (scores.argmax(1) == signal).float(), "hit/bottom": (scores.argmin(1) == signal).float(),
+                "block/spread": (relevant.max() - relevant.min()) / relevant.mean()}
+    return measures | ({"block/noise": rest.mean() / relevant.mean()} if noise else {})

@@ -58,7 +58,7 @@ def test_alignment_by_hand():
         assert abs(alignment(x, g).item() - cosine) < 1e-6
     noise = torch.randn(digits.x.shape, generator=torch.Generator().manual_seed(0))
     assert abs(alignment(digits.x, noise).mean()) < .02
-    assert torch.equal(centred(x), torch.tensor([[-.5, .5, -.5, .5]]))
+    assert torch.equal(centered(x), torch.tensor([[-.5, .5, -.5, .5]]))
 
 
 def test_figure_1():
@@ -135,9 +135,9 @@ def test_gradients_in_odd_surroundings():
         def forward(self, x):
             return self.change(self.net(self.before(x)), x)
 
-    kept = x.clone()
-    in_place = Odd(lambda z, x: z, lambda x: x.mul_(1))
-    assert torch.equal(input_gradient(in_place, x, y), input_gradient(net, x, y)) and torch.equal(x, kept)
+    original = x.clone()
+    mutating = Odd(lambda z, x: z, lambda x: x.mul_(1))
+    assert torch.equal(input_gradient(mutating, x, y), input_gradient(net, x, y)) and torch.equal(x, original)
     root = Odd(lambda z, x: z + torch.where(torch.ones(len(x)) > 0, 0, (x.sum((1, 2, 3)) * 0).sqrt())[:, None])
     for wrong, message in ((root, "not finite for 4 of 4"), (Odd(lambda z, x: (z, 1)), r"model\(x\)\[0\]"), (Odd(lambda z, x: z[:, :1]), "one logit"),
                            (net.forward, "wrap it in an nn.Module"), (Odd(lambda z, x: z.detach()), "no gradient"),

@@ -86,8 +86,8 @@ def test_estimated_tangents():
     assert denoised_part(Wiener(), v, v).tolist() == [[1., 0.]]
     components = principal_basis("digits", None, 5)
     flat = load("digits", "train").x.flatten(1)
-    kept = project(flat - flat.mean(0), components).var(0).sum() / flat.var(0).sum()
-    assert components.shape == (1, 64, 5) and .5 < kept < .6
+    explained = project(flat - flat.mean(0), components).var(0).sum() / flat.var(0).sum()
+    assert components.shape == (1, 64, 5) and .5 < explained < .6
 
 
 def test_directions():

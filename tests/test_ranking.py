@@ -26,10 +26,10 @@ def test_ranking_by_hand():
 def test_the_margin_ranks_as_the_loss():
     torch.manual_seed(0)
     net, x = build("mlp-784-20").double(), torch.rand(5, 1, 28, 28, dtype=torch.double)
-    shown = x.clone().requires_grad_()
-    logits = net(shown)
+    leaf = x.clone().requires_grad_()
+    logits = net(leaf)
     loss = F.cross_entropy(logits, logits.argmax(1), reduction="sum")
-    by_loss = torch.autograd.grad(loss, shown)[0].abs().flatten(1)
+    by_loss = torch.autograd.grad(loss, leaf)[0].abs().flatten(1)
     assert torch.equal(by_loss.argsort(1), pixel_scores(net, x, "loss").argsort(1))
     by_hand = x.flatten(1) * pixel_scores(net, x)
     assert torch.allclose(by_hand, pixel_scores(net, x, "product"))
@@ -72,5 +72,5 @@ def test_the_largest_gradient_is_at_the_signal():
         def forward(self, x):
             z = (255 * x - 128).flatten(1) / 64
             return torch.stack([(z ** 2).sum(1) + 1, 0 * z.sum(1)], 1)     # its gradient is 2x: largest where the signal is
-    found = axis_measures(Square(), images)
-    assert found["hit/top"].mean() == 1 and found["hit/bottom"].mean() == 0 and found["block/spread"] < 1
+    measures = axis_measures(Square(), images)
+    assert measures["hit/top"].mean() == 1 and measures["hit/bottom"].mean() == 0 and measures["block/spread"] < 1
