@@ -108,9 +108,9 @@ def forbidden(module: nn.Module, node: Node) -> str: # "" for none
         return "it shifts its channels; homogeneous(model) makes a copy that does not"
     return "its output is not multiplied by α when its input is"
 
-def refuse(model: nn.Module, place: str, kind: str, why: str) -> None:
+def refuse(model: nn.Module, name: str, kind: str, why: str) -> None:
     "Say which operation is in the way."
-    where = f"{place} ({kind})" if place else kind
+    where = f"{name} ({kind})" if name else kind
     raise UserError(f"{type(model).__name__} is not positively homogeneous: {where}: {why}. "
                     "Convolutions, linear layers, ReLU, LeakyReLU, pooling, dropout, sums and "
                     "products are; GELU, sigmoid, softmax, LayerNorm and the like are not")
@@ -138,9 +138,9 @@ def order(model: nn.Module, # in eval mode it shall be homogeneous about its ori
     return orders[node]
 def taken_by(node: Node) -> list: # h * h takes h twice
     "List the results that an operation takes, each as often as it stands there."
-    found: list = []
-    map_arg((node.args, node.kwargs), found.append)
-    return found
+    results: list = []
+    map_arg((node.args, node.kwargs), results.append)
+    return results
 
 # %% ../nbs/library/18b_attribution.ipynb #5f162df0
 def order_of(model: nn.Module, node: Node, taken: list, whole: nn.Module) -> float:
@@ -157,12 +157,12 @@ def order_of(model: nn.Module, node: Node, taken: list, whole: nn.Module) -> flo
         return taken[0]
     target: Any = node.target
     name = target if isinstance(target, str) else target.__name__
-    found = derived(node, name, taken)
-    if found is None:
+    k = derived(node, name, taken)
+    if k is None:
         why = "it adds something of another order, such as a constant" if name in ADDS | JOINS \
             else "it is not known to keep or multiply an order"
         refuse(model, "", f"the call of {name}", why)
-    return found if found is not None and found % 1 else int(found or 0)
+    return k if k is not None and k % 1 else int(k or 0)
 
 # %% ../nbs/library/18b_attribution.ipynb #55e9de07
 def homogeneous(model: nn.Module, # any from images to logits; it stays as it is
@@ -199,8 +199,8 @@ def renamed(config: dict, about: str) -> dict:
 # %% ../nbs/library/18b_attribution.ipynb #da89f93a
 def origin(model: nn.Module) -> Tensor: # a color 1,C,1,1, or one zero
     "Find the color that a model takes for zero."
-    found = next((m for m in model.modules() if isinstance(m, Normalize)), None)
-    return torch.zeros(()) if found is None else found.mean
+    normalize = next((m for m in model.modules() if isinstance(m, Normalize)), None)
+    return torch.zeros(()) if normalize is None else normalize.mean
 
 def class_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor: # N,C,H,W; labels N -> as x
     "Take the gradient of each image's logit of class y."
@@ -301,13 +301,13 @@ ALPHAS = (1., .9, .8, .7, .6, .5, .4, .3, .2, .1)
 @torch.no_grad()
 def contrast(model: nn.Module, images: Images) -> dict: # accuracy in % at each α; share changed
     "Lower the contrast; in float64, so that rounding decides nothing."
-    double, device, found = copy.deepcopy(model).double(), device_of(model), []
+    double, device, predicted = copy.deepcopy(model).double(), device_of(model), []
     for part in range(0, len(images), batch_size()):
         x = images[part:part + batch_size()].x.to(device).double()
         dark = origin(double) + 0 * x
         with evaluating(double):
-            found.append(torch.stack([double(dark + a * (x - dark)).argmax(1) for a in ALPHAS]))
-    decided = torch.cat(found, 1).cpu()
+            predicted.append(torch.stack([double(dark + a * (x - dark)).argmax(1) for a in ALPHAS]))
+    decided = torch.cat(predicted, 1).cpu()
     changed = 100 * (decided != decided[0]).double().mean(1)
     right = 100 * (decided == images.y).double().mean(1)
     return {"accuracy": [round(v, 4) for v in right.tolist()],
@@ -323,8 +323,8 @@ def step_errors(model: nn.Module, x: Tensor, y: Tensor,
     exact = integrated_gradients(model, x, y, reference)
     counts = [n for n in STEPS if n < reference]
     def error(steps, rule):
-        found = integrated_gradients(model, x, y, steps, rule)
-        return float(f"{apart(found, exact):.4g}")
+        estimate = integrated_gradients(model, x, y, steps, rule)
+        return float(f"{apart(estimate, exact):.4g}")
     return {"steps": counts, **{rule: [error(n, rule) for n in counts] for rule in RULES}}
 
 def settled(counts: list, errors: list) -> float: # as from step_errors
@@ -371,9 +371,9 @@ def masking_curves(model: nn.Module, x: Tensor, y: Tensor, attribution: Tensor) 
         for metric, (by, largest) in METRICS.items():
             masks = chosen(attribution, SHARES.tolist(), by, largest)
             logits = [model(torch.where(mask, x, soft)) for mask in masks]
-            found = [out.argmax(1) == y if by == "absolute" else out.gather(1, y[:, None])
-                     for out in logits]
-            curves[metric] = torch.stack([values.double().sum() for values in found]).cpu()
+            scores = [out.argmax(1) == y if by == "absolute" else out.gather(1, y[:, None])
+                      for out in logits]
+            curves[metric] = torch.stack([values.double().sum() for values in scores]).cpu()
     return curves
 
 def areas(curves: dict, whole: float, n: int) -> dict: # metric -> percent
@@ -388,13 +388,13 @@ def expected_gradients(model: nn.Module, x: Tensor, y: Tensor, # as x_gradient
                        references: Tensor, # images to draw from, on the same device
                        generator: torch.Generator, # of the CPU
                        draws: int = 1) -> Tensor: # N,C,H,W
-    "Average (x - x') × gradient over random baselines x' and places between (Erion et al. 2021)."
+    "Average (x - x') × gradient over random baselines x' and points between (Erion et al. 2021)."
     total = torch.zeros_like(x)
     for _ in range(draws):
         rows = torch.randint(len(references), (len(x),), generator=generator).to(x.device)
-        place = torch.rand(len(x), 1, 1, 1, generator=generator).to(x)
+        share = torch.rand(len(x), 1, 1, 1, generator=generator).to(x)
         away = x - references[rows]
-        total += away * class_gradient(model, references[rows] + place * away, y)
+        total += away * class_gradient(model, references[rows] + share * away, y)
     return total / draws
 
 def smooth_gradient(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator,
@@ -415,16 +415,16 @@ METHODS: dict[str, Callable] = { # (model, x, y, references, generator) -> N,C,H
 
 def masking(model: nn.Module, images: Images, references: Images, seed: int) -> dict:
     "Score every attribution: method -> metric -> percent."
-    device, found = device_of(model), {}
+    device, scores = device_of(model), {}
     seen, drawn = references.x.to(device), torch.Generator().manual_seed(seed)
     parts = [images[k:k + batch_size()] for k in range(0, len(images), batch_size())]
-    shown = [(part.x.to(device), part.y.to(device)) for part in parts]
-    whole = sum(logits_of(model, x, y).double().sum().item() for x, y in shown)
+    batches = [(part.x.to(device), part.y.to(device)) for part in parts]
+    whole = sum(logits_of(model, x, y).double().sum().item() for x, y in batches)
     for name, attribute in METHODS.items():
-        each = [masking_curves(model, x, y, attribute(model, x, y, seen, drawn)) for x, y in shown]
+        each = [masking_curves(model, x, y, attribute(model, x, y, seen, drawn)) for x, y in batches]
         curves = {metric: torch.stack([one[metric] for one in each]).sum(0) for metric in METRICS}
-        found[name] = areas(curves, whole, len(images))
-    return found
+        scores[name] = areas(curves, whole, len(images))
+    return scores
 
 # %% ../nbs/library/18b_attribution.ipynb #dae44e12
 def x_gradient_map(model: nn.Module, # homogeneous about its origin

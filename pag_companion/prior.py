@@ -36,8 +36,8 @@ def read_patients(path: Path) -> tuple: # as patients_of
     if not path.exists():
         raise UserError(f"{path} does not exist: bring NHANES I yourself, an npz with x (patients by "
                         "columns, NaN where missing) and y (0 or 1), or take breast_cancer")
-    with np.load(path, allow_pickle=False) as kept:
-        x, y = (kept[key] if key in kept else np.empty(0) for key in "xy")
+    with np.load(path, allow_pickle=False) as file:
+        x, y = (file[key] if key in file else np.empty(0) for key in "xy")
     if x.ndim != 2 or y.shape != x.shape[:1] or not np.isin(y, (0, 1)).all() or len(y) <= 200:
         raise UserError(f"{path} holds x of shape {x.shape} and y of shape {y.shape}: needed are "
                         "over 200 patients by columns, and a 0 or 1 for each")
@@ -111,8 +111,8 @@ def attributed(net: nn.Module, x: Tensor, arm: str, generator: torch.Generator) 
     total, draws = torch.zeros_like(x), int(arm.split()[1])
     for _ in range(draws):
         reference = x[:, torch.randperm(x.shape[1], generator=generator).to(x.device)]
-        place = torch.rand(x.shape[1], 1, generator=generator).to(x)
-        total = total + (x - reference) * slope(net, reference + place * (x - reference))
+        share = torch.rand(x.shape[1], 1, generator=generator).to(x)
+        total = total + (x - reference) * slope(net, reference + share * (x - reference))
     return total / draws
 
 # %% ../nbs/library/18c_prior.ipynb #7a4b6807
@@ -141,15 +141,15 @@ def fit_arm(x: np.ndarray, y: np.ndarray, arm: str, splits: list, # numbers of s
     net = Stack(splits, len(levels), x.shape[1], "X" not in arm and "no bias" not in arm).to(device)
     optimizer, drawn = torch.optim.Adam(net.parameters(), RATE), torch.Generator().manual_seed(0)
     strengths = torch.tensor(levels).repeat(len(splits)).to(device)
-    best, kept = np.full(len(strengths), -1.), torch.zeros(data["test"][1].shape, device=device)
+    best, logits = np.full(len(strengths), -1.), torch.zeros(data["test"][1].shape, device=device)
     for _ in range(steps):
         with torch.no_grad():
             now = auc(net(data["val"][0]).cpu().numpy(), data["val"][1].cpu().numpy())
             better = torch.from_numpy(now > best).to(device)[:, None]
-            kept, best = torch.where(better, net(data["test"][0]), kept), np.maximum(now, best)
+            logits, best = torch.where(better, net(data["test"][0]), logits), np.maximum(now, best)
         loss = objective(net, data["train"][0], data["train"][1].float(), arm, strengths, drawn)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    made = {"val": best, "test": auc(kept.cpu().numpy(), data["test"][1].cpu().numpy())}
-    return {name: np.round(found, 5).reshape(len(splits), -1).tolist() for name, found in made.items()}
+    made = {"val": best, "test": auc(logits.cpu().numpy(), data["test"][1].cpu().numpy())}
+    return {name: np.round(values, 5).reshape(len(splits), -1).tolist() for name, values in made.items()}

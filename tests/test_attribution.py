@@ -119,8 +119,8 @@ def test_contrast_by_hand():
     edge = .95 * mean.median()                                          # class 1 if the mean is above it
     with torch.no_grad():
         bright[1].bias.copy_(torch.stack([edge, 0 * edge]))
-    shown, dim = contrast(bright, digits)["changed"], [100 * ((a * mean > edge) != (mean > edge)).double().mean().item() for a in ALPHAS]
-    assert shown == pytest.approx(dim, abs=1e-3) and shown[-1] > 50 and shown[0] == 0 < shown[1]
+    changed, dim = contrast(bright, digits)["changed"], [100 * ((a * mean > edge) != (mean > edge)).double().mean().item() for a in ALPHAS]
+    assert changed == pytest.approx(dim, abs=1e-3) and changed[-1] > 50 and changed[0] == 0 < changed[1]
     assert contrast(homogeneous(build("fast-8-8-8", 10, 1)), digits)["changed"] == [0] * 10
     errors = step_errors(bright, digits.x[:3], torch.tensor([1, 1, 1]), 6)
     assert errors["steps"] == [1, 2, 5] and max(errors["legendre"]) < 1e-5

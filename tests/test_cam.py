@@ -94,9 +94,9 @@ def test_grad_cam_by_hand():
     assert torch.equal(grad_cam(net[:3], x, [0], "0"), 3 * 2 * x[0])               # mean of 1, 2, 3, 6
     assert torch.equal(grad_cam(net[:3], x, 1, net[0]), -1 * 2 * x[0])             # negative stays negative
     torch.manual_seed(0)
-    kept = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    noise, hasty = torch.rand(2, 1, 8, 8), nn.Sequential(kept[0], nn.ReLU(inplace=True), *kept[2:])               # would rectify the map of layer 0 behind our back
-    assert torch.allclose(grad_cam(hasty, noise, [0, 1], "0"), grad_cam(kept, noise, [0, 1], "0")) and grad_cam(kept, noise, [0, 1], "0").min() < 0
+    plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    noise, hasty = torch.rand(2, 1, 8, 8), nn.Sequential(plain[0], nn.ReLU(inplace=True), *plain[2:])               # would rectify the map of layer 0 behind our back
+    assert torch.allclose(grad_cam(hasty, noise, [0, 1], "0"), grad_cam(plain, noise, [0, 1], "0")) and grad_cam(plain, noise, [0, 1], "0").min() < 0
     with pytest.raises(ValueError, match="'1' gives .1, 4."):
         grad_cam(net, x, 0, "1")
     with pytest.raises(ValueError, match="no class activation map"):
@@ -164,9 +164,9 @@ def test_maps_of_models_of_many_kinds():
             return self.net(x.mul_(1))
 
     for draw in (cam, grad_cam, gradient_map):
-        usual, kept = draw(net, x), x.clone()
+        usual, original = draw(net, x), x.clone()
         for kind in (torch.compile(net, backend="eager"), nn.DataParallel(net), InPlace(net)):
-            assert torch.allclose(draw(kind, x), usual, atol=1e-6) and torch.equal(x, kept)
+            assert torch.allclose(draw(kind, x), usual, atol=1e-6) and torch.equal(x, original)
         with torch.inference_mode():
             assert torch.allclose(draw(net, x.clone()), usual, atol=1e-6)
         for wrong, message in ((torch.export.export(net, (x,)).module(), "give the module that was exported"), (net.forward, "wrap it in an nn.Module")):

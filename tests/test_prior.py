@@ -51,8 +51,8 @@ def test_many_splits_are_each_as_if_alone():
     with tempfile.TemporaryDirectory() as folder:
         mine, missing = np.random.default_rng(1).random((240, 5)), np.random.default_rng(2).random((240, 5)) < .3
         np.savez(Path(folder) / "nhanes.npz", x=np.where(missing, np.nan, mine), y=np.arange(240) % 2)
-        kept = patients_of("nhanes", folder)
-        assert np.isnan(kept[0]).mean() > .2 and all(part[0].isfinite().all() for part in split_patients(*kept, 0, 100).values())
+        patients = patients_of("nhanes", folder)
+        assert np.isnan(patients[0]).mean() > .2 and all(part[0].isfinite().all() for part in split_patients(*patients, 0, 100).values())
         np.savez(Path(folder) / "nhanes.npz", x=mine[:9], y=np.arange(9))
         with pytest.raises(UserError, match="over 200 patients"):
             patients_of("nhanes", folder)
