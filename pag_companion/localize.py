@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .boxes import (PRESETS, LocProtocol, Sweep, best_constant_box, best_threshold, box_hits, frame_boxes,
-    frame_pictures, full_box, localization, sweep_hits)
+    frame_images, full_box, localization, sweep_hits)
 from .cam import cam, gradient_map, smoothed
 from .core.numbers import UserError
 from .core.scores import Score
@@ -89,7 +89,7 @@ class Viewer:
                  makers: Mapping[str, Callable] = MAKERS, # kind of map -> function of model, images, classes
                 ):
         self.model, self.side, self.makers = model, side, makers
-        self.shown: dict = {}
+        self.frames: dict = {}
         self.made: dict = {}
 
     def look(self, images: Images, # with boxes
@@ -98,10 +98,10 @@ class Viewer:
         "Bring images into the frame that a protocol asks for, and make its maps."
         frame = images.sha256, protocol.frame
         kind = *frame, protocol.source, protocol.map_class
-        if frame not in self.shown:
-            framed = frame_pictures(images, protocol, self.side)
-            self.shown[frame] = framed, self._each(framed, images.y, lambda model, x, _: predict(model, x))
-        framed, predictions = self.shown[frame]
+        if frame not in self.frames:
+            framed = frame_images(images, protocol, self.side)
+            self.frames[frame] = framed, self._each(framed, images.y, lambda model, x, _: predict(model, x))
+        framed, predictions = self.frames[frame]
         if kind not in self.made:
             classes = images.y if protocol.map_class == "true" else predictions
             self.made[kind] = self._each(framed, classes, self.makers[protocol.source])
@@ -115,7 +115,7 @@ class Viewer:
             return torch.cat([make(self.model, x, some.to(x.device)).detach().cpu() for (x, _), some in pairs])
 
 # %% ../nbs/library/19b_localize.ipynb #0c067bc6
-PRIOR = .5 # share of the image that the centre prior's box covers
+PRIOR = .5 # share of the image that the center prior's box covers
 
 def choose(held_out: Seen, # images cut from the training split
            protocol: LocProtocol,
@@ -203,11 +203,11 @@ def variant_scores(viewer: Viewer, test: Images, protocol: LocProtocol, # as cho
 BLURS = (0, 6, 12) # σ, pixels of 224; 0: only the mean over 3×3
 
 def blur_scores(viewer: Viewer, val: Images, test: Images, dataset: str) -> dict: # as for source_scores -> dict of Score
-    "Score gradient maps that are smoothed less or more."
+    "Score saliency maps of input gradients that are smoothed less or more."
     def sharp(model, x, classes):
         return gradient_map(model, x, classes, sigma=0)
     bare, scores, protocol = Viewer(viewer.model, viewer.side, {"gradient": sharp}), {}, LocProtocol(source="gradient")
-    bare.shown = viewer.shown
+    bare.frames = viewer.frames
     held_out, seen = bare.look(val, protocol), bare.look(test, protocol)
     for sigma in BLURS:
         mine, theirs = (replace(one, maps=smoothed(one.maps, sigma * viewer.side / 224) if sigma else one.maps) for one in (held_out, seen))

@@ -12,10 +12,10 @@ from pag_companion.data import Images, load
 
 def blobs(*rectangles, side=8, value=1.):
     "A map, 1,side,side, that is `value` inside rectangles x0,y0,x1,y1 (exclusive edges) and 0 elsewhere."
-    found = torch.zeros(1, side, side, dtype=torch.float64)
+    canvas = torch.zeros(1, side, side, dtype=torch.float64)
     for x0, y0, x1, y1 in rectangles:
-        found[:, y0:y1, x0:x1] = value
-    return found
+        canvas[:, y0:y1, x0:x1] = value
+    return canvas
 
 def box_of(drawn, protocol=None, **changed):
     "The box of one map, as a tuple."
@@ -31,8 +31,8 @@ def test_overlaps_by_hand():
     assert iou(corner, bird, plus_one=True, clamp=False).item() == pytest.approx(98 ** 2 / (4 + 101 ** 2 - 98 ** 2)) and iou(corner, bird, plus_one=True) == 0
     empty = torch.tensor([4, 4, 4, 4])
     assert iou(empty, empty) == 0 and iou(empty, a).max() == 0 and iou(empty, empty, plus_one=True) == 1
-    for bad, said in (([3, 0, 2, 4], "width"), ([0, 0, 1], "N,4"), ([[0, 0, 1, float("nan")]], "nan")):
-        with pytest.raises(ValueError, match=said):
+    for bad, message in (([3, 0, 2, 4], "width"), ([0, 0, 1], "N,4"), ([[0, 0, 1, float("nan")]], "nan")):
+        with pytest.raises(ValueError, match=message):
             iou(bad, b)
     with pytest.raises(ValueError, match="3 boxes cannot be paired with 2"):
         iou(a, b[:2])
@@ -48,13 +48,13 @@ def test_protocols():
     bad = [(dict(frame="crop"), "resize-crop"), (dict(connectivity=6), "connectivity = 6"), (dict(strict="yes"), "strict"), (dict(gt_clip=1), "gt_clip = 1"),
            (dict(quantise=True), "cubehelix"), (dict(threshold=51), "threshold = 51"), (dict(threshold=1), "None to sweep"), (dict(threshold="a"), "'a'"),
            (dict(overlaps=()), "overlaps"), (dict(overlaps=.5), "overlaps = 0.5"), (dict(overlaps=(50,)), "50"), (dict(empty_box=(0, 0, 1)), "empty_box")]
-    for changed, said in bad:
-        with pytest.raises(ValueError, match=said):
+    for changed, message in bad:
+        with pytest.raises(ValueError, match=message):
             LocProtocol(**changed)
     with pytest.raises(ValueError, match="did you mean 'wsoleval_v1'"):
         LocProtocol.preset("wsoleval1")
-    with pytest.raises(ValueError, match="no field colour"):
-        LocProtocol.from_dict({"colour": 1})
+    with pytest.raises(ValueError, match="no field color"):
+        LocProtocol.from_dict({"color": 1})
 
 
 def test_frames_by_hand():
@@ -70,8 +70,8 @@ def test_frames_by_hand():
     outside = framed(crop, [0, 0, 10, 10], 256)
     assert outside == [0, 0, 0, 0] and iou(outside, [[0, 0, 224, 224], [0, 0, 0, 0]]).max() == 0       # wholly outside: never a hit
     assert frame_boxes(torch.tensor([[0, 0, 10, 10]] * 2), torch.tensor([[20, 10], [10, 20]]), exact, 10).tolist() == [[0, 0, 10, 5], [0, 0, 5, 10]]
-    for sizes, side, said in (((0, 5), 64, "image_sizes"), ([[5, 5]] * 3, 64, r"\(3, 2\)"), (5, 64.5, "side = 64.5")):
-        with pytest.raises(ValueError, match=said):
+    for sizes, side, message in (((0, 5), 64, "image_sizes"), ([[5, 5]] * 3, 64, r"\(3, 2\)"), (5, 64.5, "side = 64.5")):
+        with pytest.raises(ValueError, match=message):
             frame_boxes([[0, 0, 1, 1]] * 2, sizes, exact, side)
 
 
@@ -81,12 +81,12 @@ def test_pixels_and_boxes_move_together():
     images = Images(pixels, torch.tensor([0]), ("bar",), "toy", "test", boxes=torch.tensor([[24, 30, 60, 75]]))
     for protocol in (LocProtocol(), LocProtocol(frame="resize-crop")):
         for side in (64, 224):
-            framed = frame_pictures(images, protocol, side)
+            framed = frame_images(images, protocol, side)
             assert framed.shape == (3, side, side)
             bright = (framed.pixels[0, 0] > 127).nonzero()
             seen = torch.cat([bright.amin(0).flip(0), bright.amax(0).flip(0) + 1])
             assert (framed.boxes[0] - seen).abs().max() <= 1
-    assert frame_pictures(replace(images, boxes=None), protocol, 64).boxes is None and "centre 64×64" in frame_pictures(images, protocol, 64).note
+    assert frame_images(replace(images, boxes=None), protocol, 64).boxes is None and "centre 64×64" in frame_images(images, protocol, 64).note
 
 
 def test_scores():
@@ -105,8 +105,8 @@ def test_scores():
     assert not torch.allclose(before, upsampled(maps, replace(protocol, interpolation="cubic"), 21)) and before.min() == 0 and before.max() == 1
     assert torch.equal(upsampled(-maps.abs(), replace(protocol, relu=True), 14), torch.zeros(5, 14, 14).double())
     assert upsampled(maps[:0], protocol, 14).shape == (0, 14, 14) and upsampled(maps.half(), protocol, 14).dtype == torch.float32
-    for bad, changed, said in ((maps[0], {}, "N,h,w"), (maps.long(), {}, "int64"), (maps, dict(normalise="none"), r"\[0, 1\]")):
-        with pytest.raises(ValueError, match=said):
+    for bad, changed, message in ((maps[0], {}, "N,h,w"), (maps.long(), {}, "int64"), (maps, dict(normalise="none"), r"\[0, 1\]")):
+        with pytest.raises(ValueError, match=message):
             upsampled(bad, replace(protocol, **changed), 14)
 
 
@@ -115,7 +115,7 @@ def test_maps_without_shape():
     nothing = torch.stack([torch.full((8, 8), .5), torch.full((8, 8), float("nan")), torch.zeros(8, 8), torch.full((8, 8), -3.)])
     for protocol, empty in ((LocProtocol(), [0, 0, 0, 0]), (v1, [0, 0, 0, 0]), (adl, [0, 0, 1, 1])):
         assert boxes_from_maps(nothing, protocol).tolist() == [empty] * 4
-    assert box_of(blobs((0, 0, 8, 8), value=.5), normalise="none") == (0, 0, 8, 8)       # scores that were not normalised
+    assert box_of(blobs((0, 0, 8, 8), value=.5), normalise="none") == (0, 0, 8, 8)       # scores that were not normalized
     assert box_of(blobs((0, 0, 8, 8), value=.5), v1, normalise="none") == (0, 0, 7, 7)
     negative = blobs((2, 3, 5, 6)) - 2                                                 # all negative: still a shape ...
     assert box_of(negative) == (2, 3, 5, 6) and box_of(negative, relu=True) == (0, 0, 0, 0)      # ... unless ReLU wipes it out
@@ -139,7 +139,7 @@ def test_shapes_by_hand():
     assert box_of(blobs((0, 0, 8, 1), (0, 4, 3, 7))) == (0, 4, 3, 7)                   # a line has area 0, a 3×3 blob 4
     assert box_of(blobs((0, 0, 3, 3), (5, 5, 8, 8))) == (5, 5, 8, 8)                   # of equals the lower
     assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5))) == (0, 0, 5, 5)                   # touching at a corner ...
-    assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5)), connectivity=4) == (2, 2, 5, 5)   # ... is no touching for 4 neighbours
+    assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5)), connectivity=4) == (2, 2, 5, 5)   # ... is no touching for 4 neighbors
 
 
 def test_thresholds_by_hand():
@@ -189,14 +189,14 @@ def test_sweeps_are_exact():
         swept = sweep_hits(maps, boxes, protocol, 48, overlaps=(.3, .5, .7))
         thresholds, overlaps = sweep_overlaps(maps, boxes, protocol, 48)
         assert len(thresholds) == 255 and overlaps.shape == (255, 24) and torch.equal(thresholds, swept.thresholds)
-        for place, overlap in enumerate(swept.overlaps):
-            assert torch.equal(swept.hits[place], overlaps > overlap if protocol.iou_strict else overlaps >= overlap)
+        for index, overlap in enumerate(swept.overlaps):
+            assert torch.equal(swept.hits[index], overlaps > overlap if protocol.iou_strict else overlaps >= overlap)
         if protocol.component == "largest":
             boxes_swept = sweep_boxes(maps, protocol, 48)[1]
             assert torch.equal(iou(boxes_swept, boxes, protocol.plus_one, protocol.iou_clamp), overlaps)
-            for place in range(0, 255, 23):
-                alone = boxes_from_maps(maps, replace(protocol, threshold=thresholds[place].item()), 48)
-                assert torch.equal(alone, boxes_swept[place])
+            for level in range(0, 255, 23):
+                alone = boxes_from_maps(maps, replace(protocol, threshold=thresholds[level].item()), 48)
+                assert torch.equal(alone, boxes_swept[level])
             assert not torch.equal(boxes_swept[20], boxes_swept[120]) and .1 < swept.at().double().mean() < .9
     few = [0, .2, .21, .5, .9]
     assert torch.equal(sweep_boxes(maps, LocProtocol(), 48, few)[1][1], boxes_from_maps(maps, LocProtocol(), 48))
@@ -256,7 +256,7 @@ def test_true_boxes_lie_in_their_images():
     with pytest.raises(ValueError, match="row 1"):
         frame_boxes([[0, 0, 50, 100], [0, 0, 50, 100]], sizes, protocol, 100)
     images = load("scenes", "test", limit=4)
-    framed = frame_pictures(images, LocProtocol.preset("adl"), 64)
+    framed = frame_images(images, LocProtocol.preset("adl"), 64)
     assert framed[1:3].boxes.shape == (2, 4)     # past the crop, as the protocol has it
 
 
@@ -306,10 +306,10 @@ def test_constant_boxes():
     low = torch.rand(300, 2, generator=g) * 24
     boxes = torch.cat([low, low + 8 + torch.rand(300, 2, generator=g) * 30], 1)
     best = best_constant_box(boxes, LocProtocol(), 64)
-    found = box_hits(best, boxes, LocProtocol()).double().mean()
+    share = box_hits(best, boxes, LocProtocol()).double().mean()
     others = torch.rand(3000, 2, generator=g) * 40
     others = torch.cat([others, others + 2 + torch.rand(3000, 2, generator=g) * 40], 1)
-    assert found > .1 and (iou(others[:, None], boxes) >= .5).double().mean(1).max() <= found > box_hits(full_box(64), boxes, LocProtocol()).double().mean()
+    assert share > .1 and (iou(others[:, None], boxes) >= .5).double().mean(1).max() <= share > box_hits(full_box(64), boxes, LocProtocol()).double().mean()
     assert best_constant_box([[10, 12, 30, 44]] * 5, LocProtocol(iou_strict=True), 64).tolist() == [10, 12, 30, 44]
     assert full_box(64).tolist() == [0, 0, 64, 64] and full_box((32, 48)).tolist() == [0, 0, 48, 32]
     assert best_constant_box([[70., 70., 80., 80.]] * 3, LocProtocol(), 64).max() <= 64       # all of it outside: some box of the frame

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from ..augment import KEEP
-from ..boxes import LocProtocol, boxes_from_maps, frame_pictures, iou, upsampled
+from ..boxes import LocProtocol, boxes_from_maps, frame_images, iou, upsampled
 from .paper import TABLES
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, model_colors
@@ -92,8 +92,8 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
 
 def alignment_of(model, sets: dict, side: int) -> dict:
     "Measure the gradients of a model at the images as it sees them."
-    shown, some = (frame_pictures(images, LocProtocol(), side) for images in (sets["train"], sets["test"][:1000]))
-    return stored_measures(measure_alignment(model, some, class_means(shown), batch_size=at_once(side)))
+    train_images, some = (frame_images(images, LocProtocol(), side) for images in (sets["train"], sets["test"][:1000]))
+    return stored_measures(measure_alignment(model, some, class_means(train_images), batch_size=at_once(side)))
 
 def boxes_hash(sets: dict) -> str:
     "Sum up the boxes, which the hash of the images leaves out."
@@ -165,7 +165,7 @@ def draw_maps(source: str):
         val, test = settings.images("val"), settings.images("test")
         side, some = settings.side(test), first_counted(test, dataset)
         columns = {label: column(Viewer(model, side), val, some, source, dataset) for label, model in models.items()}
-        return (boxes_figure(frame_pictures(some, LocProtocol(), side), columns),
+        return (boxes_figure(frame_images(some, LocProtocol(), side), columns),
                 f"Images of {dataset} with true boxes, and the {MAPS[source]} of {', '.join(models)} with the box drawn from it")
     return draw
 
