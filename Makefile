@@ -101,8 +101,8 @@ outputs: $(DEV) ## run notebooks anew and keep their figures (CHAPTER=nbs/librar
 layers: $(RUN) ## print and draw which module imports which (results/figures/layers.png)
 	@$(BIN)/python -m pag_companion.lab.layers
 
-words: $(RUN) ## list what is left of the project's old words; fails if any is in a file that is done
-	@$(BIN)/python -m pag_companion.lab.words --brief
+words: $(RUN) ## list what is left of the project's old words; fails if there are any
+	@$(BIN)/python -m pag_companion.lab.words
 
 lab: $(RUN) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

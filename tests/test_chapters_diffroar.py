@@ -86,8 +86,8 @@ def test_claims_by_hand():
     shares = lambda label, s, dataset, share: invented(label, s, {"clean": 97.}, {f"null/logit/{k:g}": share + s for k in (.025, .1)}, dataset)
     side = [one for s in range(5) for one in (shares("Natural", s, "block_mnist", 43.), shares("AT-L2 2", s, "block_mnist", 3.),
                                               shares("Natural", s, "block_mnist_top", 1.))]
-    found = judge(Results.of(side), ids=["D3", "D3b", "D4"])
-    assert [v.outcome for v in found.values()] == ["supported"] * 3 and found["D4"].main.mean == 42. and found["D3"].size == "supported"
+    verdicts = judge(Results.of(side), ids=["D3", "D3b", "D4"])
+    assert [v.outcome for v in verdicts.values()] == ["supported"] * 3 and verdicts["D4"].main.mean == 42. and verdicts["D3"].size == "supported"
     ladder = [invented(label, s, {"logit/top/0.1": 50. + eps, "logit/bottom/0.1": 50.}, {"alignment": level}, network="ladder")
               for s in range(5) for (label, eps), level in zip({"Natural": 0, "AT-0.05": 1, "AT-0.1": 2, "AT-0.2": 4, "AT-0.3": 3}.items(), (1, 2, 3, 4, 5))]
     d9 = judge(Results.of(ladder), ids=["D9"])["D9"]

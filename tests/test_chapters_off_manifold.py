@@ -30,7 +30,7 @@ def test_smoke_run():
     assert made["row"] == "gnorm-0.1" and made["alignment"]["off/signal"]["n"] == 20 and made["stand_in"]
     assert drawn["alignment"]["bayes"]["mean"] < 1e-12 and drawn["alignment"]["gap/0.001"]["mean"] < .01
     assert set(made["helpers"]) == {"autoencoder"} and 0 < drawn["alignment"]["off/exact"]["mean"] < 1
-    for wrong, word in (({"images": 0}, "images"), ({"split": "train"}, "rehearsal"), ({"method": "gnorm", "eps": -1}, "negative"), ({"dataset": "usps"}, "usps")):
+    for wrong, word in (({"images": 0}, "images"), ({"split": "train"}, "pilot run"), ({"method": "gnorm", "eps": -1}, "negative"), ({"dataset": "usps"}, "usps")):
         with pytest.raises(UserError, match=word):
             Settings.read(wrong)
 

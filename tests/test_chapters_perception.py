@@ -48,13 +48,13 @@ def test_predictions_by_hand():
         assert predicts(side, "edge_correlation", "target", "svhn") == pytest.approx(dict.fromkeys(range(3), order))
         assert predicts(side, "high_frequency_share", "target", "svhn", noise=True) == pytest.approx(dict.fromkeys(range(3), order))
     assert len(values_by_seed(side, "robust", "svhn", True)[0]) == 6            # noise is one model
-    shown = predicts_table(side, "svhn")
-    assert shown.loc["edge correlation", "target accuracy, ladder"] == "-1.00 [-1.00, -1.00] (3)" and shown.loc["signed cosine", "robust accuracy, ladder"] == "not run"
+    table = predicts_table(side, "svhn")
+    assert table.loc["edge correlation", "target accuracy, ladder"] == "-1.00 [-1.00, -1.00] (3)" and table.loc["signed cosine", "robust accuracy, ladder"] == "not run"
 
 
 def test_figures_show_the_shares():
-    shown = leads_table(made_side(.6, .2))
-    assert shown.loc["edge correlation"].tolist() == ["+0.40", "+0.40"] and leads_table(Results.of([])).iloc[0, 0] == "not run"
+    table = leads_table(made_side(.6, .2))
+    assert table.loc["edge correlation"].tolist() == ["+0.40", "+0.40"] and leads_table(Results.of([])).iloc[0, 0] == "not run"
     assert set(measures_table().index) == {each.title for each in LIST.values()} and (measures_table().perceptual == "yes").sum() == 4
     pyplot = pytest.importorskip("matplotlib.pyplot")
     records = [{**r, "controls": {c: dict.fromkeys(LIST, .1) for c in (*LINES, "another image of the class")}} for r in made_side(.6, .2).records]

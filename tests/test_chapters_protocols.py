@@ -22,9 +22,9 @@ def test_combinations_by_hand():
     def toy(label, seed, cam, gradient):
         return made_up(label, seed, {"gt_known/cam": cam + seed, "gt_known/gradient": gradient + seed}, "wsol", "cub")
     toys = Results.of(toy(label, seed, *both) for label, both in {"Natural": (60, 40), "AT-0.5": (58, 77)}.items() for seed in range(3))
-    shown = combinations_table(toys, ("AT-0.5",))["AT-0.5"]
-    assert shown["Natural by CAM, AT by CAM"] == "-2.00 [-2.00, -2.00]" and shown["Natural by CAM, AT by gradient map"] == "+17.00 [+17.00, +17.00]"
-    assert shown["Natural by gradient map, AT by CAM"].startswith("+18.00") and shown["paper, maps not said"] == "+17.56"
+    table = combinations_table(toys, ("AT-0.5",))["AT-0.5"]
+    assert table["Natural by CAM, AT by CAM"] == "-2.00 [-2.00, -2.00]" and table["Natural by CAM, AT by gradient map"] == "+17.00 [+17.00, +17.00]"
+    assert table["Natural by gradient map, AT by CAM"].startswith("+18.00") and table["paper, maps not said"] == "+17.56"
     assert combinations_table(toys, ("AT-1",))["AT-1"].iloc[0] == "not run"
 
 

@@ -9,21 +9,21 @@ from unittest.mock import patch
 from pag_companion.core.numbers import UserError
 
 
-def test_knob_figure_by_hand():
-    made = {(knob, eps, seed): {"gt_known/cam": .5 - knob / 4 + eps, "gt_known/gradient": .9, "top1_acc": 1.}
-            for knob in KNOB for eps in (0., 1 / 255) for seed in (0, 1)}
-    figure = knob_figure(made)
+def test_share_figure_by_hand():
+    made = {(share, eps, seed): {"gt_known/cam": .5 - share / 4 + eps, "gt_known/gradient": .9, "top1_acc": 1.}
+            for share in SHARES for eps in (0., 1 / 255) for seed in (0, 1)}
+    figure = share_figure(made)
     first = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     assert list(first["Natural"]) == pytest.approx([50, 43.75, 37.5, 31.25, 25])
-    assert list(first["AT-1"]) == pytest.approx([100 * (.5 - knob / 4 + 1 / 255) for knob in KNOB])
+    assert list(first["AT-1"]) == pytest.approx([100 * (.5 - share / 4 + 1 / 255) for share in SHARES])
     assert [axes.get_title() for axes in figure.axes] == list(PANELS.values())
     with pytest.raises(UserError, match="seeds = 0"):
-        draw_knob(0)
+        draw_shares(0)
     pyplot.close("all")
 
 
-def test_a_place_of_the_knob():
-    with patch("pag_companion.chapters.widening.KNOB_IMAGES", 10):
-        quick, again = (knob_scores(0., steps=2, limit=32, batch_size=16) for _ in range(2))
+def test_a_value_of_the_controlled_factor():
+    with patch("pag_companion.chapters.widening.SHARE_IMAGES", 10):
+        quick, again = (share_scores(0., steps=2, limit=32, batch_size=16) for _ in range(2))
     assert {"gt_known/cam", "gt_known/gradient", "top1_acc"} <= set(quick) and all(0 <= v <= 1 for v in quick.values())
     assert quick == again                                                                   # the same seed, the same numbers

@@ -221,8 +221,8 @@ def test_every_setting_is_read_or_refused_by_name(experiment, data):
     kind = FLAT[experiment]
     names = sorted(kind.defaults(kind.DATASETS[0], "smoke"))
     name, value = data.draw(st.sampled_from(names)), data.draw(ANYTHING)
-    asked = {name: value} | ({"method": "at"} if name in ("eps", "attack", "attack_steps", "attack_reach") else {})
-    good, read = read_or_refused(lambda: kind.read(asked), name)
+    options = {name: value} | ({"method": "at"} if name in ("eps", "attack", "attack_steps", "attack_reach") else {})
+    good, read = read_or_refused(lambda: kind.read(options), name)
     if good:
         assert kind.read(read.flat()).flat() == read.flat()      # as a record holds them, they read back as they are
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RIVALS', 'QUANTITIES', 'OVER', 'LONGER', 'S8', 'S9', 'EXPERIMENT', 'run', 'blurred', 'moved', 'Control', 'Augmented',
            'Decay', 'Smoothing', 'Penalty', 'zero_shot', 'Settings', 'measure', 'runs_of', 'chosen_label',
-           'labels_shown', 'gains', 'over_rival', 'longer', 'controls_table', 'controls_figure']
+           'counted_labels', 'gains', 'over_rival', 'longer', 'controls_table', 'controls_figure']
 
 # %% ../../nbs/51_controls.ipynb #e09815fd
 from dataclasses import dataclass
@@ -161,7 +161,7 @@ def chosen_label(results: Results, method: str, score: str = "source/val") -> st
     order = runs.frame.drop_duplicates("label").sort_values("eps").label
     return max(order, key=lambda label: means[label], default=None)
 
-def labels_shown(results: Results) -> list: # (label, does it count?)
+def counted_labels(results: Results) -> list: # (label, does it count?)
     "List Natural, the rivals by strength, AT, and the long trainings."
     counted = {chosen_label(results, method) for method in RIVALS}
     rivals = [label for method in RIVALS for label in results.only(method=method, length=1).labels]
@@ -196,7 +196,7 @@ S9 = Claim("S9", "O", "Table 2", "Trained four times as long, Natural transfers 
 def controls_table(results: Results, dataset: str = "svhn") -> pd.DataFrame:
     "Set the rivals side by side; those that count are marked."
     runs = results
-    rows = [("Natural", True), *labels_shown(runs)]
+    rows = [("Natural", True), *counted_labels(runs)]
     return pd.DataFrame({"counts": ["yes" if counts else "" for _, counts in rows],
                          "source, validation, %": [cell(runs.values("source/val", label)) for label, _ in rows],
                          "source, %": [cell(runs.values("source", label)) for label, _ in rows],
@@ -209,7 +209,7 @@ def controls_table(results: Results, dataset: str = "svhn") -> pd.DataFrame:
 def controls_figure(results: Results, dataset: str = "svhn"):
     "Draw the gain over Natural, paired by seed; hollow: a strength that does not count."
     from matplotlib import pyplot
-    rows = labels_shown(results)
+    rows = counted_labels(results)
     fig, axes = pyplot.subplots(figsize=(6.4, .34 * len(rows) + 1.2), layout="constrained")
     for k, (label, counts) in enumerate(rows):
         values, color = list(gains(results, label).values()), "#2171b5" if label.startswith("AT") else "#000000"

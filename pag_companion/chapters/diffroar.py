@@ -88,8 +88,8 @@ def _register_presets() -> None:
     radii = PRESETS["mnist"].eps, PRESETS["mnist"].best
     for top, name in enumerate(BLOCKS):
         register_preset(name, Preset(block_name(top=bool(top), source="mnist_sample"), 1, *radii, blocks))
-    for name, kept in (("axes", _AXES), ("axes_noise", _NOISY)):
-        scales = {"smoke": dict(kept, **_FEW), "small": kept, "paper": dict(kept, arch="axes-25000", steps=20_000)}
+    for name, options in (("axes", _AXES), ("axes_noise", _NOISY)):
+        scales = {"smoke": dict(options, **_FEW), "small": options, "paper": dict(options, arch="axes-25000", steps=20_000)}
         register_preset(name, Preset(name, 64 / 255, (.45 * 64 / 255,), .45 * 64 / 255, scales))
 
 if "block_mnist" not in PRESETS:
@@ -153,13 +153,13 @@ def retrained_scores(settings: Settings, model: nn.Module, test: Images) -> dict
 
 def null_measures(model: nn.Module, images: Images, seed: int) -> dict: # name -> values, N
     "Measure how much of the largest gradients lies in the null block (D3, D4)."
-    mask, found = null_mask(images), {}
+    mask, shares = null_mask(images), {}
     for by in ("logit", "loss", "random"):
         ranks = rank_images(model, images, by, seed)
-        found |= {f"null/{by}/{k:g}": null_share(ranks, mask, k).cpu() for k in NULL_KS}
+        shares |= {f"null/{by}/{k:g}": null_share(ranks, mask, k).cpu() for k in NULL_KS}
     energy = torch.cat([pixel_scores(model, x).cpu() for x, _ in batches(images, 500, device_of(model))]).square()
     total = energy.sum(1)
-    return found | {"null/energy": (energy * mask).sum(1) / total.where(total > 0, 1), "zero_gradients": total == 0}
+    return shares | {"null/energy": (energy * mask).sum(1) / total.where(total > 0, 1), "zero_gradients": total == 0}
 
 # %% ../../nbs/72_diffroar.ipynb #01367820
 def measure(settings: Settings, model: nn.Module, needs: dict) -> Measured:
@@ -178,14 +178,14 @@ def measure(settings: Settings, model: nn.Module, needs: dict) -> Measured:
         scores |= retrained_scores(settings, model, test)
         means = class_means(load(source, "train", limit=settings.model.limit))
         values = measure_each(model, images, means, ALIGNED)
-    found = averaged({name: value.flatten() for name, value in values.items()})
-    return Measured(scores, (test,), {"alignment": stored_measures(found)})
+    averages = averaged({name: value.flatten() for name, value in values.items()})
+    return Measured(scores, (test,), {"alignment": stored_measures(averages)})
 
 # %% ../../nbs/72_diffroar.ipynb #bb81afa5
 def is_fixed(record: dict) -> bool:
     "Tell whether a run has the settings that its network, data set and scale had beforehand."
-    asked = {name: record["settings"][name] for name in Settings.parameters()}
-    usual, settings = ({**LATE, **s, "precision": ""} for s in (Settings.read(asked).flat(), record["settings"]))
+    given = {name: record["settings"][name] for name in Settings.parameters()}
+    usual, settings = ({**LATE, **s, "precision": ""} for s in (Settings.read(given).flat(), record["settings"]))
     return usual == settings and not staleness(record)
 
 def runs_of(results: Results, dataset: str, network: str = "mlp", scale: str = "small") -> Results:

@@ -78,10 +78,10 @@ class Settings(RunSettings):
 # %% ../../nbs/41_evaluators.ipynb #2824b6cf
 def needs(settings: Settings) -> dict: # name -> ModelSettings
     "Say how the evaluators are trained: as the attacked model, but with other seeds."
-    own, robust = settings.model.seed, AT(parse_eps(settings.evaluator_eps))
+    attacked_seed, robust = settings.model.seed, AT(parse_eps(settings.evaluator_eps))
     models = {f"robust {seed}": with_objective(replace(settings.model, seed=seed), robust)
-             for seed in range(settings.evaluators) if seed != own}
-    other = replace(settings.model, seed=1 if own == 0 else 0)
+             for seed in range(settings.evaluators) if seed != attacked_seed}
+    other = replace(settings.model, seed=1 if attacked_seed == 0 else 0)
     models["natural"] = with_objective(other, Natural())
     if settings.scale != "smoke":
         net = replace(other, arch="fast-64-128-256" if other.arch.startswith("wrn") else "wrn-10-2")

@@ -29,10 +29,10 @@ from ..training import AT, Natural
 # %% ../../nbs/40_large_eps.ipynb #8e3437b1
 @dataclass(frozen=True)
 class Subject:
-    "State how the images of a set are attacked, and which are shown."
+    "State how the images of a set are attacked, and which classes are drawn."
     norm: str # "linf" or "l2"
     radii: dict # scale -> radius, as text
-    shown: tuple # classes of the figure
+    figure: tuple # classes that it draws
     walk: tuple # classes the walk leads from and to
 
 _LINF = dict.fromkeys(("smoke", "small", "paper"), "32/255")
@@ -132,8 +132,8 @@ def _card(card, settings):
 def shown_classes(settings: Settings) -> tuple: # (classes of the figure, (from, to))
     "Choose the classes to show; a synthetic set with other classes shows its first ones."
     subject, classes = SUBJECTS[settings.dataset], load(settings.model.source, "test", limit=1).classes
-    known = {*subject.shown, *subject.walk} <= set(classes)
-    return (subject.shown, subject.walk) if known else (classes[:3], classes[:2])
+    known = {*subject.figure, *subject.walk} <= set(classes)
+    return (subject.figure, subject.walk) if known else (classes[:3], classes[:2])
 
 # %% ../../nbs/40_large_eps.ipynb #48be80eb
 def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STRENGTHS', 'MIDDLE', 'TITLES', 'WORDS', 'SPACES', 'DRAWN', 'NAMES', 'SHADES', 'ROWS', 'CORRELATION', 'ESTIMATE',
            'compare', 'posed', 'ladder', 'OTHERS', 'C', 'FOLDER', 'MAIN', 'EXPERIMENT', 'run', 'label_of', 'family',
-           'Space', 'of_set', 'Settings', 'needs', 'Place', 'kernel_target', 'make_place', 'places', 'split_at',
-           'split_all', 'summary', 'theorem_gaps', 'measure', 'regimes', 'center', 'seeds_of', 'shade',
+           'Space', 'of_set', 'Settings', 'needs', 'Reference', 'kernel_target', 'make_reference', 'references',
+           'split_at', 'split_all', 'summary', 'theorem_gaps', 'measure', 'regimes', 'center', 'seeds_of', 'shade',
            'regimes_figure', 'row_figure', 'set_figure', 'correlation', 'estimate_error', 'three_regimes',
            'ratio_grows', 'ranks', 'measure_committed', 'write_committed', 'read_committed', 'ladder_of',
            'committed_table', 'draw_committed', 'draw_strip']
@@ -102,13 +102,13 @@ class Settings(RunSettings):
     DATASETS: ClassVar = tuple(SPACES)
     images: int = of_set(100, 200, 40, 1000) # test images that gradients are taken at
     counted: int = of_set(1000, 10_000, 300, 10_000) # test images that accuracy is counted on
-    split: str = preset("test") # or "val", for a rehearsal
+    split: str = preset("test") # or "val", for a pilot run
     fit_steps: int = of_set(1500, 600, 40, 20_000) # of autoencoder and denoiser
 
     def check(self) -> None:
         "Refuse a split that nothing is measured on."
         if self.split not in ("val", "test"):
-            raise UserError(f"split = {self.split!r}: choose 'test', or 'val' for a rehearsal")
+            raise UserError(f"split = {self.split!r}: choose 'test', or 'val' for a pilot run")
 
 DRAWN = ("mnist_letter", "posed_digits") # sets with a closed form, which need no denoiser
 
@@ -125,7 +125,7 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
 
 # %% ../../nbs/71_off_manifold.ipynb #a0deba6c
 @dataclass(frozen=True)
-class Place:
+class Reference:
     "Hold some images, the manifolds there, and the directions gradients are compared with."
     x: Tensor # N,C,H,W
     y: Tensor # N
@@ -143,7 +143,7 @@ def kernel_target(dataset: str, train: Images, x: Tensor, y: Tensor, on_top=None
     return stack_blocks(direction, 0 * direction, on_top)
 
 # %% ../../nbs/71_off_manifold.ipynb #22a821f1
-def make_place(settings: Settings, helpers: dict, images: Images, numbers: tuple | None) -> Place:
+def make_reference(settings: Settings, helpers: dict, images: Images, numbers: tuple | None) -> Reference:
     "Prepare what is the same for all models; numbers: those that digits were drawn by."
     train = load(settings.model.source, "train", limit=settings.model.limit)
     device = device_of(helpers["autoencoder"])
@@ -160,46 +160,46 @@ def make_place(settings: Settings, helpers: dict, images: Images, numbers: tuple
     if "denoiser" in helpers:
         with torch.no_grad():
             guesses = helpers["denoiser"](x)
-        own = guesses[torch.arange(len(y), device=device), y]
-        targets["score/denoiser"] = own - guesses[:, -1]
-    return Place(x, y, bases, targets, on_top)
+        of_class = guesses[torch.arange(len(y), device=device), y]
+        targets["score/denoiser"] = of_class - guesses[:, -1]
+    return Reference(x, y, bases, targets, on_top)
 
 # %% ../../nbs/71_off_manifold.ipynb #84b3c150
-_PLACES: dict = {} # what they were made from -> places, of the last set
+_REFERENCES: dict = {} # what they were made from -> references, of the last set
 
-def places(settings: Settings, helpers: dict, images: Images) -> list: # of Place
+def references(settings: Settings, helpers: dict, images: Images) -> list: # of Reference
     "Prepare some images at a time, once a process."
     key = settings.dataset, images.sha256, *map(weights_sha256, helpers.values())
-    if key not in _PLACES:
-        _PLACES.clear()
+    if key not in _REFERENCES:
+        _REFERENCES.clear()
         posed = numbers_of(images) if settings.dataset == "posed_digits" else None
         parts = [slice(start, start + 50) for start in range(0, len(images), 50)]
         of = [tuple(t[part] for t in posed) if posed else None for part in parts]
-        _PLACES[key] = [make_place(settings, helpers, images[part], numbers)
-                        for part, numbers in zip(parts, of)]
-    return _PLACES[key]
+        _REFERENCES[key] = [make_reference(settings, helpers, images[part], numbers)
+                            for part, numbers in zip(parts, of)]
+    return _REFERENCES[key]
 
-def split_at(model: nn.Module, place: Place, length: float, denoiser=None) -> dict: # name -> N
+def split_at(model: nn.Module, reference: Reference, length: float, denoiser=None) -> dict: # name -> N
     "Measure a model's gradients at some images in every way."
-    g = log_odds_gradient(model, place.x, place.y)
-    found = {f"off/{name}": off_share(g, project(g, basis)) for name, basis in place.bases.items()}
-    found |= {name: cosine(g, target) for name, target in place.targets.items()}
-    found["alignment"] = alignment(place.x, -g)
-    found["log_ratio"] = log_ratio(model, place.x, place.bases["autoencoder"], length)
+    g = log_odds_gradient(model, reference.x, reference.y)
+    measures = {f"off/{name}": off_share(g, project(g, basis)) for name, basis in reference.bases.items()}
+    measures |= {name: cosine(g, target) for name, target in reference.targets.items()}
+    measures["alignment"] = alignment(reference.x, -g)
+    measures["log_ratio"] = log_ratio(model, reference.x, reference.bases["autoencoder"], length)
     if denoiser is not None:
-        found["off/denoiser"] = off_share(g, denoised_part(denoiser, place.x, g))
-    if place.on_top is not None:
-        half = digit_half(g, place.on_top)
-        found["off/signal"] = off_share(g, stack_blocks(half, 0 * half, place.on_top))
-    return {name: values.double().cpu() for name, values in found.items()}
+        measures["off/denoiser"] = off_share(g, denoised_part(denoiser, reference.x, g))
+    if reference.on_top is not None:
+        half = digit_half(g, reference.on_top)
+        measures["off/signal"] = off_share(g, stack_blocks(half, 0 * half, reference.on_top))
+    return {name: values.double().cpu() for name, values in measures.items()}
 
 # %% ../../nbs/71_off_manifold.ipynb #7ec9a2f9
 def split_all(model: nn.Module, settings: Settings, helpers: dict, images: Images) -> dict:
     "Measure a model's gradients at all images; name -> N."
     device, length = device_of(model), SPACES[settings.dataset].length
     helpers = {name: helper.to(device).eval() for name, helper in helpers.items()}
-    made = [split_at(model, place, length, helpers.get("denoiser"))
-            for place in places(settings, helpers, images[:settings.images])]
+    made = [split_at(model, reference, length, helpers.get("denoiser"))
+            for reference in references(settings, helpers, images[:settings.images])]
     return {name: torch.cat([batch[name] for batch in made]) for name in made[0]}
 
 def summary(values: dict) -> dict: # name -> mean, interval and count, as a record holds them
@@ -416,9 +416,9 @@ def measure_committed(dataset: str) -> dict: # what is stored
         if name.startswith(f"{dataset}/"):
             model = load_model(path, device)
             clean = accuracy(model, images[:settings.counted], batch_size=batch_size())
-            found = summary(split_all(model, settings, helpers, images))
+            measures = summary(split_all(model, settings, helpers, images))
             rows[card["row"]] = {"weights": card["weights_as_stored"], "correct": clean.correct,
-                                 "total": clean.total, "target": card["scores"].get("target"), **found}
+                                 "total": clean.total, "target": card["scores"].get("target"), **measures}
     return {"dataset": dataset, "images": settings.images, "seed": 0, "rows": rows,
             "data": {"train": load(dataset, "train").sha256, "test": images.sha256},
             "fit_steps": settings.fit_steps, "environment": environment(device),
@@ -450,22 +450,22 @@ def committed_table(dataset: str) -> pd.DataFrame:
     ladder = [label for label in ladder_of(dataset) if label in rows]
     percent = {label: 100 * row["correct"] / row["total"] for label, row in rows.items()}
     named = dict(zip(ladder, regimes([percent[n] for n in ladder], [rows[n][main]["mean"] for n in ladder])))
-    shown = {"score": "alignment, kernel", "score/denoiser": "alignment, denoiser",
-             "alignment": "with the image", "off/autoencoder": "off, autoencoder",
-             "off/denoiser": "off, denoiser", "log_ratio": "log on / off"}
+    titles = {"score": "alignment, kernel", "score/denoiser": "alignment, denoiser",
+              "alignment": "with the image", "off/autoencoder": "off, autoencoder",
+              "off/denoiser": "off, denoiser", "log_ratio": "log on / off"}
     order = ladder + sorted(set(rows) - set(ladder), key=lambda n: (" " in n, n))
     lines = {n: {"accuracy, %": f"{percent[n]:.2f}", "regime": named.get(n, ""), **{
         words: f"{rows[n][s]['mean']:+.3f} ({rows[n][s]['low']:+.3f} to {rows[n][s]['high']:+.3f})"
-        for s, words in shown.items()}} for n in order}
+        for s, words in titles.items()}} for n in order}
     return pd.DataFrame(lines).T
 
 # %% ../../nbs/71_off_manifold.ipynb #80a68117
 def draw_committed(dataset: str = "svhn", scale: str = "small", seed: int = 0) -> tuple:
     "Draw where the paper's models lie: accuracy, alignment, off share and sensitivity."
     from matplotlib import pyplot
-    kept, main = read_committed(dataset), MAIN.get(dataset, "score/denoiser")
-    labels = [n for n in ladder_of(dataset) if n in kept["rows"]]
-    rows = [kept["rows"][n] for n in labels]
+    committed, main = read_committed(dataset), MAIN.get(dataset, "score/denoiser")
+    labels = [n for n in ladder_of(dataset) if n in committed["rows"]]
+    rows = [committed["rows"][n] for n in labels]
     accuracies = [100 * row["correct"] / row["total"] for row in rows]
     named = regimes(accuracies, [row[main]["mean"] for row in rows])
     fig, panels = pyplot.subplots(1, 4, figsize=(12, 2.9), layout="constrained")
@@ -479,7 +479,7 @@ def draw_committed(dataset: str = "svhn", scale: str = "small", seed: int = 0) -
             axes.plot(k, m["mean"], "o", color=color)
         axes.set_xticks(range(len(labels)), labels, rotation=30)
         axes.set(title=title, xlim=(-.5, len(labels) - .5))
-    fig.suptitle(f"{dataset.upper()}, n = {kept['images']} test images, seed 0; 95 % over images", fontsize=10)
+    fig.suptitle(f"{dataset.upper()}, n = {committed['images']} test images, seed 0; 95 % over images", fontsize=10)
     return fig, (f"Accuracy, alignment, off share and sensitivity of {', '.join(labels)} on {dataset}; "
                  f"regimes: {', '.join(named)}.")
 
@@ -488,9 +488,9 @@ def draw_strip(dataset: str = "mnist_letter", scale: str = "small", seed: int = 
     "Draw gradients of a weak, an aligned and an excessive model beside their target."
     if dataset != "mnist_letter":
         raise UserError("regimes are drawn for mnist_letter")
-    wanted = {"Natural": {}, **{label_of("gnorm", e): {"method": "gnorm", "eps": e} for e in STRENGTHS["gnorm"][::2]}}
+    options = {"Natural": {}, **{label_of("gnorm", e): {"method": "gnorm", "eps": e} for e in STRENGTHS["gnorm"][::2]}}
     common = {"dataset": dataset, "scale": scale, "seed": seed}
-    models = {n: at_hand(Settings.read({**common, **more}), any_data=True) for n, more in wanted.items()}
+    models = {n: at_hand(Settings.read({**common, **more}), any_data=True) for n, more in options.items()}
     models = {n: model for n, model in models.items() if model is not None}
     if not models:
         raise UserError(f"no model of {dataset} is in runs/ or weights/: run the chapter first")

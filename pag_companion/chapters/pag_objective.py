@@ -98,8 +98,8 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     if settings.model.seed >= REHEARSAL:
         return {}
     attacked = settings.model.recipe.method in ("at", "at_l2")
-    lender = Natural() if attacked else AT(RADII[settings.dataset].linf)
-    return {"lender": with_objective(settings.model, lender)}
+    objective = Natural() if attacked else AT(RADII[settings.dataset].linf)
+    return {"lender": with_objective(settings.model, objective)}
 
 def measure(settings: Settings, model, needs_: dict) -> Measured:
     "Attack a model, check the attacks, and measure its gradients."
@@ -143,27 +143,27 @@ def auc(scores: Tensor, hits) -> float | None: # N numbers; N yes/no; None: all 
 @torch.no_grad()
 def pointing(model, images: Images, settings: Settings, kind: str) -> Tensor: # N
     "Measure how well class gradients point at their targets: a cosine an image, mean over classes."
-    model_, found = settings.model, []
-    device, own = device_of(model), model_.recipe.objective
-    sigma, of = getattr(own, "sigma", PAGObjective.sigma), getattr(own, "of", PAGObjective.of)
+    model_, values = settings.model, []
+    device, objective = device_of(model), model_.recipe.objective
+    sigma, of = getattr(objective, "sigma", PAGObjective.sigma), getattr(objective, "of", PAGObjective.of)
     pools = pools_of(model_.source, model_.limit, 300, str(device))
     with evaluating(model), torch.enable_grad():
         for x, _ in batches(images, 100, device):
             every = torch.arange(len(pools.means), device=device).expand(len(x), -1)
             g = class_gradients(model, x, every, of)
-            found.append(cosines(g, target_gradients(kind, x, every, pools, sigma)).mean(1))
-    return torch.cat(found).cpu()
+            values.append(cosines(g, target_gradients(kind, x, every, pools, sigma)).mean(1))
+    return torch.cat(values).cpu()
 
 # %% ../../nbs/70_pag_objective.ipynb #2315ad16
 def gradients_of(model, images: Images, settings: Settings, scores: dict) -> dict: # name -> measure
     "Measure the gradients, and whether images whose gradients point better survive."
     means = class_means(load(settings.model.source, "train", limit=settings.model.limit))
     made = stored_measures(measure_alignment(model, images, means, batch_size=batch_size()))
-    own = getattr(settings.model.recipe.objective, "toward", "cm")
-    for kind in dict.fromkeys(("cm", "nn", "kde", own)):
+    toward = getattr(settings.model.recipe.objective, "toward", "cm")
+    for kind in dict.fromkeys(("cm", "nn", "kde", toward)):
         values = pointing(model, images, settings, kind)
         made |= stored_measures({f"cosine/{kind}": bootstrap(values)})
-        for norm in ("linf", "l2") if kind == own else ():
+        for norm in ("linf", "l2") if kind == toward else ():
             n = min(len(values), scores[norm].total)
             if (share := auc(values[:n], scores[norm].hits[:n])) is not None:
                 made[f"auc/{norm}"] = {"mean": share, "low": share, "high": share, "n": n}
@@ -181,9 +181,9 @@ def toy_scores(settings: Settings) -> dict: # score -> Score, of 600 points
 def ends_of_the_family(settings: Settings, images: Images) -> dict:
     "Measure how near the kernel-density target comes to its two ends."
     pools = Pools.of(load(settings.model.source, "train", limit=settings.model.limit))
-    found = family(images[:200].x, pools, (.05, 100.))
-    return stored_measures({"family/nn": bootstrap(found["nn"][0].mean(1)),
-                            "family/mean": bootstrap(found["mean"][1].mean(1))})
+    ends = family(images[:200].x, pools, (.05, 100.))
+    return stored_measures({"family/nn": bootstrap(ends["nn"][0].mean(1)),
+                            "family/mean": bootstrap(ends["mean"][1].mean(1))})
 
 # %% ../../nbs/70_pag_objective.ipynb #12bc1d8d
 WEIGHTS = {**dict.fromkeys(NAMES, (.1, .5, 1., 2.)), "length": (.1, 1., 10., 100.)}
@@ -200,13 +200,13 @@ def validation_table(results: Results, dataset: str = "mnist",
                      scale: str = "small") -> pd.DataFrame: # accuracy, %: a line a target, a column a λ
     "Average accuracy on held-out training images over the seeds that choose λ."
     part = results.only(experiment="pag_objective", dataset=dataset, scale=scale)
-    found: dict = {}
+    accuracies: dict = {}
     for record in part.records:
         if record["settings"]["seed"] >= REHEARSAL:
             score = record["scores"]["val"]
-            found.setdefault(record["row"], []).append(100 * score["correct"] / score["total"])
-    lines = {"natural": {0.: found.get("Natural")}}
-    lines |= {kind: {w: found.get(objective_of(kind, w).label(1)) for w in grid}
+            accuracies.setdefault(record["row"], []).append(100 * score["correct"] / score["total"])
+    lines = {"natural": {0.: accuracies.get("Natural")}}
+    lines |= {kind: {w: accuracies.get(objective_of(kind, w).label(1)) for w in grid}
               for kind, grid in WEIGHTS.items()}
     means = {kind: {w: np.mean(v) for w, v in line.items() if v} for kind, line in lines.items()}
     return pd.DataFrame(means).T.sort_index(axis=1)
@@ -262,12 +262,12 @@ def weight_correlation(results: Results, comparison, scale: str) -> dict: # seed
 # %% ../../nbs/70_pag_objective.ipynb #cac19f81
 def share_that_passes(results: Results, comparison, scale: str) -> dict: # seed -> percent
     "Count the PAG models that pass every check."
-    runs, found = runs_of(results, comparison, scale), {}
+    runs, verdicts = runs_of(results, comparison, scale), {}
     labels = {row(kind) for kind in NAMES}
     for record in runs.records:
         if record["row"] in labels and "checks" in record:
-            found.setdefault(record["settings"]["seed"], []).append(record["checks"]["passed"])
-    return {seed: 100 * sum(passed) / len(passed) for seed, passed in sorted(found.items())
+            verdicts.setdefault(record["settings"]["seed"], []).append(record["checks"]["passed"])
+    return {seed: 100 * sum(passed) / len(passed) for seed, passed in sorted(verdicts.items())
             if len(passed) == len(labels)}
 
 def toy_gap(results: Results, comparison, scale: str) -> dict: # seed -> percent of 600 points
@@ -295,14 +295,14 @@ def equal_time(results: Results, comparison, scale: str) -> dict: # seed -> poin
 # %% ../../nbs/70_pag_objective.ipynb #e810dfa4
 def beside_the_ladder(results: Results, comparison, scale: str) -> dict: # seed -> points
     "Subtract from a model's target accuracy what the AT ladder has at the same alignment."
-    runs, found = runs_of(results, comparison, scale), {}
+    runs, gaps = runs_of(results, comparison, scale), {}
     aligned, target = ({label: runs.values(score, label) for label in (*LADDER, comparison.a)}
                        for score in ("alignment", "target"))
     for seed, at in aligned[comparison.a].items():
         points = sorted((aligned[n][seed], target[n][seed]) for n in LADDER if seed in aligned[n])
         if len(points) == len(LADDER) and points[0][0] <= at <= points[-1][0]:
-            found[seed] = target[comparison.a][seed] - float(np.interp(at, *zip(*points)))
-    return found
+            gaps[seed] = target[comparison.a][seed] - float(np.interp(at, *zip(*points)))
+    return gaps
 
 QUANTITIES = {**dict.fromkeys(ROBUST, counted_difference), "gap of the toy": toy_gap,
               **{f"rank correlation of λ and {s}": weight_correlation for s in ("linf", "l2")},
@@ -454,7 +454,7 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
     "Draw accuracy on USPS against alignment: the AT ladder as a line, PAG models as dots."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
-    def place(label, color, marker):
+    def draw(label, color, marker):
         x, y = results.values("alignment", label), results.values("target", label)
         if not x or not y:
             return None
@@ -462,12 +462,12 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
         at = np.mean(list(x.values())), np.mean([y[s] for s in x])
         axes.annotate(label, at, (5, 4), textcoords="offset points", fontsize=8, color=color)
         return at
-    points = [place(label, color, "o") for label, color in model_colors(LADDER).items()]
+    points = [draw(label, color, "o") for label, color in model_colors(LADDER).items()]
     known = [p for p in points if p]
     if known:
         axes.plot(*zip(*known), "-", color="#4292c6", lw=1)
     for kind, color in {**COLORS, "random": "#8c8c8c", "length": "#8c8c8c"}.items():
-        place(row(kind), color, "s")
+        draw(row(kind), color, "s")
     axes.set(xlabel="alignment of input gradients on MNIST test images, times 100", ylabel="accuracy on USPS, %",
              title=f"{dataset.upper()} → USPS, {_seeds(results)}")
     return fig
@@ -477,12 +477,12 @@ def checks_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     "Set the verdict of the checks beside every robust accuracy."
     lines = {}
     for label in results.labels:
-        found = [r["checks"] for r in results.records if r["row"] == label and "checks" in r]
-        failed = sorted({check for f in found for check, points in f["beyond"].items() if (points or 0) > 0})
-        if found:
+        checks = [r["checks"] for r in results.records if r["row"] == label and "checks" in r]
+        failed = sorted({check for f in checks for check, points in f["beyond"].items() if (points or 0) > 0})
+        if checks:
             lines[label] = {"L∞, %": cell(results.values("linf", label)),
                             "L2, %": cell(results.values("l2", label)),
-                            "passed": f"{sum(f['passed'] for f in found)} of {len(found)}",
+                            "passed": f"{sum(f['passed'] for f in checks)} of {len(checks)}",
                             "failed by some": ", ".join(failed)}
     return pd.DataFrame(lines).T
 
@@ -505,19 +505,19 @@ def draw_family(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> 
     from matplotlib import pyplot
     kind = Settings.read({"dataset": dataset, "scale": scale}).model
     pools, images = Pools.of(load(kind.source, "train", limit=kind.limit)), load(kind.source, "test", limit=200)
-    found, x = family(images.x, pools), images.x[:1]
+    cosines_with, x = family(images.x, pools), images.x[:1]
     classes = (images.y[:1, None] + torch.tensor([[1, 5]])) % 10
     drawn = {"image": x.expand(2, *images.shape), "NN": target_gradients("nn", x, classes, pools)[0]}
     drawn |= {f"σ = {s:g}": target_gradients("kde", x, classes, pools, s)[0] for s in WIDTHS}
     fig, grid = pyplot.subplots(2, len(drawn), figsize=(1.15 * len(drawn), 2.6), layout="constrained")
     for k, (title, pair) in enumerate(drawn.items()):
         look = dict(cmap="RdBu_r", vmin=-1, vmax=1) if k else dict(cmap="gray", vmin=0, vmax=1)
-        for axes, picture in zip(grid[:, k], pair):
-            axes.imshow(picture.mean(0) / picture.abs().max(), **look)
+        for axes, image in zip(grid[:, k], pair):
+            axes.imshow(image.mean(0) / image.abs().max(), **look)
             axes.set(xticks=[], yticks=[])
         grid[0, k].set_title(title, fontsize=8)
         if k > 1:
-            below = "\n".join(f"{end} {found[end][k - 2].mean():.2f}" for end in found)
+            below = "\n".join(f"{end} {cosines_with[end][k - 2].mean():.2f}" for end in cosines_with)
             grid[1, k].set_xlabel(below, fontsize=8)
     fig.suptitle(f"{images.name.upper()}: targets toward two other classes; below, mean cosine with both "
                  f"ends, {len(images)} test images", fontsize=9)
@@ -526,9 +526,9 @@ def draw_family(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> 
 # %% ../../nbs/70_pag_objective.ipynb #9ed8422c
 def draw_gradients(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, words)
     "Draw input gradients of the models at hand."
-    wanted: list[dict] = [dict(method="natural"), dict(method="at")]
-    wanted += [dict(method="pag", toward=kind, weight=CHOSEN[kind]) for kind in NAMES]
-    every = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in wanted]
+    options: list[dict] = [dict(method="natural"), dict(method="at")]
+    options += [dict(method="pag", toward=kind, weight=CHOSEN[kind]) for kind in NAMES]
+    every = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in options]
     models = {settings.label: at_hand(settings, any_data=True) for settings in every}
     models = {label: model for label, model in models.items() if model is not None}
     if len(models) < 2:

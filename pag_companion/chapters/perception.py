@@ -153,9 +153,9 @@ def direction(name: str) -> int: # a measure or score -> 1, or -1 where less is 
 def shares(results: Results, # of one table
            score: str, label: str) -> dict: # seed -> share
     "Say which share of AT-8's gain over Natural a model has, seed by seed."
-    natural, own, strongest = (results.values(score, name) for name in ("Natural", label, "AT-8"))
+    natural, values, strongest = (results.values(score, name) for name in ("Natural", label, "AT-8"))
     gain = {s: strongest[s] - natural[s] for s in natural if s in strongest}
-    return {s: (own[s] - natural[s]) / gain[s] for s in own if direction(score) * gain.get(s, 0) > 0}
+    return {s: (values[s] - natural[s]) / gain[s] for s in values if direction(score) * gain.get(s, 0) > 0}
 
 LEADS = {f"lead of {each.title}": name for name, each in LIST.items()}
 

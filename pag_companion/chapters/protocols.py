@@ -26,8 +26,8 @@ def variants_figure(results: Results, dataset: str = "boxed_imagenet", labels=("
     for axes, source in zip(panels, SOURCES):
         axes.axvline(0, color="#000000", lw=.8)
         for label, color, aside in zip(labels, model_colors(labels).values(), (-.15, .15)):
-            base, own = results.values(f"gt_known/{source}", label), [r for r in results.records if r["row"] == label]
-            moved = [(100 * r["variants"][source][name] - base[r["settings"]["seed"]], k + aside) for r in own for k, name in enumerate(names)]
+            base, records = results.values(f"gt_known/{source}", label), [r for r in results.records if r["row"] == label]
+            moved = [(100 * r["variants"][source][name] - base[r["settings"]["seed"]], k + aside) for r in records for k, name in enumerate(names)]
             axes.plot(*zip(*moved) if moved else ((), ()), "o", color=color, ms=4, alpha=.6, mew=0, label=label)
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel="change of GT-Known, points",
                  title=f"{MAPS[source]}\n{about(results, dataset, 'gt_known/cam')}")

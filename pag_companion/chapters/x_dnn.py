@@ -113,8 +113,8 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
         ball = Linf(PRESETS[settings.dataset].best)
         scores["clean" + end] = accuracy(one, test, batch_size=batch_size())
         scores["robust" + end] = robust_accuracy(one, some, ball, generator=start, batch_size=batch_size())
-        found = stored_measures(measure_alignment(one, some, means, batch_size=batch_size()))
-        aligned |= {name + end: value for name, value in found.items()}
+        measures = stored_measures(measure_alignment(one, some, means, batch_size=batch_size()))
+        aligned |= {name + end: value for name, value in measures.items()}
     x, y = few.x.to(device_of(model)), few.y.to(device_of(model))
     exact = {**exact_fields(models, x, y), "order 8": exact_of_order_8(x, y, settings.model.seed)}
     fields = {"alignment": aligned, "exact": exact,
@@ -139,8 +139,8 @@ def read_each(read: Callable, # of a record and the comparison -> number
     "Read a number from each seed's record."
     def quantity(results: Results, comparison: Comparison, scale: str) -> dict:
         runs = results.main("x_dnn", comparison.dataset, scale).records
-        wanted = label or comparison.a.partition(",")[0]
-        return {r["settings"]["seed"]: read(r, comparison) for r in runs if r["row"] == wanted}
+        row = label or comparison.a.partition(",")[0]
+        return {r["settings"]["seed"]: read(r, comparison) for r in runs if r["row"] == row}
     return quantity
 
 # %% ../../nbs/73_x_dnn.ipynb #9dd679eb
@@ -158,10 +158,10 @@ def difference_of(record: dict, comparison: Comparison) -> float:
 
 def change_of(record: dict, comparison: Comparison) -> float: # points
     "Read how many decisions, or how much accuracy with biases, the contrast changes at most."
-    found = record["contrast"][kind_of(comparison)]
+    changes = record["contrast"][kind_of(comparison)]
     if kind_of(comparison) == "x":
-        return max(found["changed"])
-    return max(abs(a - found["accuracy"][0]) for a in found["accuracy"])
+        return max(changes["changed"])
+    return max(abs(a - changes["accuracy"][0]) for a in changes["accuracy"])
 
 # %% ../../nbs/73_x_dnn.ipynb #4d6358fe
 def gain_in(metric: str) -> Callable: # a quantity
@@ -173,17 +173,17 @@ def gain_in(metric: str) -> Callable: # a quantity
 
 def prior_values(results: Results, scale: str = "small") -> dict: # arm -> {split: test AUC, %}
     "Choose each arm's strength by validation, over all splits, and read its test AUC."
-    kept = [r["prior"] for r in results.main("x_dnn", "mnist", scale).records if "prior" in r]
-    splits, found = [split for prior in kept for split in prior["splits"]], {}
-    for arm in ARMS if kept else ():
-        val, test = (np.concatenate([p["arms"][arm][name] for p in kept]) for name in ("val", "test"))
-        found[arm] = dict(sorted(zip(splits, (100 * test[:, val.mean(0).argmax()]).tolist())))
-    return found
+    priors = [r["prior"] for r in results.main("x_dnn", "mnist", scale).records if "prior" in r]
+    splits, aucs = [split for prior in priors for split in prior["splits"]], {}
+    for arm in ARMS if priors else ():
+        val, test = (np.concatenate([p["arms"][arm][name] for p in priors]) for name in ("val", "test"))
+        aucs[arm] = dict(sorted(zip(splits, (100 * test[:, val.mean(0).argmax()]).tolist())))
+    return aucs
 
 def prior_gain(results: Results, comparison: Comparison, scale: str) -> dict: # split -> points
     "Compare two arms split by split."
-    found = prior_values(results, scale)
-    a, b = (found.get(arm, {}) for arm in (comparison.a, comparison.b))
+    aucs = prior_values(results, scale)
+    a, b = (aucs.get(arm, {}) for arm in (comparison.a, comparison.b))
     return {split: a[split] - b[split] for split in a if split in b}
 
 # %% ../../nbs/73_x_dnn.ipynb #843b8333
@@ -320,9 +320,9 @@ PAPER_TOP5 = {"AlexNet": (79.21, 78.54), "VGG16": (90.44, 90.25), "ResNet-50": (
 
 def prior_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     "Set the test AUC of every arm beside the paper's, on other patients."
-    found = prior_values(results, results.records[0]["settings"]["scale"] if len(results) else "small")
+    aucs = prior_values(results, results.records[0]["settings"]["scale"] if len(results) else "small")
     lines = {arm: {"test AUC, %": cell(values), "passes a step": PASSES_OF.get(arm, "1"),
-                   "paper, NHANES I": f"{PAPER_AUC[arm]:.2f}"} for arm, values in found.items()}
+                   "paper, NHANES I": f"{PAPER_AUC[arm]:.2f}"} for arm, values in aucs.items()}
     return pd.DataFrame(lines).T
 
 PASSES_OF = {"none": "0", "none, no bias": "0", "EG 4": "4", "EG 16": "16"} # for the prior
@@ -331,16 +331,16 @@ PASSES_OF = {"none": "0", "none, no bias": "0", "EG 4": "4", "EG 16": "16"} # fo
 def draw_prior(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # figure, words
     "Draw the test AUC of every arm, from the committed records."
     from matplotlib import pyplot
-    found = prior_values(Results.read(), scale) if dataset == "mnist" else {}
-    if not found:
+    aucs = prior_values(Results.read(), scale) if dataset == "mnist" else {}
+    if not aucs:
         raise UserError(f"no committed run of {dataset} at scale {scale} has trained the arms of the prior")
     fig, axes = pyplot.subplots(figsize=(5.8, 3.2), layout="constrained")
-    for row, (arm, values) in enumerate(reversed(found.items())):
+    for row, (arm, values) in enumerate(reversed(aucs.items())):
         mean, half = np.mean([*values.values()]), 1.96 * np.std([*values.values()], ddof=1) / len(values) ** .5
         axes.errorbar(mean, row, xerr=half, fmt="o", color=WITHOUT_COLOR if arm == "X-gradient" else "#000000", capsize=3)
-    axes.set(yticks=range(len(found)), yticklabels=reversed(found), xlabel="test AUC, %, mean and 95 % interval over splits",
+    axes.set(yticks=range(len(aucs)), yticklabels=reversed(aucs), xlabel="test AUC, %, mean and 95 % interval over splits",
              title=f"Breast cancer and 90 columns of noise,\n{len(values)} splits, 50 patients to train on")
-    return fig, "Test AUC by attribution prior: " + ", ".join(f"{arm} {np.mean([*v.values()]):.1f}" for arm, v in found.items())
+    return fig, "Test AUC by attribution prior: " + ", ".join(f"{arm} {np.mean([*v.values()]):.1f}" for arm, v in aucs.items())
 
 # %% ../../nbs/73_x_dnn.ipynb #a60dc00d
 def draw_maps(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # figure, words
