@@ -43,7 +43,8 @@ def standardized(maps: Tensor, # N,H,W
     "Bring maps to mean 0 and length 1, so that products are correlations."
     flat = maps.double().flatten(1)
     flat = flat - flat.mean(1, keepdim=True)
-    flat = torch.where(flat.abs().amax(1, keepdim=True) > 1e-9 * maps.abs().flatten(1).amax(1, keepdim=True), flat, 0)
+    flat = torch.where(flat.abs().amax(1, keepdim=True) > 1e-9
+                       * maps.abs().flatten(1).amax(1, keepdim=True), flat, 0)
     return F.normalize(flat, eps=1e-300)
 
 # %% ../nbs/library/17b_alignment.ipynb #0b4fa36a
@@ -61,7 +62,8 @@ def smoothed(maps: Tensor, # N,H,W
             ) -> Tensor: # N,H,W
     "Blur maps with a Gaussian, their border repeated."
     reach = int(3 * sigma + .5)
-    line = torch.exp(-torch.arange(-reach, reach + 1, device=maps.device, dtype=torch.double).square() / (2 * sigma ** 2))
+    offsets = torch.arange(-reach, reach + 1, device=maps.device, dtype=torch.double)
+    line = torch.exp(-offsets.square() / (2 * sigma ** 2))
     line = (line / line.sum()).view(1, 1, 1, -1)
     padded = F.pad(maps.double()[:, None], (reach,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, line), line.transpose(2, 3))[:, 0]
@@ -73,11 +75,13 @@ def identified(x: Tensor, # images, N,C,H,W
               ) -> Tensor: # bool, one an image of every full group: among · ⌊N / among⌋
     "Find out which image each gradient belongs to, among the images of its group."
     if among < 2 or len(x) < among:
-        raise UserError(f"among = {among} with {len(x)} images: an image needs rivals, so give 2 or more, and as many images")
+        raise UserError(f"among = {among} with {len(x)} images: an image needs rivals, so give 2 "
+                        "or more, and as many images")
     hits = []
     for start in range(0, len(x) - among + 1, among):
         group = slice(start, start + among)
-        match = standardized(smoothed(strength(g[group]))) @ standardized(smoothed(edges(x[group]))).T
+        ours, theirs = smoothed(strength(g[group])), smoothed(edges(x[group]))
+        match = standardized(ours) @ standardized(theirs).T
         rivals = match.clone().fill_diagonal_(-2).amax(1)
         hits.append(match.diagonal() > rivals)
     return torch.cat(hits)
@@ -95,7 +99,8 @@ class Denoiser(nn.Module):
         super().__init__()
         sizes = [4 * channels, *[width] * (depth - 1), 4 * channels]
         layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, sizes[1:])]
-        self.layers = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())][:-1])
+        self.layers = nn.Sequential(*[part for layer in layers
+                                      for part in (layer, nn.ReLU())][:-1])
 
     def forward(self, x: Tensor) -> Tensor: # images, N,C,H,W -> the same
         return x - F.pixel_shuffle(self.layers(F.pixel_unshuffle(x - .5, 2)), 2)
@@ -116,7 +121,8 @@ def train_denoiser(images: Images, # to train on
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         rows = torch.randint(len(images), (64,), generator=draw)
-        x, n = images[rows].x.to(device), torch.randn((64, *images.shape), generator=draw).to(device)
+        x, n = images[rows].x.to(device), torch.randn((64, *images.shape),
+                                                      generator=draw).to(device)
         loss = F.mse_loss(model(x + sigma * n), x)
         optimizer.zero_grad()
         loss.backward()
@@ -151,7 +157,8 @@ class Mixture:
         flat, logits, scores = x.cpu().flatten(1), [], []
         for share, mean, root in self.parts:
             inside = torch.linalg.solve_triangular(root, (flat - mean).T, upper=False)
-            logits.append(torch.tensor(share).log() - inside.square().sum(0) / 2 - root.diagonal().log().sum())
+            logits.append(torch.tensor(share).log() - inside.square().sum(0) / 2
+                          - root.diagonal().log().sum())
             scores.append(-torch.linalg.solve_triangular(root.T, inside, upper=True).T)
         weights = torch.stack(logits).softmax(0)
         score = (weights[:, :, None] * torch.stack(scores)).sum(0)
@@ -169,12 +176,14 @@ def structural_similarity(a: Tensor, # images in [0,1], N,C,H,W
     ma, mb = mean(a), mean(b)
     va, vb, both = mean(a * a) - ma ** 2, mean(b * b) - mb ** 2, mean(a * b) - ma * mb
     level, detail = .01 ** 2, .03 ** 2
-    each = (2 * ma * mb + level) * (2 * both + detail) / ((ma ** 2 + mb ** 2 + level) * (va + vb + detail))
+    spread = (ma ** 2 + mb ** 2 + level) * (va + vb + detail)
+    each = (2 * ma * mb + level) * (2 * both + detail) / spread
     return each.flatten(1).mean(1)
 
 def as_image(maps: Tensor) -> Tensor: # N,C,H,W -> images in [0,1]
     "Divide each map by its largest absolute value, and let gray stand for zero."
-    return (1 + maps.double() / maps.double().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-300)) / 2
+    largest = maps.double().abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-300)
+    return (1 + maps.double() / largest) / 2
 
 def score_similarity(score: Tensor, g: Tensor) -> Tensor: # N,C,H,W each -> in [-1,1], N
     "Compare the loss gradient with the score, in windows."
@@ -186,7 +195,8 @@ def class_evidence(evaluator: nn.Module, # from images in [0,1] to logits
                   ) -> Tensor: # classes, N
     "Ask a second model what it sees in the negative gradients."
     with evaluating(evaluator):
-        parts = [predict(evaluator, gradient_picture(-part).to(device_of(evaluator))) for part in g.split(batch_size())]
+        parts = [predict(evaluator, gradient_picture(-part).to(device_of(evaluator)))
+                 for part in g.split(batch_size())]
     return torch.cat(parts).to(g.device)
 
 def shuffled_rate(answers: Tensor, # classes, N
@@ -241,32 +251,58 @@ class AlignmentMeasure:
 
 # %% ../nbs/library/17b_alignment.ipynb #be0548ed
 LIST = {
-    "alignment": AlignmentMeasure("signed cosine", "Does −gradient go up where the image is bright?", "cos(x − x̄, −(g − ḡ))",
-        "Etmann et al. 2019, signed", "more: aligned", "0", "1", "objects darker than their ground; outlines of either sign", False,
+    "alignment": AlignmentMeasure(
+        "signed cosine", "Does −gradient go up where the image is bright?",
+        "cos(x − x̄, −(g − ḡ))",
+        "Etmann et al. 2019, signed", "more: aligned", "0", "1",
+        "objects darker than their ground; outlines of either sign", False,
         lambda view, g, other: alignment(view.x, g)),
-    "high_frequency_share": AlignmentMeasure("high-frequency share", "How much of the gradient is finer than four pixels?",
-        "Σ|ĝ(ω)|² over |ω| > ¼, of all", "Yin et al. 2019", "less: smoother", ".8", "0", "the image: any smooth blob will do", False,
+    "high_frequency_share": AlignmentMeasure(
+        "high-frequency share", "How much of the gradient is finer than four pixels?",
+        "Σ|ĝ(ω)|² over |ω| > ¼, of all",
+        "Yin et al. 2019", "less: smoother", ".8", "0",
+        "the image: any smooth blob will do", False,
         lambda view, g, other: high_frequency_share(g)),
-    "towards_class": AlignmentMeasure("towards the class", "Does going to the next class lead to its mean image?", "cos(m_c − x, −∇ℓ(f(x), c))",
-        "Ganz et al. 2023", "more: aligned", "0", "1", "all that a class mean has not: outlines, poses", False,
+    "towards_class": AlignmentMeasure(
+        "towards the class", "Does going to the next class lead to its mean image?",
+        "cos(m_c − x, −∇ℓ(f(x), c))",
+        "Ganz et al. 2023", "more: aligned", "0", "1",
+        "all that a class mean has not: outlines, poses", False,
         lambda view, g, other: alignment(view.next_mean, other)),
-    "edge_correlation": AlignmentMeasure("edge correlation", "Is the gradient strong at the image's outlines?", "r(Σ_c|g_c|, |Sobel x|)",
-        "this project; cf. Rodríguez-Muñoz et al. 2024", "more: aligned", "0", "1", "sign, color, class; the ground's outlines count", True,
+    "edge_correlation": AlignmentMeasure(
+        "edge correlation", "Is the gradient strong at the image's outlines?",
+        "r(Σ_c|g_c|, |Sobel x|)",
+        "this project; cf. Rodríguez-Muñoz et al. 2024", "more: aligned", "0", "1",
+        "sign, color, class; the ground's outlines count", True,
         lambda view, g, other: edge_correlation(view.x, g)),
-    "identified": AlignmentMeasure("identification among 100", "Which of 100 images does the gradient belong to?", "argmax_j r(G∗Σ_c|g_c|, G∗|Sobel x_j|)",
-        "this project; forced choice, as in psychophysics", "more: aligned", "1 %", "100 %", "as edge correlation", True,
+    "identified": AlignmentMeasure(
+        "identification among 100", "Which of 100 images does the gradient belong to?",
+        "argmax_j r(G∗Σ_c|g_c|, G∗|Sobel x_j|)",
+        "this project; forced choice, as in psychophysics", "more: aligned", "1 %", "100 %",
+        "as edge correlation", True,
         lambda view, g, other: identified(view.x, g).double()),
-    "score_similarity": AlignmentMeasure("score alignment, SSIM", "Does the loss gradient look like the way to more probable images?", "SSIM(s, g)",
-        "Srinivas et al. 2023", "more: aligned", "0", "1", "class; detail of other sizes than σ's", True,
+    "score_similarity": AlignmentMeasure(
+        "score alignment, SSIM",
+        "Does the loss gradient look like the way to more probable images?", "SSIM(s, g)",
+        "Srinivas et al. 2023", "more: aligned", "0", "1",
+        "class; detail of other sizes than σ's", True,
         lambda view, g, other: score_similarity(view.score, g), "denoiser"),
-    "score_cosine": AlignmentMeasure("score alignment, cosine", "Does the loss gradient point to more probable images?", "cos(s − s̄, g − ḡ)",
-        "Srinivas et al. 2023", "more: aligned", "0", "1", "class; detail of other sizes than σ's", False,
+    "score_cosine": AlignmentMeasure(
+        "score alignment, cosine", "Does the loss gradient point to more probable images?",
+        "cos(s − s̄, g − ḡ)",
+        "Srinivas et al. 2023", "more: aligned", "0", "1",
+        "class; detail of other sizes than σ's", False,
         lambda view, g, other: alignment(view.score, -g), "denoiser"),
-    "mixture_cosine": AlignmentMeasure("the same, closed form", "As before, with a Gaussian a class", "cos(s − s̄, g − ḡ)",
-        "check on the denoiser", "more: aligned", "0", "1", "all that is not Gaussian", False,
+    "mixture_cosine": AlignmentMeasure(
+        "the same, closed form", "As before, with a Gaussian a class", "cos(s − s̄, g − ḡ)",
+        "check on the denoiser", "more: aligned", "0", "1",
+        "all that is not Gaussian", False,
         lambda view, g, other: alignment(view.mixture_score, -g), "mixture"),
-    "class_evidence": AlignmentMeasure("class evidence", "Does another robust model name the class in −gradient?", "h(image of −g) = y",
-        "cf. Yang and Zhou 2026", "more: aligned", "10 %", "100 %", "all that the evaluator does not see", True,
+    "class_evidence": AlignmentMeasure(
+        "class evidence", "Does another robust model name the class in −gradient?",
+        "h(image of −g) = y",
+        "cf. Yang and Zhou 2026", "more: aligned", "10 %", "100 %",
+        "all that the evaluator does not see", True,
         lambda view, g, other: (class_evidence(view.evaluator, g) == view.y).double(), "evaluator"),
 }
 
@@ -291,7 +327,8 @@ def phase_scrambled(x: Tensor, # images, N,C,H,W
     mean = x.double().mean((2, 3), keepdim=True)
     return torch.fft.ifft2(torch.fft.fft2(x.double() - mean) * turn).real + mean
 
-def another_of_class(y: Tensor) -> Tensor: # labels, N -> the next row of the same class, in a circle, N
+def another_of_class(y: Tensor, # labels, N
+                    ) -> Tensor: # the next row of the same class, in a circle, N
     "Choose for each image another one of its class."
     rows = torch.arange(len(y), device=y.device)
     for k in y.unique():
@@ -306,11 +343,15 @@ CONTROLS = {"another image of the class": lambda x, y, g, draw: g[another_of_cla
             "image × constant": lambda x, y, g, draw: -.01 * x}
 
 # %% ../nbs/library/17b_alignment.ipynb #66f6104d
-def measure_controls(view: View, g: Tensor, other: Tensor, seed: int = 0) -> dict: # control -> measure -> mean
+def measure_controls(view: View, g: Tensor, other: Tensor, seed: int = 0,
+                    ) -> dict: # control -> measure -> mean
     "Measure maps that take the place of the gradients."
     draw, means = torch.Generator().manual_seed(seed), {}
     for name, make in CONTROLS.items():
         maps = make(view.x, view.y, g, draw)
-        second = make(view.x, view.y, other, torch.Generator().manual_seed(seed)) if name.startswith("another") else maps
-        means[name] = {m: values.mean().item() for m, values in measure_gradients(view, maps, second).items()}
+        second = maps
+        if name.startswith("another"):
+            second = make(view.x, view.y, other, torch.Generator().manual_seed(seed))
+        means[name] = {m: values.mean().item()
+                       for m, values in measure_gradients(view, maps, second).items()}
     return means

@@ -108,6 +108,7 @@ def untouched(model: torch.nn.Module, # any
                 module.training = training
             _set_buffers(module, buffers)
 
+# %% ../nbs/library/14_attacks.ipynb #49f25175
 def _to_eval(model: torch.nn.Module) -> None:
     "Put a model into evaluation mode; refuse one that has been exported."
     if any(hasattr(module, "training") for module in model.modules()):
@@ -132,7 +133,7 @@ def _loss(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor,
 # %% ../nbs/library/14_attacks.ipynb #89f713a3
 def _walk(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, ball, *,
           start: torch.Tensor | None, steps: int, size: float, check: bool,
-         ) -> tuple[torch.Tensor, torch.Tensor]: # the final iterate; bool, N: gradient 0 at a step?
+         ) -> tuple[torch.Tensor, torch.Tensor]: # final iterate; bool, N: gradient 0 at a step?
     "Take steps along the gradient of the loss, in ball and image box; size < 0 goes downhill."
     x_adv = x.clone() if start is None else (x + start).clamp(0, 1)
     zero, bad = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
@@ -167,7 +168,8 @@ def _attack(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, ball, *, s
             size: float, random_start: bool, restarts: int, targeted: bool,
             generator: torch.Generator | None, mode: str, check: bool) -> torch.Tensor:
     "Walk from each start, and leave the model as it was."
-    _check_attack(model, x, y, random_start=random_start, targeted=targeted, mode=mode, check=check)
+    _check_attack(model, x, y, random_start=random_start, targeted=targeted, mode=mode,
+                  check=check)
     if ball.eps == 0 or len(x) == 0:
         return x.detach().clone()
     sign = -1 if targeted else 1
@@ -182,6 +184,7 @@ def _attack(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, ball, *, s
             _warn(x, x_adv, zero)
     return x_adv
 
+# %% ../nbs/library/14_attacks.ipynb #7f62d0f9
 def _check_attack(model, x, y, *, random_start, targeted, mode, check) -> None:
     "Refuse what no attack can work with."
     read_flag(random_start, "random_start")

@@ -68,11 +68,13 @@ PASSES = (_ConvNd, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.modules.poolin
           nn.Flatten, nn.Unflatten, nn.Upsample, nn.ZeroPad2d, nn.ReflectionPad2d, ScaleNorm)
 KEEPS = {"relu", "relu_", "leaky_relu", "prelu", "max_pool2d", "avg_pool2d", "mean", "sum", "abs",
          "adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout", "flatten", "view", "reshape",
-         "permute", "transpose", "contiguous", "amax", "amin", "max", "neg", "squeeze", "unsqueeze",
+         "permute", "transpose", "contiguous", "amax", "amin", "max", "neg", "squeeze",
+         "unsqueeze",
          "expand", "float", "double", "to", "clone", "getitem", "interpolate"}
 ADDS, JOINS = {"add", "add_", "iadd", "sub", "isub"}, {"cat", "stack", "maximum", "minimum"}
 MULTIPLIES = {"mul", "mul_", "imul", "matmul", "bmm"}
 
+# %% ../nbs/library/18b_attribution.ipynb #1d1af773
 def derived(node: Node, name: str, taken: list) -> float | None: # orders of what it takes
     "Derive the order of one operation; None where it is not known to have one."
     if name in {"getattr", "size", "dim"}: # a shape is no image
@@ -190,6 +192,7 @@ def homogeneous(model: nn.Module, # any from images to logits; it stays as it is
         made.config = renamed(made.config, about)
     return made
 
+# %% ../nbs/library/18b_attribution.ipynb #a469834a
 def renamed(config: dict, about: str) -> dict:
     "Name the architecture that builds such a copy."
     arch = config["arch"]
@@ -234,7 +237,8 @@ def legendre(steps: int) -> tuple: # (places in [0,1], weights that sum to 1)
 
 def riemann(steps: int) -> tuple: # as legendre
     "Place the steps evenly, at the right ends."
-    return torch.arange(1, steps + 1, dtype=torch.double) / steps, torch.full((steps,), 1 / steps).double()
+    weights = torch.full((steps,), 1 / steps).double()
+    return torch.arange(1, steps + 1, dtype=torch.double) / steps, weights
 
 RULES = {"legendre": legendre, "riemann": riemann}
 
@@ -244,9 +248,10 @@ def integrated_gradients(model: nn.Module, x: Tensor, y: Tensor, # as x_gradient
     "Average the gradient on the way from the origin to each image (Sundararajan et al. 2017)."
     check_images(x, y)
     if rule not in RULES or not isinstance(steps, int) or steps < 1:
-        raise UserError(f"steps = {steps!r}, rule = {rule!r}: give a whole number of steps from 1, "
-                        f"and one of the rules {', '.join(RULES)}")
-    away, total, at_once = x - origin(model), torch.zeros_like(x), max(1, 2 * batch_size() // len(x))
+        raise UserError(f"steps = {steps!r}, rule = {rule!r}: give a whole number of steps from "
+                        f"1, and one of the rules {', '.join(RULES)}")
+    away, total = x - origin(model), torch.zeros_like(x)
+    at_once = max(1, 2 * batch_size() // len(x))
     for places, weights in zip(*(part.to(x).split(at_once) for part in RULES[rule](steps))):
         points = x - (1 - places.view(-1, 1, 1, 1, 1)) * away
         slopes = class_gradient(model, points.flatten(0, 1), y.repeat(len(places)))
@@ -306,7 +311,8 @@ def contrast(model: nn.Module, images: Images) -> dict: # accuracy in % at each 
         x = images[part:part + batch_size()].x.to(device).double()
         dark = origin(double) + 0 * x
         with evaluating(double):
-            predicted.append(torch.stack([double(dark + a * (x - dark)).argmax(1) for a in ALPHAS]))
+            predicted.append(torch.stack([double(dark + a * (x - dark)).argmax(1)
+                                          for a in ALPHAS]))
     decided = torch.cat(predicted, 1).cpu()
     changed = 100 * (decided != decided[0]).double().mean(1)
     right = 100 * (decided == images.y).double().mean(1)
@@ -336,7 +342,8 @@ def settled(counts: list, errors: list) -> float: # as from step_errors
 # %% ../nbs/library/18b_attribution.ipynb #6c7f6604
 SHARES = torch.logspace(-2, 0, 16, dtype=torch.double)
 METRICS = {"KPM": ("positive", True), "KNM": ("negative", True),
-           "KAM": ("absolute", True), "RAM": ("absolute", False)} # sorted by what; keep the largest?
+           # sorted by what; keep the largest?
+           "KAM": ("absolute", True), "RAM": ("absolute", False)}
 BETTER = {"KPM": 1, "KNM": -1, "KAM": 1, "RAM": -1} # 1: more is better
 
 def blurred(x: Tensor) -> Tensor: # N,C,H,W -> as x
@@ -421,7 +428,8 @@ def masking(model: nn.Module, images: Images, references: Images, seed: int) -> 
     batches = [(part.x.to(device), part.y.to(device)) for part in parts]
     whole = sum(logits_of(model, x, y).double().sum().item() for x, y in batches)
     for name, attribute in METHODS.items():
-        each = [masking_curves(model, x, y, attribute(model, x, y, seen, drawn)) for x, y in batches]
+        each = [masking_curves(model, x, y, attribute(model, x, y, seen, drawn))
+                for x, y in batches]
         curves = {metric: torch.stack([one[metric] for one in each]).sum(0) for metric in METRICS}
         scores[name] = areas(curves, whole, len(images))
     return scores
@@ -435,7 +443,8 @@ def x_gradient_map(model: nn.Module, # homogeneous about its origin
                   ) -> Tensor: # maps N,H,W, none below 0
     "Draw how much each pixel adds to the logit of a class; beside `cam` and `gradient_map`."
     check_images(x)
-    k, width = order(model), 3 * min(x.shape[-2:]) / 224 if sigma is None else number(sigma, "sigma")
+    k = order(model)
+    width = 3 * min(x.shape[-2:]) / 224 if sigma is None else number(sigma, "sigma")
     if not 0 <= width < math.inf:
         raise UserError(f"sigma = {sigma!r}: give a width in pixels, 0 or more")
     def draw(x, classes):

@@ -17,7 +17,8 @@ from .core.numbers import UserError
 from .data import DATASETS, DIGITS, Dataset, Images, load, register, whole
 
 # %% ../nbs/library/12e_blocks.ipynb #3546388a
-LETTER = ("       ", "   #   ", "  # #  ", "  # #  ", " ##### ", " #   # ", " #   # ") # each sign is 4×4 pixels
+# each sign is 4×4 pixels
+LETTER = ("       ", "   #   ", "  # #  ", "  # #  ", " ##### ", " #   # ", " #   # ")
 
 def null_block(kind: str = "square", # or "A"
               ) -> np.ndarray: # uint8, 28,28
@@ -26,13 +27,15 @@ def null_block(kind: str = "square", # or "A"
         raise UserError(f"null = {kind!r} is not known: choose one of square, A")
     block = np.zeros((28, 28), np.uint8)
     if kind == "A":
-        return np.kron([[255 * (sign == "#") for sign in row] for row in LETTER], np.ones((4, 4))).astype(np.uint8)
+        return np.kron([[255 * (sign == "#") for sign in row] for row in LETTER],
+                       np.ones((4, 4))).astype(np.uint8)
     block[6:22, 6:22] = 255
     block[9:19, 9:19] = 0
     return block
 
 def read_blocks(part: str, root: Path, limit: int | None, # as `Dataset.read` takes them
-                source: str = "mnist", null: str = "square", top: bool = False) -> tuple: # pixels N,1,56,28, labels N
+                source: str = "mnist", null: str = "square",
+                top: bool = False) -> tuple: # pixels N,1,56,28, labels N
     "Put every digit of a set above or below the null block."
     digits = whole(source, part, root, limit)
     coins = np.random.RandomState({"train": 1, "test": 2}[part]).rand(len(digits))
@@ -49,8 +52,9 @@ def block_name(null: str = "square", top: bool = False, source: str = "mnist") -
 for _source in ("mnist", "mnist_sample"):
     for _null, _top in (("square", False), ("square", True), ("A", False), ("A", True)):
         _read = partial(read_blocks, source=_source, null=_null, top=_top)
-        register(block_name(_null, _top, _source), Dataset(DIGITS, True, _read, DATASETS[_source].train, DATASETS[_source].test,
-                                                           derived_from=(_source,)))
+        register(block_name(_null, _top, _source),
+                 Dataset(DIGITS, True, _read, DATASETS[_source].train, DATASETS[_source].test,
+                         derived_from=(_source,)))
 
 def block_mnist(split: str, # "train", "val" or "test"
                 null: str = "square", # or "A"
@@ -72,12 +76,14 @@ def null_mask(images: Images, null: str = "square") -> Tensor: # bool, N,d: True
     "Find the null block of each image."
     block = torch.from_numpy(null_block(null))
     if images.shape != (1, 56, 28):
-        raise UserError(f"images of {images.shape}: BlockMNIST has 1×56×28, as block_mnist makes them")
+        raise UserError(f"images of {images.shape}: BlockMNIST has 1×56×28, as block_mnist makes "
+                        "them")
     halves = images.pixels.view(-1, 2, 28 * 28)
     there = (halves == block.flatten()).all(2)
     if not (there.sum(1) == 1).all():
-        raise UserError(f"{int((there.sum(1) != 1).sum())} images of {images.name} do not have one null block {null!r}: "
-                        "name the kind of block that they were made with")
+        raise UserError(f"{int((there.sum(1) != 1).sum())} images of {images.name} do not have "
+                        f"one null block {null!r}: name the kind of block that they were made "
+                        "with")
     return there[:, :, None].expand_as(halves).flatten(1)
 
 # %% ../nbs/library/12e_blocks.ipynb #8ca9b044
@@ -98,9 +104,12 @@ CHECKSUMS = { # of the pixels and labels of the whole parts, made from the offic
 # %% ../nbs/library/12e_blocks.ipynb #d54ff5d4
 PLACES = 10
 
-def read_axes(part: str, root: Path | None, limit: int | None, noise: int = 0) -> tuple: # noise: coordinates at the end
+def read_axes(part: str, root: Path | None, limit: int | None,
+              noise: int = 0, # coordinates at the end
+             ) -> tuple:
     "Draw points y·e_j, as gray images of 1×10."
-    random, n = np.random.RandomState({"train": 3, "test": 4}[part]), {"train": 10_526, "test": 1_000}[part]
+    seed, n = {"train": (3, 10_526), "test": (4, 1_000)}[part]
+    random = np.random.RandomState(seed)
     y, j = random.randint(2, size=n), random.randint(PLACES - noise, size=n)
     x = np.zeros((n, PLACES), int)
     x[:, PLACES - noise:] = 2 * random.randint(2, size=(n, noise)) - 1

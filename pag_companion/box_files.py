@@ -52,8 +52,10 @@ def check_columns(names: dict, # ours -> the file's
         other = "Give columns={'label': 'wnid'}, ours to the file's, for other names"
         raise UserError(f"{path}: no column {', '.join(lacking)}; its header is "
                         f"{','.join(map(str, header))}. "
-                        + (f"Put commas in the place of {separators[0]!r}" if separators else other))
+                        + (f"Put commas in the place of {separators[0]!r}"
+                           if separators else other))
 
+# %% ../nbs/library/12c_box_files.ipynb #97383c4f
 def read_box_file(path: str | Path, # csv file with a header; its images lie in its folder or below
                   columns: dict | None = None, # ours -> the file's, such as {"label": "wnid"}
                   inclusive: bool = False, # True: x1,y1 name the last pixel inside
@@ -182,6 +184,7 @@ class BrokenImage(UserError):
 class WrongBox(UserError):
     "Say that a box is none, or not one of its image."
 
+# %% ../nbs/library/12c_box_files.ipynb #8cec8327
 def fit_box(entry: Boxed,
             width: int, height: int, # of its image, pixels
             turned: bool = False, # True: viewers turn the image, as its EXIF data ask them to
@@ -259,7 +262,7 @@ def check_hold_out(hold_out: float) -> int: # every how many; 0: none
     return every
 
 def set_apart(listed: list[Boxed],
-              hold_out: float = 0., # share of each class's training images that joins the test part
+              hold_out: float = 0., # share of each class's training images to test on
              ) -> set[Boxed]: # those that are tested on
     "Part the images; a hold-out takes every n-th training image of a class in sorted order."
     every, seen = check_hold_out(hold_out), Counter()
@@ -301,7 +304,8 @@ def read_all(listed: list[Boxed], # in the order they shall have
                             f"{'; '.join(named[:3])}. {hint}")
     words = [counted(changed[kind], *text) for kind, text in CHANGES.items()]
     words += [counted(len(broken), "broken image left out", "broken images left out"),
-              counted(len(wrong), "image with a wrong box left out", "images with a wrong box left out")]
+              counted(len(wrong), "image with a wrong box left out",
+                      "images with a wrong box left out")]
     gone = sorted({entry.label for entry in listed} - {classes[y] for _, y, _ in images})
     words.append(f"class {', '.join(gone[:5])} is gone with them" if gone else "")
     pixels, y, boxes = zip(*images)
@@ -311,8 +315,8 @@ def read_all(listed: list[Boxed], # in the order they shall have
 def check_build(listed: list[Boxed], tested: set[Boxed], name: str, size: int, path: Path) -> None:
     "Refuse a name that is taken, and parts that cannot be trained and tested on."
     if not re.fullmatch(r"[\w-]+", name) or name in DATASETS:
-        raise UserError(f"name = {name!r}: letters, digits, _ and -, and none of the project's own "
-                        f"sets ({', '.join(DATASETS)})")
+        raise UserError(f"name = {name!r}: letters, digits, _ and -, and none of the project's "
+                        f"own sets ({', '.join(DATASETS)})")
     if path.exists():
         raise UserError(f"{path} is there already: remove it first, if it should be made anew")
     learned = {entry.label for entry in listed if entry not in tested}
@@ -431,6 +435,7 @@ def build(args: argparse.Namespace) -> Path:
                        columns=columns, inclusive=args.inclusive, part=args.part,
                        hold_out=args.hold_out, skip=args.skip)
 
+# %% ../nbs/library/12c_box_files.ipynb #55504ad6
 def main(words=None, # list of text; None: those of the command line
         ) -> int: # exit status
     "Build a set from the command line."
@@ -440,8 +445,10 @@ def main(words=None, # list of text; None: those of the command line
         sys.exit(f"error: {with_flags(str(error), FLAGS)}")
     return 0
 
-FLAGS = {"skip=True": "--skip", "inclusive=True": "--inclusive", "(see hold_out)": "(see --hold-out)",
-         "Give columns={'label': 'wnid'}, ours to the file's,": "Give --columns label=wnid, ours=theirs,",
+FLAGS = {"skip=True": "--skip", "inclusive=True": "--inclusive",
+         "(see hold_out)": "(see --hold-out)",
+         "Give columns={'label': 'wnid'}, ours to the file's,": "Give --columns label=wnid, "
+                                                                "ours=theirs,",
          "hold_out = ": "--hold-out ", "size = ": "--size ", "name = ": "--name "}
 
 if __name__ == "__main__" and "__file__" in globals():

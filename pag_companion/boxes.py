@@ -31,11 +31,14 @@ def iou(a, # boxes x0,y0,x1,y1; N,4, or 1,4 or 4 to stand for all
     "Measure the overlap of pairs of boxes as intersection over union (section 2, Table 4)."
     a, b = _checked_boxes(a, "a", (1, 2, 3)), _checked_boxes(b, "b", (1, 2, 3))
     for one, other, name in ((a, b, "a"), (b, a, "b")):
-        if one.ndim == 3 and one.shape[1] == 1 and len(one) > 1 and other.ndim == 2 and len(one) == len(other):
-            raise UserError(f"{name} has shape {tuple(one.shape)}: paired with {len(other)} boxes it would make {len(other)}² overlaps; "
-                            f"{name}.squeeze(1) makes boxes N,4")
+        column = one.ndim == 3 and one.shape[1] == 1 and len(one) > 1
+        if column and other.ndim == 2 and len(one) == len(other):
+            raise UserError(f"{name} has shape {tuple(one.shape)}: paired with {len(other)} boxes "
+                            f"it would make {len(other)}² overlaps; {name}.squeeze(1) makes boxes "
+                            "N,4")
     if a.ndim == b.ndim == 2 and len(a) != len(b) and 1 not in (len(a), len(b)):
-        raise UserError(f"{len(a)} boxes cannot be paired with {len(b)}: give as many, or a single one")
+        raise UserError(f"{len(a)} boxes cannot be paired with {len(b)}: give as many, or a "
+                        "single one")
     return torch.from_numpy(_overlap(a.numpy(), b.numpy(), plus_one, clamp))
 
 def _overlap(a, b, plus_one, clamp):
@@ -46,46 +49,63 @@ def _overlap(a, b, plus_one, clamp):
     union = np.asarray(area_a + area_b - shared)
     return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
+# %% ../nbs/library/19_boxes.ipynb #46580638
 def _checked_boxes(boxes, name, axes=(1, 2)): # axes: how many there may be
-    "Read boxes as float64; refuse other shapes, numbers that are none, and a far edge before the near one."
+    "Read boxes as float64; refuse other shapes, NaN, and a far edge before the near one."
     try:
         boxes = torch.as_tensor(boxes).detach().double().cpu()
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{name} is a {type(boxes).__name__}, not boxes: give N,4 as x0,y0,x1,y1") from None
+        raise UserError(f"{name} is a {type(boxes).__name__}, not boxes: give N,4 as "
+                        "x0,y0,x1,y1") from None
     if boxes.ndim not in axes or boxes.shape[-1] != 4:
-        hint = "; boxes.squeeze(1) takes the middle axis out" if boxes.ndim == 3 and boxes.shape[1:] == (1, 4) else ""
-        raise UserError(f"{name} has shape {tuple(boxes.shape)}: boxes are N,4 as x0,y0,x1,y1, one a row{hint}")
+        column = boxes.ndim == 3 and boxes.shape[1:] == (1, 4)
+        hint = "; boxes.squeeze(1) takes the middle axis out" * column
+        raise UserError(f"{name} has shape {tuple(boxes.shape)}: boxes are N,4 as x0,y0,x1,y1, "
+                        f"one a row{hint}")
     wrong = ~((boxes[..., 2:] >= boxes[..., :2]).all(-1) & boxes.isfinite().all(-1))
     if wrong.any():
         first = boxes[wrong][0].tolist()
-        raise UserError(f"{name} holds the box {first}: x0 <= x1 and y0 <= y1 are needed; is it x,y,width,height?")
+        raise UserError(f"{name} holds the box {first}: x0 <= x1 and y0 <= y1 are needed; is it "
+                        "x,y,width,height?")
     return boxes
 
 # %% ../nbs/library/19_boxes.ipynb #69acef73
 CHOICES = {
-    "frame": ("resize", "resize-crop"), "gt_scale": ("exact", "one-less"), "gt_clip": (True, False), "gt_round": (False, True),
-    "source": ("cam", "gradient"), "map_class": ("true", "predicted"), "interpolation": ("bilinear", "cubic"),
-    "relu": (False, True), "normalise": ("after", "before", "none"), "normalise_over": ("picture", "batch"),
-    "quantise": ("byte", "cubehelix", "none"), "strict": (True, False), "connectivity": (8, 4),
-    "component": ("largest", "any"), "far_edge": (1, 0), "clamp_box": (False, True), "plus_one": (False, True),
+    "frame": ("resize", "resize-crop"), "gt_scale": ("exact", "one-less"),
+    "gt_clip": (True, False), "gt_round": (False, True), "source": ("cam", "gradient"),
+    "map_class": ("true", "predicted"), "interpolation": ("bilinear", "cubic"),
+    "relu": (False, True), "normalise": ("after", "before", "none"),
+    "normalise_over": ("picture", "batch"), "quantise": ("byte", "cubehelix", "none"),
+    "strict": (True, False), "connectivity": (8, 4), "component": ("largest", "any"),
+    "far_edge": (1, 0), "clamp_box": (False, True), "plus_one": (False, True),
     "iou_clamp": (True, False), "iou_strict": (False, True)}
 
+# %% ../nbs/library/19_boxes.ipynb #5e278577
 def _check_protocol(self):
     "Refuse values that a protocol cannot have."
     for name, allowed in CHOICES.items():
         value = getattr(self, name)
         if not any(type(value) is type(choice) and value == choice for choice in allowed):
-            raise UserError(f"{name} = {value!r} is not known: choose one of {', '.join(map(repr, allowed))}")
+            raise UserError(f"{name} = {value!r} is not known: choose one of "
+                            f"{', '.join(map(repr, allowed))}")
     if not isinstance(self.name, str):
-        raise UserError(f"name = {self.name!r} is no text: a protocol is named by a word, such as 'default'")
+        raise UserError(f"name = {self.name!r} is no text: a protocol is named by a word, such as "
+                        "'default'")
     if self.threshold is not None and not (_is_number(self.threshold) and 0 <= self.threshold < 1):
-        raise UserError(f"threshold = {self.threshold!r} is no share of the maximum: give 0 <= threshold < 1, or None to sweep")
-    for name, fits, expected in (("overlaps", lambda n: 0 < n <= 1, "numbers in (0, 1], such as (.5,)"),
-                                 ("empty_box", math.isfinite, "four numbers x0,y0,x1,y1")):
-        values = tuple(getattr(self, name)) if isinstance(getattr(self, name), (tuple, list)) else ()
-        if not values or not all(_is_number(n) and fits(n) for n in values) or (name == "empty_box" and len(values) != 4):
-            raise UserError(f"{name} = {getattr(self, name)!r}: give {expected}")
-        object.__setattr__(self, name, values)
+        raise UserError(f"threshold = {self.threshold!r} is no share of the maximum: give 0 <= "
+                        "threshold < 1, or None to sweep")
+    _check_numbers(self, "overlaps", lambda values: values and all(0 < n <= 1 for n in values),
+                   "numbers in (0, 1], such as (.5,)")
+    _check_numbers(self, "empty_box", lambda values: len(values) == 4, "four numbers x0,y0,x1,y1")
+
+# %% ../nbs/library/19_boxes.ipynb #5b1e833a
+def _check_numbers(self, name, fit, expected):
+    "Make a tuple of a protocol's numbers; refuse others."
+    value = getattr(self, name)
+    values = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if not all(_is_number(n) and math.isfinite(n) for n in values) or not fit(values):
+        raise UserError(f"{name} = {value!r}: give {expected}")
+    object.__setattr__(self, name, values)
 
 def _is_number(value):
     "Tell a number from a truth value or text."
@@ -96,23 +116,23 @@ def _is_number(value):
 class LocProtocol:
     "State every convention between a saliency map and a hit."
     name: str = "default"
-    frame: str = "resize" # to side×side, aspect ignored; "resize-crop": to 256/224 of the side, then the center is cut out
-    gt_scale: str = "exact" # true boxes move with the pixels; "one-less" is a quirk: scaled to one pixel less (255, not 256)
+    frame: str = "resize" # to side×side; "resize-crop": to 256/224 of it, then the center
+    gt_scale: str = "exact" # true boxes move with the pixels; "one-less", a quirk: to 255, not 256
     gt_clip: bool = True # cut the true box to the frame: nothing outside can be seen
     gt_round: bool = False # truncate the true box to whole pixels, toward zero
     source: str = "cam" # map to draw the box from: "cam" or "gradient"
-    map_class: str = "true" # class whose map it is; "predicted" is a quirk where the class is said to be known
+    map_class: str = "true" # class of the map; "predicted", a quirk where the class is known
     interpolation: str = "bilinear" # of the map to the frame; or "cubic"
     relu: bool = False # drop negative evidence before anything else
-    normalise: str = "after" # to [0,1] by the map's extremes, after upsampling or "before"; "none": it lies in [0,1] already
-    normalise_over: str = "picture" # whose extremes; "batch" is a quirk: those of all maps given together
-    quantise: str = "byte" # truncate to 0..255, and the threshold too; "cubehelix" goes through a color map; "none"
-    threshold: float = .2 # share of the map's maximum; None: swept, the best on the measured images is taken
+    normalise: str = "after" # to [0,1] after upsampling, or "before"; "none": it lies there
+    normalise_over: str = "picture" # whose extremes; "batch", a quirk: of all maps together
+    quantise: str = "byte" # truncate to 0..255; "cubehelix": through a color map; "none"
+    threshold: float = .2 # share of the map's maximum; None: the best on the measured images
     strict: bool = True # a pixel must be above the threshold; False: at least at it
     connectivity: int = 8 # pixels that touch at a corner belong together; or 4
-    component: str = "largest" # by the area inside its outer contour; "any": the best of all contours, of holes too
+    component: str = "largest" # by area in the outer contour; "any": the best of all contours
     far_edge: int = 1 # added to the last pixel's number: the box ends after it; 0: on it
-    clamp_box: bool = False # quirk: x1, y1 at most side - 1, which shortens boxes that reach the border
+    clamp_box: bool = False # quirk: x1, y1 at most side - 1, so boxes at the border are short
     empty_box: tuple = (0, 0, 0, 0) # the box where nothing passes the threshold
     plus_one: bool = False # quirk: IoU counts one pixel more on every side
     iou_clamp: bool = True # False is a quirk: disjoint boxes can have a positive "intersection"
@@ -121,8 +141,10 @@ class LocProtocol:
     __post_init__ = _check_protocol
 
 # %% ../nbs/library/19_boxes.ipynb #d7283a30
-_WSOLEVAL = dict(gt_clip=False, gt_round=True, interpolation="cubic", threshold=None, clamp_box=True, plus_one=True)
-_ADL = dict(frame="resize-crop", gt_clip=False, quantise="cubehelix", empty_box=(0, 0, 1, 1), plus_one=True)
+_WSOLEVAL = dict(gt_clip=False, gt_round=True, interpolation="cubic", threshold=None,
+                 clamp_box=True, plus_one=True)
+_ADL = dict(frame="resize-crop", gt_clip=False, quantise="cubehelix", empty_box=(0, 0, 1, 1),
+            plus_one=True)
 _SIBLING = dict(_ADL, gt_scale="one-less", interpolation="cubic", iou_clamp=False)
 PRESETS = {protocol.name: protocol for protocol in (
     LocProtocol(),
@@ -130,7 +152,8 @@ PRESETS = {protocol.name: protocol for protocol in (
     LocProtocol("wsoleval_v2", **_WSOLEVAL, component="any", overlaps=(.3, .5, .7)),
     LocProtocol("adl", **_ADL, gt_round=True, threshold=.2),
     LocProtocol("sibling_cam", **_SIBLING, threshold=.1),
-    LocProtocol("sibling_grad", **_SIBLING, source="gradient", map_class="predicted", threshold=.2))}
+    LocProtocol("sibling_grad", **_SIBLING, source="gradient", map_class="predicted",
+                threshold=.2))}
 
 # %% ../nbs/library/19_boxes.ipynb #33bfa9d6
 def _preset(name):
@@ -145,21 +168,26 @@ def _from_dict(cls, stored):
     "Read a protocol back from a record."
     unknown = sorted(set(stored) - {field.name for field in fields(cls)})
     if unknown:
-        raise UserError(f"a protocol has no field {', '.join(unknown)}: the record was made by another version")
+        raise UserError(f"a protocol has no field {', '.join(unknown)}: the record was made by "
+                        "another version")
     return cls(**stored)
 
 def _to_dict(self):
     "Turn a protocol into what a record stores."
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+    return {name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()}
 
-LocProtocol.preset, LocProtocol.from_dict, LocProtocol.to_dict = staticmethod(_preset), classmethod(_from_dict), _to_dict
-LocProtocol.overlap = property(lambda self: .5 if .5 in self.overlaps else self.overlaps[0], doc="The overlap of GT-Known.")
+LocProtocol.preset, LocProtocol.to_dict = staticmethod(_preset), _to_dict
+LocProtocol.from_dict = classmethod(_from_dict)
+LocProtocol.overlap = property(lambda self: .5 if .5 in self.overlaps else self.overlaps[0],
+                               doc="The overlap of GT-Known.")
 
 # %% ../nbs/library/19_boxes.ipynb #4ccad107
 def _resized(protocol, side):
     "Give the side before cropping, and the pixels cut off at the left and at the top."
     if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-        raise UserError(f"side = {side!r}: the model's frame is a square of a whole number of pixels, such as 224")
+        raise UserError(f"side = {side!r}: the model's frame is a square of a whole number of "
+                        "pixels, such as 224")
     whole = round(side * 256 / 224) if protocol.frame == "resize-crop" else side
     return whole, (whole - side) // 2
 
@@ -172,7 +200,8 @@ def frame_boxes(boxes, # true boxes, N,4, pixels of the images
     boxes, sizes = _checked_boxes(boxes, "boxes"), torch.as_tensor(image_sizes).double()
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if sizes.shape not in ((), (2,), (len(boxes), 2)) or not (sizes > 0).all():
-        raise UserError(f"image_sizes has shape {tuple(sizes.shape)} for {len(boxes)} boxes: give (H, W), or one H,W a box")
+        raise UserError(f"image_sizes has shape {tuple(sizes.shape)} for {len(boxes)} boxes: give "
+                        "(H, W), or one H,W a box")
     whole, cut = _resized(protocol, side)
     if protocol.gt_scale == "one-less":
         whole, cut = whole - 1, max(0, whole - 1 - side) // 2
@@ -182,17 +211,21 @@ def frame_boxes(boxes, # true boxes, N,4, pixels of the images
     moved = moved.clamp(0, side) if protocol.gt_clip else moved
     return moved.trunc() if protocol.gt_round else moved
 
+# %% ../nbs/library/19_boxes.ipynb #e0725a8b
 def _check_inside(boxes, height, width): # N,4; N; N
     "Refuse true boxes without area, or a pixel and more outside their images."
     room = torch.stack([width, height, width, height], -1)
     outside = torch.cat([-boxes[:, :2], boxes[:, 2:] - room[:, 2:]], 1).amax(1) >= 1
-    wrong = outside | (boxes[:, 2:] <= boxes[:, :2]).any(1) | (boxes[:, :2] >= room[:, :2]).any(1) | (boxes[:, 2:] <= 0).any(1)
+    flat = (boxes[:, 2:] <= boxes[:, :2]) | (boxes[:, :2] >= room[:, :2]) | (boxes[:, 2:] <= 0)
+    wrong = outside | flat.any(1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
         h, w, box = height[row].item(), width[row].item(), boxes[row].tolist()
-        hint = "; is it (W, H)?" if (box[2] > w or box[3] > h) and box[2] <= h and box[3] <= w else ""
-        raise UserError(f"boxes, row {row} (from 0), are {box} in an image of image_sizes (H, W) = ({h:g}, {w:g}): expected "
-                        f"0 <= x0 < x1 <= {w:g} and 0 <= y0 < y1 <= {h:g}{hint}")
+        turned = (box[2] > w or box[3] > h) and box[2] <= h and box[3] <= w
+        hint = "; is it (W, H)?" if turned else ""
+        raise UserError(f"boxes, row {row} (from 0), are {box} in an image of image_sizes (H, W) "
+                        f"= ({h:g}, {w:g}): expected 0 <= x0 < x1 <= {w:g} and 0 <= y0 < y1 <= "
+                        f"{h:g}{hint}")
 
 # %% ../nbs/library/19_boxes.ipynb #969f1f8f
 def frame_images(images, # Images
@@ -201,23 +234,28 @@ def frame_images(images, # Images
                 ): # -> Images of S×S, their boxes carried along
     "Fit images and their true boxes to the model's frame."
     whole, cut = _resized(protocol, side)
-    boxes = None if images.boxes is None else frame_boxes(images.boxes, images.shape[1:], protocol, side)
+    boxes = None
+    if images.boxes is not None:
+        boxes = frame_boxes(images.boxes, images.shape[1:], protocol, side)
     fitted = match_domain(images, (images.shape[0], whole, whole))
     if whole != side:
         fitted = with_note(fitted, f"its centre {side}×{side}")
-    return replace(fitted, pixels=fitted.pixels[:, :, cut:cut + side, cut:cut + side], boxes=boxes, framed=True)
+    return replace(fitted, pixels=fitted.pixels[:, :, cut:cut + side, cut:cut + side], boxes=boxes,
+                   framed=True)
 
 # %% ../nbs/library/19_boxes.ipynb #e4c5ac53
 def _checked_maps(maps):
     "Refuse what is not a batch of maps."
     maps = torch.as_tensor(maps).detach().cpu()
     if maps.ndim != 3 or not maps.is_floating_point():
-        raise UserError(f"maps are {maps.dtype} {tuple(maps.shape)}: floating-point N,h,w, one map an image, are needed")
+        raise UserError(f"maps are {maps.dtype} {tuple(maps.shape)}: floating-point N,h,w, one "
+                        "map an image, are needed")
     return maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
 
 def _frame(maps, size):
     "Read a size: None for the maps' own, a side, or (H, W)."
-    size = tuple(maps.shape[1:]) if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    size = maps.shape[1:] if size is None else size
+    size = (size, size) if isinstance(size, int) else tuple(size)
     if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
         raise UserError(f"size = {size!r}: give a side in pixels, or (H, W)")
     return size
@@ -240,18 +278,21 @@ def upsampled(maps, # raw maps N,h,w
     if not len(maps):
         return maps.new_zeros(0, *size)
     sound = scores.isfinite().flatten(1).all(1)
-    if not sound.all():                                   # what holds NaN or infinities becomes 0 and has no part in the range of a batch
+    if not sound.all():      # a map with NaN or infinity becomes 0, apart from the batch's range
         whole = maps.new_zeros(len(maps), *size)
         whole[sound] = upsampled(maps[sound], protocol, side)
         return whole
     if protocol.normalise == "none" and not 0 <= scores.min() <= scores.max() <= 1:
-        raise UserError(f"maps run from {scores.min():.4g} to {scores.max():.4g}: without normalizing they must lie in [0, 1]")
+        raise UserError(f"maps run from {scores.min():.4g} to {scores.max():.4g}: without "
+                        "normalizing they must lie in [0, 1]")
     scores = scores.clamp_min(0) if protocol.relu else scores
-    scores = _min_max(scores, protocol.normalise_over) if protocol.normalise == "before" else scores
+    if protocol.normalise == "before":
+        scores = _min_max(scores, protocol.normalise_over)
     if scores.shape[1:] != size:
         mode = "bicubic" if protocol.interpolation == "cubic" else "bilinear"
         scores = F.interpolate(scores[:, None], size=size, mode=mode, align_corners=False)[:, 0]
-    scores = _min_max(scores, protocol.normalise_over) if protocol.normalise == "after" else scores
+    if protocol.normalise == "after":
+        scores = _min_max(scores, protocol.normalise_over)
     return scores.clamp(0, 1).to(maps.dtype)
 
 # %% ../nbs/library/19_boxes.ipynb #eea036d2
@@ -260,8 +301,8 @@ def cubehelix_gray(): # -> 256 bytes, rising
     "Paint 256 levels with matplotlib's cubehelix and turn them gray."
     import cv2
     from matplotlib import colormaps
-    colors = (colormaps["cubehelix"](np.arange(256))[:, :3].astype(np.float32) * 255).astype(np.uint8)
-    return cv2.cvtColor(colors[None], cv2.COLOR_RGB2GRAY)[0]
+    colors = colormaps["cubehelix"](np.arange(256))[:, :3].astype(np.float32) * 255
+    return cv2.cvtColor(colors.astype(np.uint8)[None], cv2.COLOR_RGB2GRAY)[0]
 
 def _passed(scores, protocol, thresholds):
     "Count for each pixel how many of the rising thresholds it passes: uint8, H,W."
@@ -275,6 +316,7 @@ def _passed(scores, protocol, thresholds):
     cuts = np.floor(thresholds * levels.max())
     return cv2.LUT(levels, np.searchsorted(cuts, np.arange(256), side).astype(np.uint8))
 
+# %% ../nbs/library/19_boxes.ipynb #71d3515c
 def _passed_by_image(maps, protocol, size, thresholds):
     "Give for one image after the other the number of thresholds that each pixel passes."
     maps = _checked_maps(maps)
@@ -286,7 +328,7 @@ def _passed_by_image(maps, protocol, size, thresholds):
 
 # %% ../nbs/library/19_boxes.ipynb #25565e0e
 def _contours(passed, level, protocol):
-    "Walk around what lies above a level: outer contours, and those of holes where any component counts."
+    "Walk around what lies above a level: outer contours; those of holes if any component counts."
     import cv2
     mask = cv2.threshold(passed, level, 255, cv2.THRESH_BINARY)[1]
     mode = cv2.RETR_LIST if protocol.component == "any" else cv2.RETR_EXTERNAL
@@ -294,14 +336,17 @@ def _contours(passed, level, protocol):
         return cv2.findContours(mask, mode, cv2.CHAIN_APPROX_SIMPLE)[-2]
     count, parts = cv2.connectedComponents(mask, connectivity=4)
     masks = ((parts == part).astype(np.uint8) for part in range(count - 1, 0, -1))
-    return [contour for mask in masks for contour in cv2.findContours(mask, mode, cv2.CHAIN_APPROX_SIMPLE)[-2]]
+    return [contour for mask in masks
+            for contour in cv2.findContours(mask, mode, cv2.CHAIN_APPROX_SIMPLE)[-2]]
 
 def _box(contour, shape, protocol):
     "Draw the box around a contour."
     import cv2
     x, y, width, height = cv2.boundingRect(contour)
     x1, y1 = x + width - 1 + protocol.far_edge, y + height - 1 + protocol.far_edge
-    return (x, y, min(x1, shape[1] - 1), min(y1, shape[0] - 1)) if protocol.clamp_box else (x, y, x1, y1)
+    if protocol.clamp_box:
+        x1, y1 = min(x1, shape[1] - 1), min(y1, shape[0] - 1)
+    return x, y, x1, y1
 
 # %% ../nbs/library/19_boxes.ipynb #3bad8239
 class _Look(NamedTuple):
@@ -345,13 +390,16 @@ def _sweep(passed, count, protocol, look, settled):
             ranges += [(low, (low + high) // 2), ((low + high) // 2, high)]
     return boxes
 
+# %% ../nbs/library/19_boxes.ipynb #681bbb12
 def _nested(outer, inner, protocol):
     "Tell whether the largest component between two levels lies between theirs."
     return 2 * inner.area > outer.area and outer.second < inner.area and protocol.connectivity == 8
 
 def _settles_boxes(protocol):
     "Make a test: are all boxes between two levels the same?"
-    return lambda outer, inner: outer.box == inner.box and protocol.component == "largest" and _nested(outer, inner, protocol)
+    largest = protocol.component == "largest"
+    return lambda outer, inner: (outer.box == inner.box and largest
+                                 and _nested(outer, inner, protocol))
 
 # %% ../nbs/library/19_boxes.ipynb #0349a7ad
 def _settles_hits(truth, overlaps, protocol):
@@ -360,18 +408,23 @@ def _settles_hits(truth, overlaps, protocol):
         return _settles_boxes(protocol)
 
     def settled(outer, inner):
-        low, high = _bounds(outer.largest, inner.largest, truth, int(protocol.plus_one)) if _nested(outer, inner, protocol) else (0., 1.)
+        low, high = 0., 1.
+        if _nested(outer, inner, protocol):
+            low, high = _bounds(outer.largest, inner.largest, truth, int(protocol.plus_one))
         high = outer.reach if protocol.component == "any" else high
-        return all(_hits(low, overlap, protocol) == _hits(high, overlap, protocol) for overlap in overlaps)
+        return all(_hits(low, overlap, protocol) == _hits(high, overlap, protocol)
+                   for overlap in overlaps)
     return settled
 
+# %% ../nbs/library/19_boxes.ipynb #2f9e0322
 def _bounds(outer, inner, truth, more):
     "Bound the overlaps of all boxes that contain the inner and lie within the outer one."
     def area(box):
         return (box[2] - box[0] + more) * (box[3] - box[1] + more)
 
     def shared(box):
-        wide, high = min(box[2], truth[2]) - max(box[0], truth[0]) + more, min(box[3], truth[3]) - max(box[1], truth[1]) + more
+        wide = min(box[2], truth[2]) - max(box[0], truth[0]) + more
+        high = min(box[3], truth[3]) - max(box[1], truth[1]) + more
         return wide * high if wide > 0 and high > 0 else 0.
 
     least, most = shared(inner), shared(outer)
@@ -386,14 +439,16 @@ def _hits(overlaps, needed, protocol):
 def _risen(thresholds):
     "Read thresholds; None: all that exist after 8-bit rounding."
     thresholds = np.arange(255) / 255 if thresholds is None else np.asarray(thresholds, np.float64)
-    if thresholds.ndim != 1 or not 0 < len(thresholds) <= 255 or thresholds[0] < 0 or thresholds[-1] >= 1 or (np.diff(thresholds) < 0).any():
+    counted = thresholds.ndim == 1 and 0 < len(thresholds) <= 255
+    if not counted or thresholds[0] < 0 or thresholds[-1] >= 1 or (np.diff(thresholds) < 0).any():
         raise UserError("thresholds are 1 to 255 rising shares of the maximum, 0 <= threshold < 1")
     return thresholds
 
 def _one_box(protocol):
     "Refuse a protocol that does not give one box a map."
     if protocol.component == "any":
-        raise UserError(f"{protocol.name} compares the boxes of all components: there is no one box; use sweep_overlaps or localization")
+        raise UserError(f"{protocol.name} compares the boxes of all components: there is no one "
+                        "box; use sweep_overlaps or localization")
 
 # %% ../nbs/library/19_boxes.ipynb #05be52cc
 def sweep_boxes(maps, # raw maps N,h,w
@@ -405,7 +460,8 @@ def sweep_boxes(maps, # raw maps N,h,w
     _one_box(protocol)
     thresholds = _risen(thresholds)
     settled = _settles_boxes(protocol)
-    boxes = [_sweep(passed, len(thresholds), protocol, _look, settled) for passed in _passed_by_image(maps, protocol, size, thresholds)]
+    boxes = [_sweep(passed, len(thresholds), protocol, _look, settled)
+             for passed in _passed_by_image(maps, protocol, size, thresholds)]
     boxes = np.stack(boxes, 1) if boxes else np.empty((len(thresholds), 0, 4))
     return torch.from_numpy(thresholds), torch.from_numpy(boxes)
 
@@ -415,24 +471,27 @@ def boxes_from_maps(maps, # raw maps N,h,w
                    ): # -> float64, N,4
     "Draw the box of every map at the protocol's threshold."
     if protocol.threshold is None:
-        raise UserError(f"{protocol.name} has no threshold of its own: choose one on held-out training images by best_threshold, "
+        raise UserError(f"{protocol.name} has no threshold of its own: choose one on held-out "
+                        "training images by best_threshold, "
                          "then replace(protocol, threshold=...)")
     return sweep_boxes(maps, protocol, size, [protocol.threshold])[1][0]
 
 # %% ../nbs/library/19_boxes.ipynb #daa8f29f
 def _look_at_all(truth):
-    "Make a look that finds the contour, of a component or of a hole, whose box overlaps the true one most."
+    "Make a look that finds the contour, also of a hole, whose box overlaps the true one most."
     def look(passed, level, protocol):
         import cv2
         contours, more = _contours(passed, level, protocol), int(protocol.plus_one)
         boxes = [_box(contour, passed.shape, protocol) for contour in contours]
         areas = [cv2.contourArea(contour) for contour in contours]
         first, second = sorted([-1, *areas])[-1:-3:-1]
-        array, size = np.float64(boxes), (truth[2] - truth[0] + more) * (truth[3] - truth[1] + more)
+        size = (truth[2] - truth[0] + more) * (truth[3] - truth[1] + more)
+        array = np.float64(boxes)
         overlaps = _overlap(array, truth, protocol.plus_one, protocol.iou_clamp)
         sides = np.minimum(array[:, 2:], truth[2:]) - np.maximum(array[:, :2], truth[:2]) + more
         reach = np.maximum(sides, 0).prod(1).max() / size if size else 0.
-        return _Look(boxes[overlaps.argmax()], boxes[areas.index(first)], first, second, min(1., reach * (1 + 1e-12)))
+        return _Look(boxes[overlaps.argmax()], boxes[areas.index(first)], first, second,
+                     min(1., reach * (1 + 1e-12)))
     return look
 
 # %% ../nbs/library/19_boxes.ipynb #e50186ed
@@ -440,10 +499,12 @@ def _overlaps(maps, boxes, protocol, size, thresholds, settles):
     "Measure the overlap of every map's box with the true one at every threshold: L,N."
     boxes, maps = _checked_boxes(boxes, "boxes").numpy(), _checked_maps(maps)
     if boxes.shape != (len(maps), 4):
-        raise UserError(f"{len(maps)} maps but boxes of shape {boxes.shape}: give one true box a map (several are out of scope)")
+        raise UserError(f"{len(maps)} maps but boxes of shape {boxes.shape}: give one true box a "
+                        "map (several are out of scope)")
     unsound = int((~maps.isfinite().flatten(1).all(1)).sum()) if len(maps) else 0
     if unsound:
-        warnings.warn(f"{unsound} of {len(maps)} maps hold NaN or infinity: each counts as a miss; look at where they come from", stacklevel=4)
+        warnings.warn(f"{unsound} of {len(maps)} maps hold NaN or infinity: each counts as a "
+                      "miss; look at where they come from", stacklevel=4)
     overlaps = np.empty((len(thresholds), len(maps)))
     for n, passed in enumerate(_passed_by_image(maps, protocol, size, thresholds)):
         look = _look_at_all(boxes[n]) if protocol.component == "any" else _look
@@ -451,6 +512,7 @@ def _overlaps(maps, boxes, protocol, size, thresholds, settles):
         overlaps[:, n] = _overlap(drawn, boxes[n], protocol.plus_one, protocol.iou_clamp)
     return overlaps
 
+# %% ../nbs/library/19_boxes.ipynb #af590f34
 def sweep_overlaps(maps, # raw maps N,h,w
                    boxes, # true boxes in the frame, N,4
                    protocol, # LocProtocol; its threshold does not matter
@@ -459,7 +521,8 @@ def sweep_overlaps(maps, # raw maps N,h,w
                   ): # -> thresholds L, overlaps L,N; float64
     "Measure the overlap with the true box at every threshold."
     thresholds = _risen(thresholds)
-    overlaps = _overlaps(maps, boxes, protocol, size, thresholds, lambda truth: _settles_boxes(protocol))
+    overlaps = _overlaps(maps, boxes, protocol, size, thresholds,
+                         lambda truth: _settles_boxes(protocol))
     return torch.from_numpy(thresholds), torch.from_numpy(overlaps)
 
 # %% ../nbs/library/19_boxes.ipynb #d2ceeee2
@@ -472,16 +535,18 @@ class Sweep:
 
     def at(self, overlap=None): # None: .5 if it was swept, else the first; -> bool, L,N
         "Give the hits for one overlap."
-        overlap = overlap if overlap is not None else .5 if .5 in self.overlaps else self.overlaps[0]
+        usual = .5 if .5 in self.overlaps else self.overlaps[0]
+        overlap = usual if overlap is None else overlap
         if overlap not in self.overlaps:
-            raise UserError(f"overlap = {overlap!r} was not swept: there are {', '.join(map(str, self.overlaps))}")
+            raise UserError(f"overlap = {overlap!r} was not swept: there are "
+                            f"{', '.join(map(str, self.overlaps))}")
         return self.hits[self.overlaps.index(overlap)]
 
     def accuracy(self, overlap=None): # -> float64, L
         "Give the share of images hit at each threshold."
         return self.at(overlap).double().mean(1)
 
-    def best(self, overlap=None): # -> index of the threshold with most hits; of several the middle one
+    def best(self, overlap=None): # -> index of the threshold with most hits, the middle one
         "Choose the threshold that is best on these very images."
         hits = self.at(overlap).sum(1)
         indices = (hits == hits.max()).nonzero().flatten()
@@ -496,8 +561,10 @@ def sweep_hits(maps, # raw maps N,h,w
                thresholds=None, # rising, at most 255; None: k/255, all that exist
               ): # -> Sweep
     "Find which images are hit at every threshold, looking at few of them."
-    thresholds, overlaps = _risen(thresholds), tuple(protocol.overlaps if overlaps is None else overlaps)
-    measured = _overlaps(maps, boxes, protocol, size, thresholds, lambda truth: _settles_hits(truth, overlaps, protocol))
+    thresholds, overlaps = _risen(thresholds), tuple(protocol.overlaps if overlaps is None
+                                                     else overlaps)
+    measured = _overlaps(maps, boxes, protocol, size, thresholds,
+                         lambda truth: _settles_hits(truth, overlaps, protocol))
     hits = np.stack([_hits(measured, overlap, protocol) for overlap in overlaps])
     return Sweep(torch.from_numpy(thresholds), overlaps, torch.from_numpy(hits))
 
@@ -509,8 +576,10 @@ def box_hits(estimated, # boxes N,4, or one box of 4 for all
             ): # -> bool, N
     "Tell which boxes hit."
     boxes = _checked_boxes(boxes, "boxes")
-    if boxes.ndim == 2 and _checked_boxes(estimated, "estimated").shape not in ((4,), (1, 4), boxes.shape):
-        raise UserError(f"estimated has shape {tuple(torch.as_tensor(estimated).shape)} for {len(boxes)} true boxes: give N,4, or one box of 4 for all")
+    shapes = (4,), (1, 4), boxes.shape
+    if boxes.ndim == 2 and _checked_boxes(estimated, "estimated").shape not in shapes:
+        raise UserError(f"estimated has shape {tuple(torch.as_tensor(estimated).shape)} for "
+                        f"{len(boxes)} true boxes: give N,4, or one box of 4 for all")
     overlaps = iou(estimated, boxes, protocol.plus_one, protocol.iou_clamp)
     return _hits(overlaps, protocol.overlap if overlap is None else overlap, protocol)
 
@@ -522,24 +591,31 @@ def localization(maps, # raw maps N,h,w, of the class that the protocol names
                  protocol, # LocProtocol
                  size=None, # of the frame: S or (H, W); None: the maps' own
                  swept=None, # Sweep of these maps, if there is one already
-                ): # -> dict of Score with hits: "gt_known", "top1_loc", "top1_acc", and for a sweep or several overlaps one for each
-    "Score maps as boxes (section 2, Table 4); with threshold=None the best threshold is chosen on these very images."
-    many = [len(each) if hasattr(each, "__len__") and np.ndim(each) else 1 for each in (maps, boxes, labels, predictions)]
+                ): # -> Score of "gt_known", "top1_loc", "top1_acc"; of a sweep each overlap's
+    "Score maps as boxes (section 2, Table 4); threshold=None: the best on these very images."
+    many = [len(each) if hasattr(each, "__len__") and np.ndim(each) else 1
+            for each in (maps, boxes, labels, predictions)]
     if len(set(many)) > 1:
         counts = "{} maps, {} boxes, {} labels and {} predictions".format(*many)
         raise UserError(f"{counts} do not fit together: give one of each an image")
-    labels, predictions = read_labels(labels, len(maps), "labels"), read_labels(predictions, len(maps), "predictions")
+    labels = read_labels(labels, len(maps), "labels")
+    predictions = read_labels(predictions, len(maps), "predictions")
     if _checked_boxes(boxes, "boxes").shape != (len(maps), 4):
-        raise UserError(f"boxes have shape {tuple(torch.as_tensor(boxes).shape)} for {len(maps)} maps: give one true box an image, {len(maps)},4")
+        raise UserError(f"boxes have shape {tuple(torch.as_tensor(boxes).shape)} for {len(maps)} "
+                        f"maps: give one true box an image, {len(maps)},4")
     single = None if protocol.threshold is None else [protocol.threshold]
     swept = swept or sweep_hits(maps, boxes, protocol, size, thresholds=single)
-    hits = {overlap: swept.at(overlap)[_index(swept, overlap, protocol)].numpy() for overlap in protocol.overlaps}
+    hits = {overlap: swept.at(overlap)[_index(swept, overlap, protocol)].numpy()
+            for overlap in protocol.overlaps}
     right = (labels == predictions).numpy()
-    scores = {"gt_known": hits[protocol.overlap], "top1_loc": hits[protocol.overlap] & right, "top1_acc": right}
+    scores = {"gt_known": hits[protocol.overlap], "top1_loc": hits[protocol.overlap] & right,
+              "top1_acc": right}
     if single is None or len(hits) > 1:
-        scores |= {f"{'box_acc' if single else 'max_box_acc'}/{overlap:g}": each for overlap, each in hits.items()}
+        scores |= {f"{'box_acc' if single else 'max_box_acc'}/{overlap:g}": each
+                   for overlap, each in hits.items()}
     return {name: Score.of(each) for name, each in scores.items()}
 
+# %% ../nbs/library/19_boxes.ipynb #084ec5af
 def _index(swept, overlap, protocol):
     "Find the protocol's threshold in a sweep; without one the best."
     if protocol.threshold is None:
@@ -550,20 +626,27 @@ def _index(swept, overlap, protocol):
     return int(indices[0])
 
 # %% ../nbs/library/19_boxes.ipynb #8124b858
-def max_box_acc(maps, boxes, protocol, size=None, swept=None): # as for localization -> float in [0,1]; NaN of nothing
-    "Average over the overlaps the accuracy at each one's best threshold: MaxBoxAcc, with several overlaps its version 2."
+def max_box_acc(maps, boxes, protocol, # as for localization
+                size=None, swept=None,
+               ): # -> float in [0,1]; NaN of nothing
+    "Average over the overlaps the accuracy at each one's best threshold: MaxBoxAcc, or its V2."
     swept = swept or sweep_hits(maps, boxes, protocol, size)
-    return sum(swept.accuracy(overlap).max().item() for overlap in protocol.overlaps) / len(protocol.overlaps)
+    best = [swept.accuracy(overlap).max().item() for overlap in protocol.overlaps]
+    return sum(best) / len(best)
 
-def best_threshold(maps, boxes, protocol, size=None, overlap=None, swept=None): # as for localization -> float
+def best_threshold(maps, boxes, protocol, # as for localization
+                   size=None, overlap=None, swept=None,
+                  ): # -> float
     "Choose a threshold by GT-Known: on held-out training images, never on those to be measured."
     if not len(boxes):
-        raise UserError("no images: a threshold is chosen on a held-out part of the training split")
+        raise UserError("no images: choose a threshold on held-out images of the training split")
     overlap = protocol.overlap if overlap is None else overlap
     swept = swept or sweep_hits(maps, boxes, protocol, size, [overlap])
     return swept.thresholds[swept.best(overlap)].item()
 
-def accuracy_curve(maps, boxes, protocol, size=None, overlap=None, swept=None): # as for localization -> thresholds L, GT-Known L
+def accuracy_curve(maps, boxes, protocol, # as for localization
+                   size=None, overlap=None, swept=None,
+                  ): # -> thresholds L, GT-Known L
     "Give GT-Known at every threshold that exists."
     overlap = protocol.overlap if overlap is None else overlap
     swept = swept or sweep_hits(maps, boxes, protocol, size, [overlap])
@@ -579,24 +662,32 @@ def best_constant_box(boxes, # true boxes of the training split in the frame, N,
                       protocol, # LocProtocol: how boxes are compared
                       side, # of the frame: S or (H, W)
                      ): # -> 4
-    "Search the one box that hits most: centered ones on a grid and quantiles of the corners, then the best is nudged to a quarter pixel."
+    "Search the box that hits most: on a grid and among quantiles, then nudged to a quarter pixel."
     boxes, frame = _checked_boxes(boxes, "boxes"), full_box(side)[2:]
     if boxes.ndim != 2 or not len(boxes):
-        raise UserError(f"boxes have shape {tuple(boxes.shape)}: the true boxes of the training split are needed, N,4")
+        raise UserError(f"boxes have shape {tuple(boxes.shape)}: the true boxes of the training "
+                        "split are needed, N,4")
     share = torch.cartesian_prod(torch.arange(1, 33), torch.arange(1, 33)) / 32
     corners = torch.cat([boxes[:, :2].quantile(torch.tensor([.05, .2, .35, .5]).double(), 0),
                          boxes[:, 2:].quantile(torch.tensor([.5, .65, .8, .95]).double(), 0)], 1)
-    tried = torch.cat([torch.cat([frame * (1 - share), frame * (1 + share)], 1) / 2, torch.cartesian_prod(*corners.T)])
+    tried = torch.cat([torch.cat([frame * (1 - share), frame * (1 + share)], 1) / 2,
+                       torch.cartesian_prod(*corners.T)])
     best = _fittest(tried.clamp(min=0).minimum(frame.repeat(2)), boxes, protocol)
     nudges, step = torch.cartesian_prod(*[torch.tensor([0., -1, 1])] * 4), frame.max().item() / 16
     while step >= .25:
-        better = _fittest((best + step * nudges).clamp(min=0).minimum(frame.repeat(2)), boxes, protocol)
+        moved = (best + step * nudges).clamp(min=0).minimum(frame.repeat(2))
+        better = _fittest(moved, boxes, protocol)
         best, step = better, step / 2 if torch.equal(better, best) else step
     return best
 
+# %% ../nbs/library/19_boxes.ipynb #245630d8
 def _fittest(tried, boxes, protocol):
     "Choose the box that hits most; of equals the one with the larger mean overlap."
     tried = tried[(tried[:, 2:] > tried[:, :2]).all(1)]
-    overlaps = [torch.from_numpy(_overlap(some[:, None].double().numpy(), boxes.numpy(), protocol.plus_one, protocol.iou_clamp)) for some in tried.split(64)]
-    worth = torch.cat([_hits(each, protocol.overlap, protocol).sum(1) + each.mean(1).clamp(0, 1) / 2 for each in overlaps])
-    return tried[worth.argmax()]
+    worth = []
+    for some in tried.split(64):
+        pairs = some[:, None].double().numpy(), boxes.numpy()
+        each = torch.from_numpy(_overlap(*pairs, protocol.plus_one, protocol.iou_clamp))
+        hits = _hits(each, protocol.overlap, protocol).sum(1)
+        worth.append(hits + each.mean(1).clamp(0, 1) / 2)
+    return tried[torch.cat(worth).argmax()]

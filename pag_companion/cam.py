@@ -24,8 +24,9 @@ from .core.numbers import UserError
 
 # %% ../nbs/library/18_cam.ipynb #492672ee
 @contextmanager
-def _watched(modules, apart=False): # dict: name -> module; hand on a copy, which may be changed in place?; -> context with dict: name -> what it gave last, in order
-    "Keep what modules give."
+def _watched(modules, apart=False):
+    # dict: name -> module; hand on a copy, which may be changed in place?
+    "Keep what modules give: a dict, name -> what it gave last, in order."
     given = {}
     def keeper(name):
         def keep(module, inputs, output):
@@ -44,7 +45,8 @@ def _watched(modules, apart=False): # dict: name -> module; hand on a copy, whic
 def _name_of(model, layer):
     "Find a layer's name in a model; refuse what is none of its layers."
     modules = dict(model.named_modules())
-    layer = layer.removeprefix("_orig_mod.") if isinstance(layer, str) else layer     # of torch.compile
+    # torch.compile puts a prefix before every name
+    layer = layer.removeprefix("_orig_mod.") if isinstance(layer, str) else layer
     if isinstance(layer, str) and layer in modules:
         return layer
     if isinstance(layer, nn.Module):
@@ -52,11 +54,15 @@ def _name_of(model, layer):
         if matching:
             return matching[0]
     close = difflib.get_close_matches(str(layer), modules, 3, .3) if isinstance(layer, str) else []
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "give a name of model.named_modules(), or the module itself"
-    raise UserError(f"layer = {layer if isinstance(layer, str) else type(layer).__name__!r} is not a layer of this model: {hint}")
+    hint = "give a name of model.named_modules(), or the module itself"
+    if close:
+        hint = f"did you mean {' or '.join(map(repr, close))}?"
+    raise UserError(f"layer = {layer if isinstance(layer, str) else type(layer).__name__!r} is "
+                    f"not a layer of this model: {hint}")
 
 # %% ../nbs/library/18_cam.ipynb #03ebe865
-POOLINGS = {"max": torch.amax, "mean": torch.mean} # where both fit, as with a single place, it is the mean
+# where both fit, as with a single place, it is the mean
+POOLINGS = {"max": torch.amax, "mean": torch.mean}
 
 @dataclass(frozen=True)
 class LastMap:
@@ -67,7 +73,8 @@ class LastMap:
 
 def _scores_of(features, classifier, pooling):
     "Compute class scores as CAM says they are computed."
-    return nn.functional.linear(POOLINGS[pooling](features, (2, 3)), classifier.weight, classifier.bias)
+    return nn.functional.linear(POOLINGS[pooling](features, (2, 3)), classifier.weight,
+                                classifier.bias)
 
 def _same(a, b):
     "Compare scores up to rounding."
@@ -84,33 +91,42 @@ def last_map(model, # nn.Module from images in [0,1] to logits
     chosen = modules if layer is None else [_name_of(model, layer)]
     with evaluating(model), torch.no_grad(), _watched(modules) as given:
         logits = _logits(model, _noise(model, x), None)
-        linear = [name for name in given if isinstance(modules[name], nn.Linear) and _same(given[name], logits)]
-        matching = [LastMap(name, linear[-1], pooling) for name in given for pooling in POOLINGS if linear and name in chosen
-                 and _is_map(given[name], modules[linear[-1]]) and _same(_scores_of(given[name], modules[linear[-1]], pooling), logits)]
+        linear = [name for name in given if isinstance(modules[name], nn.Linear)
+                  and _same(given[name], logits)]
+        matching = [LastMap(name, linear[-1], pooling) for name in given for pooling in POOLINGS
+                    if linear and name in chosen
+                 and _is_map(given[name], modules[linear[-1]])
+                    and _same(_scores_of(given[name], modules[linear[-1]], pooling), logits)]
     if not matching:
         raise UserError(_no_map(model, layer, linear))
     return max(reversed(matching), key=lambda one: given[one.layer][0, 0].numel())
 
 # %% ../nbs/library/18_cam.ipynb #abf5e25a
 def _watchable(model):
-    "Give the model beneath torch.compile; refuse code that calls no hooks, by which maps are read."
+    "Give the model beneath torch.compile; refuse code that calls no hooks: they read maps."
     check_model(model)
     model = getattr(model, "_orig_mod", model)
     if isinstance(model, torch.jit.ScriptModule):
-        raise UserError("scripted or traced code calls no hooks, by which maps are read: give the model before torch.jit")
-    if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) for module in model.modules()):
-        raise UserError("compiled code calls no hooks, by which maps are read: give the model before torch.compile")
+        raise UserError("scripted or traced code calls no hooks, by which maps are read: give the "
+                        "model before torch.jit")
+    if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None)
+           for module in model.modules()):
+        raise UserError("compiled code calls no hooks, by which maps are read: give the model "
+                        "before torch.compile")
     return model
 
 def _noise(model, x):
     "Draw two images of noise to try a model on; a plain image may have the same mean and maximum."
     check_model(model)
     check_images(x)
-    return torch.rand(2, *x.shape[1:], dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(device_of(model))
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, *x.shape[1:], dtype=x.dtype, generator=generator).to(device_of(model))
 
+# %% ../nbs/library/18_cam.ipynb #3a00cab8
 def _is_map(output, classifier):
     "Ask whether a module's output is a feature map that a classifier could take, pooled."
-    return isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[1] == classifier.in_features
+    fits = isinstance(output, torch.Tensor) and output.ndim == 4
+    return fits and output.shape[1] == classifier.in_features
 
 def _no_map(model, layer, linear):
     "Put into words why there is no map."
@@ -118,8 +134,10 @@ def _no_map(model, layer, linear):
     if not linear:
         why = "its scores do not come from a linear layer"
     else:
-        why = f"its scores are not {linear[-1]} times the mean or maximum of " + (f"what {layer!r} gives" if isinstance(layer, str) else "a feature map")
-    return f"{name} has no class activation map: {why}; grad_cam with a layer of your choice works with any model"
+        source = f"what {layer!r} gives" if isinstance(layer, str) else "a feature map"
+        why = f"its scores are not {linear[-1]} times the mean or maximum of {source}"
+    return (f"{name} has no class activation map: {why}; grad_cam with a layer of your choice "
+            "works with any model")
 
 # %% ../nbs/library/18_cam.ipynb #a09e8154
 def _class_numbers(classes, n, known): # -> int64, N, or None for the preferred class
@@ -128,14 +146,16 @@ def _class_numbers(classes, n, known): # -> int64, N, or None for the preferred 
         return None
     chosen = torch.as_tensor(-1. if isinstance(classes, str) else classes).cpu()
     if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape not in ((), (n,)):
-        raise UserError(f"classes = {chosen.dtype} of shape {tuple(chosen.shape)}: give None, one whole number, or one for each of {n} images")
+        raise UserError(f"classes = {chosen.dtype} of shape {tuple(chosen.shape)}: give None, one "
+                        f"whole number, or one for each of {n} images")
     unknown = [value for value in chosen.flatten().tolist() if not 0 <= value < known]
     if unknown:
         raise UserError(f"classes holds {unknown[0]}: this model knows 0 to {known - 1}")
     return chosen.long().expand(n)
 
+# %% ../nbs/library/18_cam.ipynb #17038a66
 def _in_parts(draw, model, x, classes, batch_size): # draw: from x and classes of a part to maps
-    "Draw the maps of many images part by part, on the model's device; they come back to that of the images."
+    "Draw maps part by part on the model's device; they come back to that of the images."
     _count(batch_size, "batch_size")
     tried, device = _noise(model, x), device_of(model)
     with evaluating(model), torch.no_grad():
@@ -145,7 +165,9 @@ def _in_parts(draw, model, x, classes, batch_size): # draw: from x and classes o
         return draw(tried, torch.zeros(2, dtype=torch.long, device=device))[:0].to(x.device)
     with torch.inference_mode(False):
         parts = [slice(start, start + batch_size) for start in range(0, len(x), batch_size)]
-        maps = [draw(x[part].to(device, copy=True), None if chosen is None else chosen[part].to(device)).to(x.device) for part in parts]
+        kinds = [None if chosen is None else chosen[part].to(device) for part in parts]
+        maps = [draw(x[part].to(device, copy=True), kind).to(x.device)
+                for part, kind in zip(parts, kinds)]
     return torch.cat(maps)
 
 # %% ../nbs/library/18_cam.ipynb #04882521
@@ -159,14 +181,15 @@ def cam(model, # nn.Module from images in [0,1] to logits that ends in pooling a
     "Draw class activation maps (section 2, Figure 4; Zhou et al. 2016)."
     model = _watchable(model)
     last, modules = last_map(model, x, layer), dict(model.named_modules())
-    classifier = modules[last.classifier]
+    classifier, watched = modules[last.classifier], {last.layer: modules[last.layer]}
     def draw(x, classes):
-        with evaluating(model), torch.no_grad(), _watched({last.layer: modules[last.layer]}) as given:
+        with evaluating(model), torch.no_grad(), _watched(watched) as given:
             logits = _logits(model, x, None)
             features = given[last.layer]
             if not _same(_scores_of(features, classifier, last.pooling), logits):
                 raise UserError(_no_map(model, last.layer, [last.classifier]))
-            return torch.einsum("nchw,nc->nhw", features, classifier.weight[logits.argmax(1) if classes is None else classes])
+            chosen = logits.argmax(1) if classes is None else classes
+            return torch.einsum("nchw,nc->nhw", features, classifier.weight[chosen])
     return _in_parts(draw, model, x, classes, batch_size)
 
 # %% ../nbs/library/18_cam.ipynb #bfee2599
@@ -176,16 +199,20 @@ def maps_figure(x, # images in [0,1], N,C,H,W: one a row
                 maps, # dict: title -> maps N,h,w: one a column
                 boxes=None, # N,4 as x0,y0,x1,y1 in pixels, drawn in black
                ): # -> matplotlib figure
-    "Draw saliency maps over images, positive values vermilion and negative ones blue, each map by its own largest value (Figure 4)."
+    "Draw saliency maps over images, each by its largest value: positive vermilion (Figure 4)."
     from matplotlib import pyplot
     for title, values in maps.items():
         if values.ndim != 3 or len(values) != len(x):
-            raise UserError(f"maps {title!r} have shape {tuple(values.shape)}: {len(x)} images need maps N,h,w")
-    fig, grid = pyplot.subplots(len(x), 1 + len(maps), figsize=(1.35 * (1 + len(maps)), 1.45 * len(x)), squeeze=False, layout="constrained")
+            raise UserError(f"maps {title!r} have shape {tuple(values.shape)}: {len(x)} images "
+                            "need maps N,h,w")
+    fig, grid = pyplot.subplots(len(x), 1 + len(maps),
+                                figsize=(1.35 * (1 + len(maps)), 1.45 * len(x)), squeeze=False,
+                                layout="constrained")
     for column, title in zip(grid.T, ("image", *maps)):
         column[0].set_title(title, fontsize=9)
         for row, axes in enumerate(column):
-            _draw_map(axes, x[row], maps[title][row] if title in maps else None, None if boxes is None else boxes[row])
+            _draw_map(axes, x[row], maps[title][row] if title in maps else None,
+                      None if boxes is None else boxes[row])
     return fig
 
 # %% ../nbs/library/18_cam.ipynb #7ddb944c
@@ -199,11 +226,16 @@ def _draw_map(axes, image, values, box):
         axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), extent=(0, width, height, 0))
     else:
         top = values.abs().max().clamp_min(1e-30)
-        axes.imshow((.5 + .5 * image.mean(0)).numpy(), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
-        axes.imshow((values / top).numpy(), cmap=LinearSegmentedColormap.from_list("votes", [AGAINST, "white", FOR]), vmin=-1, vmax=1,
-                    alpha=(values / top).abs().mul(.9).numpy(), extent=(0, width, height, 0), interpolation="nearest")
+        axes.imshow((.5 + .5 * image.mean(0)).numpy(), cmap="gray", vmin=0, vmax=1,
+                    extent=(0, width, height, 0))
+        axes.imshow((values / top).numpy(),
+                    cmap=LinearSegmentedColormap.from_list("votes", [AGAINST, "white", FOR]),
+                    vmin=-1, vmax=1,
+                    alpha=(values / top).abs().mul(.9).numpy(), extent=(0, width, height, 0),
+                    interpolation="nearest")
     if box is not None:
-        axes.add_patch(Rectangle(box[:2].tolist(), *(box[2:] - box[:2]).tolist(), fill=False, edgecolor="black", linewidth=1))
+        axes.add_patch(Rectangle(box[:2].tolist(), *(box[2:] - box[:2]).tolist(), fill=False,
+                                 edgecolor="black", linewidth=1))
 
 # %% ../nbs/library/18_cam.ipynb #e50168cd
 def grad_cam(model, # nn.Module from images in [0,1] to logits
@@ -213,7 +245,7 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
              *,
              batch_size=100, # images at a time
             ): # -> maps N,h,w, signed
-    "Draw Grad-CAM maps, without their ReLU, from the gradient of the class's logit (Selvaraju et al. 2017)."
+    "Draw Grad-CAM maps from the class's logit, without ReLU (Selvaraju et al. 2017)."
     model = _watchable(model)
     check_differentiable(model)
     name = last_map(model, x).layer if layer is None else _name_of(model, layer)
@@ -223,7 +255,8 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
             logits = _logits(model, x.requires_grad_(), None)
             features = _checked(given.get(name), name)
             chosen = logits.argmax(1) if classes is None else classes
-            slopes, = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), features, allow_unused=True)
+            slopes, = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), features,
+                                          allow_unused=True)
         if slopes is None:
             raise UserError(f"layer {name!r} has no part in the class scores: choose another")
         return (slopes.mean((2, 3), keepdim=True) * features.detach()).sum(1)
@@ -233,8 +266,10 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
 def _checked(output, name):
     "Refuse a layer that gives no feature maps."
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        shape = "nothing" if output is None else tuple(getattr(output, "shape", ())) or type(output).__name__
-        raise UserError(f"layer {name!r} gives {shape}: Grad-CAM needs maps N,C,h,w; choose a convolution, or what follows it")
+        shape = tuple(getattr(output, "shape", ())) or type(output).__name__
+        shape = "nothing" if output is None else shape
+        raise UserError(f"layer {name!r} gives {shape}: Grad-CAM needs maps N,C,h,w; choose a "
+                        "convolution, or what follows it")
     return output
 
 # %% ../nbs/library/18_cam.ipynb #5a55188f
@@ -243,23 +278,27 @@ def _mirrored(taps, side, like): # odd number of weights -> side × side
     reach = len(taps) // 2
     places = (torch.arange(side)[:, None] + torch.arange(-reach, reach + 1)) % (2 * side)
     places = places.minimum(2 * side - 1 - places)
-    return torch.zeros(side, side, dtype=torch.double).scatter_add_(1, places, taps.expand(side, -1)).to(like)
+    square = torch.zeros(side, side, dtype=torch.double)
+    return square.scatter_add_(1, places, taps.expand(side, -1)).to(like)
 
 def smoothed(maps, # N,H,W
              sigma, # of the Gaussian, pixels; 0: only the mean over 3 × 3
             ): # -> N,H,W
     "Average maps over 3 × 3 pixels, then blur them, mirrored at the edges."
     reach = int(4 * sigma + .5)
-    bell = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.double).square() / (2 * max(sigma, 1e-9) ** 2))
+    bell = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.double).square()
+                     / (2 * max(sigma, 1e-9) ** 2))
     taps = torch.full((3,), 1 / 3, dtype=torch.double), bell / bell.sum()
-    rows, columns = (_mirrored(taps[1], side, maps) @ _mirrored(taps[0], side, maps) for side in maps.shape[1:])
+    rows, columns = (_mirrored(taps[1], side, maps) @ _mirrored(taps[0], side, maps)
+                     for side in maps.shape[1:])
     return rows @ maps @ columns.T
 
 def clipped(maps, # N,H,W
             percentiles, # (low, high), 0 to 100
            ): # -> N,H,W
     "Cut each map at two of its own percentiles."
-    low, high = maps.flatten(1).quantile(torch.tensor(percentiles, dtype=maps.dtype, device=maps.device) / 100, dim=1)
+    low, high = maps.flatten(1).quantile(torch.tensor(percentiles, dtype=maps.dtype,
+                                                      device=maps.device) / 100, dim=1)
     return maps.clamp(low.view(-1, 1, 1), high.view(-1, 1, 1))
 
 # %% ../nbs/library/18_cam.ipynb #99bc2d65
@@ -267,7 +306,7 @@ def gradient_map(model, # nn.Module from images in [0,1] to logits
                  x, # images in [0,1], N,C,H,W
                  classes=None, # a class, or N of them; None: the class with the highest logit
                  *,
-                 sigma=None, # of the blur, pixels, 0: none; None: 3 for each 224 pixels of the shorter side
+                 sigma=None, # of the blur, pixels, 0: none; None: 3 for each 224 of a side
                  percentiles=(2, 98), # of each map's values, to cut at; None: do not cut
                  batch_size=100, # images at a time
                 ): # -> maps N,H,W, none below 0
@@ -283,9 +322,12 @@ def gradient_map(model, # nn.Module from images in [0,1] to logits
         return smoothed(maps if percentiles is None else clipped(maps, percentiles), sigma)
     return _in_parts(draw, model, x, classes, batch_size)
 
+# %% ../nbs/library/18_cam.ipynb #cda153ad
 def _check_smoothing(sigma, percentiles):
     "Refuse a blur or percentiles that mean nothing."
     if not 0 <= sigma < float("inf"):
         raise UserError(f"sigma = {sigma!r}: give a width in pixels, 0 or more")
-    if percentiles is not None and not (len(percentiles) == 2 and 0 <= percentiles[0] < percentiles[1] <= 100):
-        raise UserError(f"percentiles = {percentiles!r}: give two numbers from 0 to 100, the lower first, or None")
+    if percentiles is not None and not (len(percentiles) == 2
+                                        and 0 <= percentiles[0] < percentiles[1] <= 100):
+        raise UserError(f"percentiles = {percentiles!r}: give two numbers from 0 to 100, the "
+                        "lower first, or None")

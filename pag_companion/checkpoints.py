@@ -69,7 +69,7 @@ def check_finite(model: torch.nn.Module, step: int, # steps taken
 
 # %% ../nbs/library/15b_checkpoints.ipynb #9d0c6258
 @contextmanager
-def only_writer(path: str | Path | None) -> Iterator[None]: # of a checkpoint; None: nothing to hold
+def only_writer(path: str | Path | None) -> Iterator[None]: # of a checkpoint, if there is one
     "Hold the right to write a checkpoint."
     if path is None:
         yield

@@ -29,6 +29,7 @@ def check_images(x: Tensor, # images N,C,H,W
     if y is not None:
         check_labels(y, len(x), num_classes)
 
+# %% ../nbs/library/13d_checks.ipynb #86bdc01d
 def check_pixels(x: Tensor) -> None:
     "Refuse what is not a batch of float32 or float64 images in [0,1]."
     if not isinstance(x, Tensor):
@@ -66,6 +67,7 @@ def check_labels(y: Tensor, count: int, num_classes: int | None = None) -> None:
         known = f"0 to {num_classes - 1}" if num_classes else "0 or more"
         raise UserError(f"y holds the label {low if low < 0 else high}: labels are {known}")
 
+# %% ../nbs/library/13d_checks.ipynb #7fc77fa7
 def read_labels(values: Any, # whole numbers, one an image: a tensor, an array or a list
                 count: int, # number of images
                 name: str = "labels", # what to call them in an error
@@ -77,7 +79,8 @@ def read_labels(values: Any, # whole numbers, one an image: a tensor, an array o
         raise UserError(f"{name} are {type(values).__name__} of something else than whole "
                         f"numbers: give one class an image, {count}") from None
     if labels.shape != (count,):
-        hint = "; logits become classes by .argmax(1), a column by .squeeze(1)" * (labels.ndim == 2)
+        hint = "; logits become classes by .argmax(1), a column by .squeeze(1)"
+        hint *= labels.ndim == 2
         raise UserError(f"{name} have shape {tuple(labels.shape)}: "
                         f"one class an image, {count}{hint}")
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
@@ -158,6 +161,7 @@ def check_logits(logits: Any, # what a model gave
         raise UserError(f"the model gave NaN for {bad} of {count} images in [0, 1]: "
                         "look at its weights and at how it was trained")
 
+# %% ../nbs/library/13d_checks.ipynb #cacf08bb
 def _output_hint(logits: Any) -> str:
     "Say how logits are taken out of a container."
     if isinstance(logits, dict):
@@ -195,6 +199,7 @@ def gradient_of(total: Tensor, # what is differentiated: a number
                         "detaches them, works under torch.no_grad or rounds to whole numbers; "
                         "take that out of its forward") from error
 
+# %% ../nbs/library/13d_checks.ipynb #3672cb84
 def is_zero(grad: Tensor) -> Tensor: # bool, N
     "Tell which images have a gradient of exactly 0."
     return ~(grad != 0).any(dim=tuple(range(1, grad.ndim)))
@@ -222,9 +227,10 @@ def warn_of_zeros(count: int, # images whose gradient was exactly 0
                  ) -> None:
     "Say on how many images no step could be taken, and what to try."
     if count:
-        warnings.warn(f"the gradient is 0 for {count} of {total} images: {what} says nothing about "
-                      "them. The model may round its images or be sure beyond float32: divide its "
-                      "logits by 100 (logit scaling) and try again; masking_battery says more",
+        warnings.warn(f"the gradient is 0 for {count} of {total} images: {what} says nothing "
+                      "about them. The model may round its images or be sure beyond float32: "
+                      "divide its logits by 100 (logit scaling) and try again; masking_battery "
+                      "says more",
                       GradientWarning, stacklevel=depth)
 
 def warn_of_unmoved(count: int, # images that came back as they were

@@ -65,6 +65,7 @@ def check_parts(pixels: torch.Tensor, # uint8, N,C,H,W with C 1 or 3
     if boxes is not None and not framed:
         check_inside(boxes, pixels.shape[2:])
 
+# %% ../nbs/library/12_data.ipynb #05ccb196
 def check_inside(boxes: torch.Tensor, # N,4: x0,y0,x1,y1 in pixels
                  size, # height, width of the images
                  slack: float = .01, # pixels by which rounding may carry an edge outside
@@ -194,6 +195,7 @@ class Dataset:
     derived_from: tuple = () # names of the sets it is made from, image by image
     files: tuple = () # that it is read from: downloads.File
 
+# %% ../nbs/library/12_data.ipynb #75686564
 DATASETS: dict[str, Dataset] = {}
 
 def register(name: str, dataset: Dataset) -> None:
@@ -268,7 +270,8 @@ register("cifar10", Dataset(CIFAR, True, read_cifar10, 50_000, 10_000, files=FIL
 def read_mnist_sample(part: str, root: Path | None = None, limit: int | None = None):
     "Read the first 5,000 training or the first 1,000 test images of MNIST."
     from PIL import Image
-    with (files("pag_companion") / "mnist_sample.png").open("rb") as file, Image.open(file) as tiles:
+    path = files("pag_companion") / "mnist_sample.png"
+    with path.open("rb") as file, Image.open(file) as tiles:
         rows, labels = np.asarray(tiles).reshape(75, 28, 80, 28), tiles.text["labels"]
     x = rows.transpose(0, 2, 1, 3).reshape(-1, 1, 28, 28)
     chosen = slice(5000, None) if part == "test" else slice(5000)
@@ -294,8 +297,10 @@ register("digits", Dataset(DIGITS, True, read_digits, 1_297, 500,
     synthetic="in the place of USPS: scikit-learn's 1,797 real handwritten digits"))
 register("glyphs", Dataset(DIGITS, False, partial(read_drawn, "glyphs"), 20_000, 2_000,
     synthetic="synthetic data in the place of MNIST: digits drawn from fonts"))
-register("street_glyphs", Dataset(DIGITS, True, partial(read_drawn, "street_glyphs"), 20_000, 2_000,
-    synthetic="synthetic data in the place of SVHN: digits drawn from fonts, in color and clutter"))
+register("street_glyphs", Dataset(
+    DIGITS, True, partial(read_drawn, "street_glyphs"), 20_000, 2_000,
+    synthetic="synthetic data in the place of SVHN: digits drawn from fonts, in color and "
+              "clutter"))
 register("scenes", Dataset(SPECIES, True, partial(read_drawn, "scenes"), 4_800, 1_200,
     synthetic="synthetic data in the place of CUB and other sets with boxes: "
               "objects drawn on clutter"))
@@ -309,6 +314,7 @@ def _array(file, key, path):
         raise UserError(f"{key} of {path} cannot be read ({error}): "
                         "save a plain array, not one of objects") from error
 
+# %% ../nbs/library/12_data.ipynb #4eeb2b3b
 def own_array(file, # open npz
               key: str, # "x_train"
               path: Path, # for messages
@@ -340,8 +346,8 @@ def own_boxes(file, # open npz
     "Take boxes out of a user's file; each must lie in its image and hold something."
     (n, height, width), boxes = shape[:3], _array(file, key, path)
     if boxes.dtype.kind not in "iuf" or boxes.shape != (n, 4):
-        raise UserError(f"{key} of {path} is {boxes.dtype} {boxes.shape}: expected numbers, {n},4: "
-                        "a row x0,y0,x1,y1 in pixels for each image")
+        raise UserError(f"{key} of {path} is {boxes.dtype} {boxes.shape}: expected numbers, "
+                        f"{n},4: a row x0,y0,x1,y1 in pixels for each image")
     low, high = boxes[:, :2], boxes[:, 2:]
     sound = ((low >= 0) & (low < high) & (high <= [width, height])).all(1)
     if not sound.all():
@@ -367,6 +373,7 @@ def check_own_images(file, # open npz
         raise UserError(f"x_{part} of {path} holds only the bytes 0 and 1: expected 0 to 255; "
                         "(x * 255) brings black and white there")
 
+# %% ../nbs/library/12_data.ipynb #2545f274
 def _image_size(file, key, path): # -> height, width, channels; without reading the images
     "Look up the size of the images in an open npz."
     if key not in file.files:
@@ -387,11 +394,14 @@ def own_classes(file, path: Path) -> tuple[str, ...]: # file: open npz
     if names.ndim != 1 or not len(names):
         raise UserError(f"classes of {path} has shape {names.shape}: give a list of names, one a "
                         "class, in the order of the labels")
-    twice = [name for name in dict.fromkeys(map(str, names)) if list(map(str, names)).count(name) > 1]
+    twice = [name for name in dict.fromkeys(map(str, names))
+             if list(map(str, names)).count(name) > 1]
     if twice:
-        raise UserError(f"classes of {path} names {twice[0]!r} twice: give each class its own name")
+        raise UserError(f"classes of {path} names {twice[0]!r} twice: give each class its own "
+                        "name")
     return tuple(map(str, names))
 
+# %% ../nbs/library/12_data.ipynb #92e6a87b
 def check_numbering(labels: dict, # "train" and "test" -> whole numbers
                     path: Path, # for messages
                     names: tuple | None = None, # of the file's classes, if it has any
@@ -411,13 +421,15 @@ def check_numbering(labels: dict, # "train" and "test" -> whole numbers
         raise UserError(f"y_train or y_test of {path} holds {low}: labels count from 0")
     part = "train" if top in present["train"] else "test"
     if top >= n:
-        raise UserError(f"y_{part} of {path} holds {top}, but there are only {n} different labels: "
-                        f"number the classes 0 to {n - 1}, or name all classes in `classes`")
+        raise UserError(f"y_{part} of {path} holds {top}, but there are only {n} different "
+                        f"labels: number the classes 0 to {n - 1}, or name all classes in "
+                        "`classes`")
     unseen = [label for label in every if label not in present["train"]]
     if unseen:
         raise UserError(f"y_test of {path} holds {unseen[0]}, of which y_train has no image: "
                         "there would be nothing to learn it from")
 
+# %% ../nbs/library/12_data.ipynb #b3b114ec
 def untaught(y: np.ndarray, # labels of the training part
              classes: tuple, # names
             ) -> str: # "" where every class has an image
@@ -425,7 +437,9 @@ def untaught(y: np.ndarray, # labels of the training part
     present = set(y.tolist())
     empty = [str(name) for label, name in enumerate(classes) if label not in present]
     named = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
-    return f"no training image of {len(empty)} of {len(classes)} classes ({named})" if empty else ""
+    if not empty:
+        return ""
+    return f"no training image of {len(empty)} of {len(classes)} classes ({named})"
 
 # %% ../nbs/library/12_data.ipynb #e76377b2
 def own_arrays(path: Path, # npz file
@@ -456,6 +470,7 @@ def _summed(marked): # stamp of a file
     "Sum up a file, once a process while it stays as it is."
     return digest(Path(marked[0]))
 
+# %% ../nbs/library/12_data.ipynb #e7cd0b56
 def own_part(path: Path, # npz file
              name: str, # of the set
              part: str, # "train" or "test"
@@ -496,6 +511,7 @@ def _usual_root() -> Path:
         raise NoFolder("there is no home folder for data sets (HOME is not set): "
                        "name a folder in PAG_DATA") from None
 
+# %% ../nbs/library/12_data.ipynb #d5fd7c50
 def root_for(name: str, root: str | Path | None) -> Path: # root: as for data_root
     "Name the data root; a set that is embedded needs none."
     try:
@@ -515,8 +531,8 @@ def check_request(name: str, split: str, limit: int | None, root: Path) -> None:
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise UserError(f"limit = {limit!r} is not a number of images: give a whole number from 1, "
-                        "or None for all")
+        raise UserError(f"limit = {limit!r} is not a number of images: give a whole number from "
+                        "1, or None for all")
     named = isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)
     if not (named and (root / f"{name}.npz").exists()):
         known_dataset(name, f"For a set of your own save <name>.npz in {root} with x_train, "
@@ -665,7 +681,8 @@ def resample(pixels: torch.Tensor, # uint8, N,C,H,W
     "Change size and channels."
     x = to_float(pixels)
     if x.shape[1] > channels:
-        x = (x * torch.tensor([.299, .587, .114], dtype=x.dtype).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        weights = torch.tensor([.299, .587, .114], dtype=x.dtype).view(1, 3, 1, 1)
+        x = (x * weights).sum(1, keepdim=True)
     if how == "nearest":
         x = F.interpolate(x, size=size, mode="nearest-exact")
     else:
@@ -714,6 +731,7 @@ def match_domain(images: Images, # to fit
     inside = f" ({height}×{width} inside)" if how == "pad" else ""
     return matched.with_note(f"{old} to {new} by {how}{inside}")
 
+# %% ../nbs/library/12_data.ipynb #315808e3
 def moved_boxes(images: Images, rectangle: tuple) -> torch.Tensor | None: # as from placement
     "Move boxes along with their images."
     height, width, top, left = rectangle
@@ -772,7 +790,8 @@ def main(words=None, # list of text; None: those of the command line
                         help="verify what is here; or bring what is not, too")
     parser.add_argument("sets", nargs="*", metavar="SET",
                         help=f"{', '.join(FILES)} or your own; check: none means all")
-    parser.add_argument("--root", help="data root (default: PAG_DATA, else ~/.cache/pag_companion)")
+    parser.add_argument("--root",
+                        help="data root (default: PAG_DATA, else ~/.cache/pag_companion)")
     args = parser.parse_intermixed_args(words)
     if args.command == "fetch" and not args.sets:
         parser.error(f"name what to fetch: {', '.join(FILES)}")

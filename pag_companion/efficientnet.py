@@ -148,7 +148,7 @@ def imagenet_weights() -> dict[str, Tensor]: # by our names, of 1,000 classes
     return state
 
 def efficientnet_lite0(num_classes: int = 10, in_channels: int = 3,
-                       stride_1: bool = False, # leave the last stages at the size of the one before
+                       stride_1: bool = False, # leave the last stages at the size before
                        pretrained: str | None = None, # "imagenet": its weights
                       ) -> EfficientNetLite0:
     "Build the network; 1,000 classes keep ImageNet's classifier, others begin a new one."

@@ -37,10 +37,12 @@ def large_attack(model, # from images in [0,1] to logits
 def aims(target, y): # class or N classes; true classes, N -> int64, N
     "Say for each image which class to reach; refuse its own."
     if not isinstance(target, (int, torch.Tensor)):
-        raise UserError(f"target = {target!r}: give the number of a class, or a tensor with one for each image")
+        raise UserError(f"target = {target!r}: give the number of a class, or a tensor with one "
+                        "for each image")
     aim = torch.as_tensor(target, dtype=torch.int64, device=y.device).expand_as(y).clone()
     if (aim == y).any():
-        raise UserError(f"target {int(aim[aim == y][0])} is the true class of image {int((aim == y).nonzero()[0])}: choose another class")
+        raise UserError(f"target {int(aim[aim == y][0])} is the true class of image "
+                        f"{int((aim == y).nonzero()[0])}: choose another class")
     return aim
 
 # %% ../nbs/library/17c_evaluators.ipynb #5093287a
@@ -55,18 +57,21 @@ def path_frames(model, # from images in [0,1] to logits
                ): # -> frames,N,C,H,W
     "Walk from an image to another class, and keep what lies on the way."
     if not isinstance(frames, int) or not 2 <= frames <= steps + 1:
-        raise UserError(f"frames = {frames!r}: give a whole number from 2 to {steps + 1}, one more than steps")
+        raise UserError(f"frames = {frames!r}: give a whole number from 2 to {steps + 1}, one "
+                        "more than steps")
     kwargs = dict(step_size=2.5 * ball.eps / steps, random_start=False, targeted=True)
     with evaluating(model):
         aim = aims(target, predict(model, x) if y is None else y)
         stops = [round(steps * k / (frames - 1)) for k in range(1, frames)]
-        return torch.stack([x, *(pgd(model, x, aim, ball, steps=stop, **kwargs) for stop in stops)])
+        return torch.stack([x, *(pgd(model, x, aim, ball, steps=stop, **kwargs)
+                                 for stop in stops)])
 
 # %% ../nbs/library/17c_evaluators.ipynb #19278b23
 def answers(model, x): # images in [0,1], N,C,H,W -> classes, N
     "Ask a model what it sees, batch by batch."
     with evaluating(model):
-        return torch.cat([predict(model, part.to(device_of(model))).cpu() for part in x.split(batch_size())])
+        return torch.cat([predict(model, part.to(device_of(model))).cpu()
+                          for part in x.split(batch_size())])
 
 def attacked_images(model, images, ball, # model, Images, Linf(eps) or L2(eps)
                       steps=50,
@@ -75,9 +80,11 @@ def attacked_images(model, images, ball, # model, Images, Linf(eps) or L2(eps)
     "Attack a whole set."
     start, size = torch.Generator(device_of(model).type).manual_seed(seed), batch_size()
     count = -(-len(images) // size)
-    parts = zip(progress(count, "large attack", show=count > 1), batches(images, size, device_of(model)))
+    parts = zip(progress(count, "large attack", show=count > 1),
+                batches(images, size, device_of(model)))
     with evaluating(model):
-        return torch.cat([large_attack(model, x, y, ball, steps, generator=start).cpu() for _, (x, y) in parts])
+        return torch.cat([large_attack(model, x, y, ball, steps, generator=start).cpu()
+                          for _, (x, y) in parts])
 
 # %% ../nbs/library/17c_evaluators.ipynb #fc62c9ea
 def noisy_images(images, ball, seed=0): # Images, Linf(eps) or L2(eps) -> x_noisy, N,C,H,W
@@ -103,34 +110,49 @@ class Trial:
 
     def agreed(self, evaluator): # -> Score, over the images that count
         "Count the images in which the evaluator sees the same wrong class as the attacked model."
-        return Score.of(((self.seen != self.y) & (self.after[evaluator] == self.seen))[self.counts(evaluator)])
+        same = (self.seen != self.y) & (self.after[evaluator] == self.seen)
+        return Score.of(same[self.counts(evaluator)])
 
-    def confusion(self, evaluator, k): # number of classes -> k,k counts: true class, evaluator's answer
+    def confusion(self, evaluator, k): # k classes -> k,k counts: true class, evaluator's answer
         "Count which class the images that count are taken for."
         counted = self.counts(evaluator)
-        return torch.bincount(k * self.y[counted] + self.after[evaluator][counted], minlength=k * k).view(k, k)
+        return torch.bincount(k * self.y[counted] + self.after[evaluator][counted],
+                              minlength=k * k).view(k, k)
 
 # %% ../nbs/library/17c_evaluators.ipynb #0c0315b7
-def check_evaluators(model, evaluators, images): # model, dict name -> model, Images -> None, or ValueError
+def check_evaluators(model, evaluators, # dict name -> model
+                     images, # Images
+                    ): # -> None, or ValueError
     "Ask everyone about one image, so that misfits are found before the work."
     if not len(images):
         raise UserError("there are no images to attack: look at split and images")
-    for name, net in {"the attacked model": model, **{f"evaluator {name!r}": evaluator for name, evaluator in evaluators.items()}}.items():
+    networks = {"the attacked model": model}
+    networks |= {f"evaluator {name!r}": evaluator for name, evaluator in evaluators.items()}
+    for name, net in networks.items():
         try:
             with torch.no_grad(), evaluating(net):
                 logits = net(images[:1].x.to(device_of(net)))
         except RuntimeError as error:
-            raise UserError(f"{name} does not take images of {'×'.join(map(str, images.shape))}: {error}") from error
+            raise UserError(f"{name} does not take images of {'×'.join(map(str, images.shape))}: "
+                            f"{error}") from error
         if logits.shape != (1, len(images.classes)):
-            raise UserError(f"{name} answers with {logits.shape[-1]} classes, the images have {len(images.classes)}: all must know the same ones")
+            raise UserError(f"{name} answers with {logits.shape[-1]} classes, the images have "
+                            f"{len(images.classes)}: all must know the same ones")
         if not torch.isfinite(logits).all():
-            raise UserError(f"{name} gives NaN or infinity for a clean image: look at its weights and at how it was trained")
+            raise UserError(f"{name} gives NaN or infinity for a clean image: look at its weights "
+                            "and at how it was trained")
 
-def hold_trial(model, evaluators, images, x): # model, dict name -> model, Images, the same images changed -> Trial
+# %% ../nbs/library/17c_evaluators.ipynb #81bfe787
+def hold_trial(model, evaluators, # dict name -> model
+               images, # Images
+               x, # the same images changed
+              ): # -> Trial
     "Ask the attacked model and every evaluator what they see."
     check_evaluators(model, evaluators, images)
-    return Trial(images.y, answers(model, x), {name: answers(evaluator, images.x) for name, evaluator in evaluators.items()},
-                 {name: answers(evaluator, x) for name, evaluator in evaluators.items()})
+    seen = answers(model, x)
+    clean, after = ({name: answers(evaluator, shot) for name, evaluator in evaluators.items()}
+                    for shot in (images.x, x))
+    return Trial(images.y, seen, clean, after)
 
 # %% ../nbs/library/17c_evaluators.ipynb #126d7a17
 def agreement(model, # the attacked model
@@ -140,9 +162,10 @@ def agreement(model, # the attacked model
            steps=50,
            seed=0, # of the random starts
           ): # -> dict: name -> Score
-    "Attack images, and count those that an evaluator gives to the class which the attacked model sees."
+    "Attack images, and count those in which an evaluator sees the attacked model's class."
     check_evaluators(model, evaluators, images)
-    trial = hold_trial(model, evaluators, images, attacked_images(model, images, ball, steps, seed))
+    trial = hold_trial(model, evaluators, images,
+                       attacked_images(model, images, ball, steps, seed))
     return {name: trial.agreed(name) for name in evaluators}
 
 # %% ../nbs/library/17c_evaluators.ipynb #1757ea84
@@ -150,21 +173,36 @@ def first_of(images: Images, names) -> Images: # class names -> one of each
     "Take the first image of each class."
     for name in names:
         if name not in images.classes or not (images.y == images.classes.index(name)).any():
-            raise UserError(f"there is no image of class {name!r} in {images.name} {images.split}: it has {', '.join(images.classes)}")
-    return images[torch.tensor([int((images.y == images.classes.index(name)).nonzero()[0]) for name in names])]
+            raise UserError(f"there is no image of class {name!r} in {images.name} "
+                            f"{images.split}: it has {', '.join(images.classes)}")
+    return images[torch.tensor([int((images.y == images.classes.index(name)).nonzero()[0])
+                                for name in names])]
 
 # %% ../nbs/library/17c_evaluators.ipynb #93a0d8ff
-AGREES, UNCHANGED, DIFFERS = "#009e73", "#7f7f7f", "#d55e00" # a new class, both see it; still the true class; a third class
+# a new class, both see it; still the true class; a third class
+AGREES, UNCHANGED, DIFFERS = "#009e73", "#7f7f7f", "#d55e00"
 
-def words_under(model, evaluator, x, classes, y=None): # models or None, images, names; y: true classes, in place of a model -> N texts
+def words_under(model, evaluator, # or None
+                x, # images
+                classes, # their names
+                y=None, # true classes, in place of a model
+               ): # -> N texts
     "Say what the attacked model and the evaluator see."
-    first = [classes[k] for k in y] if model is None else [f"sees {classes[k]}" for k in answers(model, x)]
-    return first if evaluator is None else [f"{words}\nevaluator: {classes[k]}" for words, k in zip(first, answers(evaluator, x))]
+    if model is None:
+        first = [classes[k] for k in y]
+    else:
+        first = [f"sees {classes[k]}" for k in answers(model, x)]
+    if evaluator is None:
+        return first
+    return [f"{words}\nevaluator: {classes[k]}"
+            for words, k in zip(first, answers(evaluator, x))]
 
+# %% ../nbs/library/17c_evaluators.ipynb #0ded8f0f
 def colors_under(model, evaluator, x, y): # models, images, true classes -> N colors
     "Color what the evaluator says by whether it agrees."
     seen, other = answers(model, x), answers(evaluator, x)
-    return [UNCHANGED if b == true else AGREES if a == b else DIFFERS for a, b, true in zip(seen.tolist(), other.tolist(), y.tolist())]
+    return [UNCHANGED if b == true else AGREES if a == b else DIFFERS
+            for a, b, true in zip(seen.tolist(), other.tolist(), y.tolist())]
 
 def color_words(fig, colors) -> None: # figure of image_grid; dict: title -> N colors
     "Color the words under a grid of images, column by column."
@@ -185,7 +223,9 @@ def large_figure(images, # Images, one a row
     "Show what large attacks make of images (Figures 2 and 3)."
     if not models:
         raise UserError("there is no model to attack: give a dict from row name to model")
-    check_evaluators(next(iter(models.values())), {name: net for name, net in {**models, "evaluator": evaluator}.items() if net}, images)
+    check_evaluators(next(iter(models.values())),
+                     {name: net for name, net in {**models, "evaluator": evaluator}.items()
+                      if net}, images)
     columns, colors = {"original": images.x}, {}
     words = {"original": words_under(None, evaluator, images.x, images.classes, images.y)}
     for name, model in models.items():
@@ -208,12 +248,16 @@ def path_figure(model, images, target, # model, Images of one image, class name
                ): # -> matplotlib figure
     "Show a walk from one class to another, frame by frame."
     if target not in images.classes:
-        raise UserError(f"target = {target!r} is no class of {images.name}: choose one of {', '.join(images.classes)}")
+        raise UserError(f"target = {target!r} is no class of {images.name}: choose one of "
+                        f"{', '.join(images.classes)}")
     device = device_of(model)
-    strip = path_frames(model, images.x[:1].to(device), images.classes.index(target), ball, frames, y=images.y[:1].to(device), steps=steps)
+    strip = path_frames(model, images.x[:1].to(device), images.classes.index(target), ball, frames,
+                        y=images.y[:1].to(device), steps=steps)
     titles = [f"step {round(steps * k / (frames - 1))}" for k in range(frames)]
     frames_of = dict(zip(titles, strip.cpu()))
-    fig = image_grid(frames_of, {t: words_under(model, evaluator, frame, images.classes) for t, frame in frames_of.items()})
+    fig = image_grid(frames_of, {t: words_under(model, evaluator, frame, images.classes)
+                                 for t, frame in frames_of.items()})
     if evaluator is not None:
-        color_words(fig, {t: colors_under(model, evaluator, frame, images.y[:1]) for t, frame in frames_of.items()})
+        color_words(fig, {t: colors_under(model, evaluator, frame, images.y[:1])
+                          for t, frame in frames_of.items()})
     return fig

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from .data import to_float
 from .models import full_precision
 from .attacks import untouched
-from .checks import (check_differentiable, check_gradients, check_images, check_model, check_set, differentiable,
+from .checks import (check_differentiable, check_gradients, check_images, check_model,
+                                  check_set, differentiable,
     gradient_of, logits_of, not_finite)
 from .robustness import batches, device_of
 from .core.numbers import UserError
@@ -36,6 +37,7 @@ def input_gradient(model, # from images in [0,1] to logits
     check_gradients(not_finite(g))
     return g
 
+# %% ../nbs/library/17_gradients.ipynb #b453105f
 @contextmanager
 def _ready(model, x):
     "Put a model into evaluation mode and full float32, once it can be differentiated."
@@ -45,14 +47,16 @@ def _ready(model, x):
         yield
 
 def _logits(model, x, y):
-    "Ask the model; refuse images that it does not take, labels that it does not know, and answers that are no numbers."
+    "Ask the model; refuse images and labels that do not fit it, and logits that are no numbers."
     logits = logits_of(model, x, y)
     if not torch.isfinite(logits).all():
-        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
+        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how "
+                        "it was trained")
     return logits
 
 # %% ../nbs/library/17_gradients.ipynb #bef0e84f
-BLUE, RED = (torch.tensor(rgb, dtype=torch.double).view(3, 1, 1) / 255 for rgb in ((0, 114, 178), (213, 94, 0)))
+BLUE, RED = (torch.tensor(rgb, dtype=torch.double).view(3, 1, 1) / 255
+             for rgb in ((0, 114, 178), (213, 94, 0)))
 STYLES = {"clip3sigma": (1, 3), "diverging": (1,)} # style -> channels it can show
 
 def gradient_picture(g, # gradients, N,C,H,W
@@ -64,15 +68,17 @@ def gradient_picture(g, # gradients, N,C,H,W
     depth = (g.double() / (3 * sigma).clamp_min(1e-300)).clamp(-1, 1)
     if style == "clip3sigma":
         return ((1 + depth) / 2).float()
-    return (1 + depth.abs() * (torch.where(depth > 0, BLUE.to(g.device), RED.to(g.device)) - 1)).float()
+    color = torch.where(depth > 0, BLUE.to(g.device), RED.to(g.device))
+    return (1 + depth.abs() * (color - 1)).float()
 
 def _check_drawable(g, style):
-    "Refuse a style that does not exist, a shape that it cannot show, and gradients that are no numbers."
+    "Refuse an unknown style, a shape that it cannot show, and gradients that are no numbers."
     if style not in STYLES:
         raise UserError(f"style = {style!r} is not known: choose one of {', '.join(STYLES)}")
     if g.ndim != 4 or g.shape[1] not in STYLES[style]:
         channels = " or ".join(map(str, STYLES[style]))
-        raise UserError(f"g has shape {tuple(g.shape)}: {style!r} shows gradients N,C,H,W with {channels} channels")
+        raise UserError(f"g has shape {tuple(g.shape)}: {style!r} shows gradients N,C,H,W with "
+                        f"{channels} channels")
     if not torch.isfinite(g).all():
         raise UserError("the gradient holds NaN or infinity: look at the model's weights")
 
@@ -84,7 +90,7 @@ def centered(images): # N,C,H,W -> N,C·H·W
 def alignment(x, # images, N,C,H,W
               g, # their loss gradients, N,C,H,W
              ): # -> cosines in [-1,1], N; 0 where a gradient is zero
-    "Measure how far the negative gradient points where the image does (Etmann et al. 2019, signed, means taken out)."
+    "Measure how far -g points where the image does, without means (Etmann et al. 2019, signed)."
     check_gradients(not_finite(g))
     return F.cosine_similarity(centered(x.double()), -centered(g.double()), eps=1e-300)
 
@@ -96,7 +102,8 @@ def first_of_each_class(images, # Images
     chosen = range(min(classes, len(images.classes)))
     empty = [images.classes[k] for k in chosen if not (images.y == k).any()]
     if empty or not chosen:
-        raise UserError(f"{images.name} {images.split} has no image of class {empty[0] if empty else 0!r}: "
+        raise UserError(f"{images.name} {images.split} has no image of class "
+                        f"{empty[0] if empty else 0!r}: "
                          "give fewer classes, or more images")
     return images[torch.tensor([int((images.y == k).nonzero()[0]) for k in chosen])]
 
@@ -104,20 +111,24 @@ def first_of_each_class(images, # Images
 def gradients_figure(images, # Images, a few: one a row
                      models, # dict: label -> model, one a column
                     ): # -> matplotlib figure
-    "Draw images beside the negative loss gradients of several models, with their cosine (Figure 1)."
+    "Draw images beside the negative loss gradients of models, with their cosine (Figure 1)."
     from matplotlib import pyplot
     if not len(images) or not models:
-        raise UserError(f"{len(images)} images and {len(models)} models: Figure 1 needs one of each at least")
+        raise UserError(f"{len(images)} images and {len(models)} models: Figure 1 needs one of "
+                        "each at least")
     x, style = images.x, "diverging" if images.shape[0] == 1 else "clip3sigma"
-    fig, grid = pyplot.subplots(len(x), 1 + len(models), figsize=(1.1 + 1.1 * len(models), 1.25 * len(x)), squeeze=False)
+    fig, grid = pyplot.subplots(len(x), 1 + len(models),
+                                figsize=(1.1 + 1.1 * len(models), 1.25 * len(x)), squeeze=False)
     _draw_column(grid[:, 0], "image", x, [images.classes[k] for k in images.y])
     for axes, (label, model) in zip(grid.T[1:], models.items()):
         device = device_of(model)
         g = input_gradient(model, x.to(device), images.y.to(device)).cpu()
-        _draw_column(axes, label, gradient_picture(-g, style), [f"{round(cosine, 2) + 0.:+.2f}" for cosine in alignment(x, g).tolist()])
+        _draw_column(axes, label, gradient_picture(-g, style),
+                     [f"{round(cosine, 2) + 0.:+.2f}" for cosine in alignment(x, g).tolist()])
     fig.tight_layout(pad=.3)
     return fig
 
+# %% ../nbs/library/17_gradients.ipynb #71eb4541
 def _draw_column(axes, title, images, below):
     "Draw images under each other, each with a text below."
     axes[0].set_title(title, fontsize=10)
@@ -129,7 +140,7 @@ def _draw_column(axes, title, images, below):
 # %% ../nbs/library/17_gradients.ipynb #123bf1ee
 def high_frequency_share(g, # gradients, N,C,H,W
                         ): # -> share of energy in [0,1], N; 0 where a gradient is zero
-    "Measure how rough a gradient is: its energy above a quarter of a cycle a pixel, means taken out."
+    "Measure a gradient's roughness: its energy above a quarter of a cycle a pixel, without means."
     check_gradients(not_finite(g))
     power = torch.fft.fft2(centered(g.double()).view_as(g)).abs().square().sum(1)
     rows, columns = (torch.fft.fftfreq(side, device=g.device) for side in g.shape[2:])
@@ -143,8 +154,10 @@ def class_means(images, # Images
     "Average the images of each class."
     empty = [name for k, name in enumerate(images.classes) if not (images.y == k).any()]
     if empty:
-        raise UserError(f"{images.name} {images.split} has no image of class {empty[0]!r}: the mean of a class needs at least one")
-    return torch.stack([to_float(images.pixels[images.y == k]).mean(0) for k in range(len(images.classes))])
+        raise UserError(f"{images.name} {images.split} has no image of class {empty[0]!r}: the "
+                        "mean of a class needs at least one")
+    return torch.stack([to_float(images.pixels[images.y == k]).mean(0)
+                        for k in range(len(images.classes))])
 
 def towards_class(model, x, # images, N,C,H,W
                   y, # their labels, N
@@ -157,13 +170,14 @@ def towards_class(model, x, # images, N,C,H,W
 # %% ../nbs/library/17_gradients.ipynb #ab67431f
 def etmann(model, x, # images, N,C,H,W
           ): # -> cosines in [0,1], N
-    "Measure the alignment of the highest logit's gradient, raw and without sign (Etmann et al. 2019)."
+    "Measure the alignment of the highest logit's gradient, without sign (Etmann et al. 2019)."
     check_images(x)
     with _ready(model, x), differentiable():
         x = x.detach().clone().requires_grad_()
         g = gradient_of(_logits(model, x, None).max(1).values.sum(), x)
     check_gradients(not_finite(g))
-    return F.cosine_similarity(x.detach().double().flatten(1), g.double().flatten(1), eps=1e-300).abs()
+    return F.cosine_similarity(x.detach().double().flatten(1), g.double().flatten(1),
+                               eps=1e-300).abs()
 
 # %% ../nbs/library/17_gradients.ipynb #32082afb
 @dataclass(frozen=True)
@@ -181,8 +195,10 @@ def bootstrap(values, # N
     values = values.double().cpu()
     if not torch.isfinite(values).all():
         raise UserError("a measure is no number: look at the model's weights")
-    rows = torch.randint(len(values), (draws, len(values)), generator=torch.Generator().manual_seed(0))
-    low, high = values[rows].mean(1).quantile(torch.tensor([.025, .975], dtype=torch.double)).tolist()
+    rows = torch.randint(len(values), (draws, len(values)),
+                         generator=torch.Generator().manual_seed(0))
+    low, high = values[rows].mean(1).quantile(torch.tensor([.025, .975],
+                                                           dtype=torch.double)).tolist()
     return Measure(values.mean().item(), low, high, len(values))
 
 # %% ../nbs/library/17_gradients.ipynb #5c466e4b
@@ -201,7 +217,8 @@ def measure_each(model, # from images in [0,1] to logits
     "Measure the gradient at each image in every way."
     check_set(images)
     if means.shape[1:] != images.pixels.shape[1:]:
-        raise UserError(f"the class means are of {tuple(means.shape[1:])}, the images of {images.shape}: average images of the same set")
+        raise UserError(f"the class means are of {tuple(means.shape[1:])}, the images of "
+                        f"{images.shape}: average images of the same set")
     device, values = device_of(model), {name: [] for name in (*names, "zero_gradients")}
     means = means.to(device)
     for x, y in batches(images, batch_size, device):
@@ -215,7 +232,8 @@ def measure_each(model, # from images in [0,1] to logits
 def averaged(values, # from measure_each
             ): # -> dict: name -> Measure, and "zero_gradients" -> count
     "Average what was measured at each image."
-    return {name: int(v.sum()) if name == "zero_gradients" else bootstrap(v) for name, v in values.items()}
+    return {name: int(v.sum()) if name == "zero_gradients" else bootstrap(v)
+            for name, v in values.items()}
 
 def measure_alignment(model, images, means, batch_size=250): # as measure_each -> as averaged
     "Measure a model's gradients by the three measures (claims G1 to G3, H1)."
@@ -223,4 +241,5 @@ def measure_alignment(model, images, means, batch_size=250): # as measure_each -
 
 def stored_measures(measures): # from measure_alignment -> dict that a record can hold
     "Turn measures into plain numbers."
-    return {name: value if name == "zero_gradients" else asdict(value) for name, value in measures.items()}
+    return {name: value if name == "zero_gradients" else asdict(value)
+            for name, value in measures.items()}

@@ -85,7 +85,8 @@ def missing_text(present: dict, # group -> wnids that are there
                 ) -> str:
     "Say which classes a folder lacks, and how many of each group are there."
     missing = [wnid for group in GROUPS for wnid in wnids_of(group) if wnid not in present[group]]
-    counts = ", ".join(f"{group} {len(present[group])} of {len(wnids_of(group))}" for group in GROUPS)
+    counts = ", ".join(f"{group} {len(present[group])} of {len(wnids_of(group))}"
+                       for group in GROUPS)
     return (f"{folder} lacks {len(missing)} of the 203 classes ({counts}): "
             f"{', '.join(missing[:8])}{', ...' * (len(missing) > 8)}. "
             "Each should be a folder of JPEG files; partial=True takes what is there")
@@ -134,7 +135,8 @@ class RestrictedImageNet:
 # %% ../nbs/library/12b_imagenet.ipynb #a1c2e391
 def only_in(one: RestrictedImageNet, other: RestrictedImageNet) -> str:
     "Name the classes that one split has and another lacks."
-    lists = [{wnid for some in dataset.present.values() for wnid in some} for dataset in (one, other)]
+    lists = [{wnid for some in dataset.present.values() for wnid in some}
+             for dataset in (one, other)]
     extra = sorted(lists[0] - lists[1])
     named = ", ".join(extra[:5]) + ", ..." * (len(extra) > 5) if extra else "none"
     return f"only in {one.split}: {named}"
@@ -172,7 +174,8 @@ def read_images(dataset: RestrictedImageNet,
             broken.append(str(error))
     if broken and (not skip or not y):
         hint = "skip=True leaves them out" if y else "None is left"
-        raise UserError(f"{len(broken)} of {len(rows)} images are broken: {'; '.join(broken[:3])}. "
+        raise UserError(f"{len(broken)} of {len(rows)} images are broken: "
+                        f"{'; '.join(broken[:3])}. "
                         + hint)
     left_out = counted(len(broken), "broken image left out", "broken images left out")
     note = "; ".join(filter(None, [dataset.part, left_out, gone(dataset, rows, read)]))
@@ -238,7 +241,8 @@ def main(words=None, # list of text; None: those of the command line
     parser.add_argument("--skip-broken", action="store_true", help="leave out unreadable files")
     args = parser.parse_args(words)
     try:
-        print(build_restricted(args.folder, args.size, partial=args.partial, skip=args.skip_broken))
+        print(build_restricted(args.folder, args.size, partial=args.partial,
+                               skip=args.skip_broken))
     except (UserError, OSError) as error:
         flags = {"skip=True": "--skip-broken", "partial=True": "--partial", "size = ": "--size "}
         sys.exit(f"error: {with_flags(str(error), flags)}")

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .boxes import (PRESETS, LocProtocol, Sweep, best_constant_box, best_threshold, box_hits, frame_boxes,
+from .boxes import (PRESETS, LocProtocol, Sweep, best_constant_box, best_threshold,
+                                 box_hits, frame_boxes,
     frame_images, full_box, localization, sweep_hits)
 from .cam import cam, gradient_map, smoothed
 from .core.numbers import UserError
@@ -26,7 +27,8 @@ from .data import Images
 from .robustness import batch_size, batches, device_of, evaluating, predict
 
 # %% ../nbs/library/19b_localize.ipynb #87a8ea7d
-COUNTED = {"boxed_imagenet": .4} # set -> share of the image that a box covers at most in the images that count; others: all count
+# set -> share of the image that a box covers at most in the images that count; others: all count
+COUNTED = {"boxed_imagenet": .4}
 
 def counted(images: Images, # with boxes
             dataset: str, # key of COUNTED, or any other
@@ -36,9 +38,12 @@ def counted(images: Images, # with boxes
     sides = boxes[:, 2:] - boxes[:, :2]
     return sides.prod(1) <= COUNTED.get(dataset, 1.) * images.shape[-1] * images.shape[-2]
 
-def groups(dataset: str, *sets: Images) -> list[tuple]: # the end of a score's name; which images it is over, bool N of each set
+def groups(dataset: str, # key of COUNTED, or any other
+           *sets: Images, # with boxes
+          ) -> list[tuple]: # the end of a score's name; images that it is over, bool N of each set
     "Name the images that count, and all images."
-    return [(end, *(counted(images, name) for images in sets)) for end, name in (("", dataset), ("/all", ""))]
+    return [(end, *(counted(images, name) for images in sets))
+            for end, name in (("", dataset), ("/all", ""))]
 
 # %% ../nbs/library/19b_localize.ipynb #57782a6b
 MAKERS: dict[str, Callable] = {"cam": cam, "gradient": gradient_map}
@@ -51,6 +56,7 @@ def at_once(side: int, # of the frame, pixels
     "Say how many images a model is shown together: the larger, the fewer."
     return max(1, min(batch_size(), 2 ** 20 // side ** 2))
 
+# %% ../nbs/library/19b_localize.ipynb #1f93ebf0
 @dataclass(frozen=True)
 class Seen:
     "Hold what a model makes of images."
@@ -71,12 +77,16 @@ class Seen:
                 swept: Sweep | None = None, # over all of them, if there is one
                ) -> dict[str, Score]:
         "Draw boxes and count hits."
-        truth, rows, swept = self.boxes(protocol), keep.nonzero()[:, 0], swept and taken(swept, keep)
+        truth, rows = self.boxes(protocol), keep.nonzero()[:, 0]
+        swept = swept and taken(swept, keep)
         batched = protocol.normalise_over == "batch" and swept is None
-        each = [localization(self.maps[k], truth[k], self.images.y[k], self.predictions[k], protocol, self.side, swept)
+        each = [localization(self.maps[k], truth[k], self.images.y[k], self.predictions[k],
+                             protocol, self.side, swept)
                 for k in (rows.split(TOGETHER) if batched else [rows])]
-        return {name: Score.of(np.concatenate([some[name].hits for some in each])) for name in each[0]}
+        return {name: Score.of(np.concatenate([some[name].hits for some in each]))
+                for name in each[0]}
 
+# %% ../nbs/library/19b_localize.ipynb #fae137e2
 def taken(swept: Sweep, keep: Tensor) -> Sweep: # keep: images to take, bool N
     "Keep some images of a sweep."
     return replace(swept, hits=swept.hits[:, :, keep])
@@ -84,9 +94,9 @@ def taken(swept: Sweep, keep: Tensor) -> Sweep: # keep: images to take, bool N
 # %% ../nbs/library/19b_localize.ipynb #5933f641
 class Viewer:
     "Show images to a model; each map is made once, whatever is asked of it afterwards."
-    def __init__(self, model: nn.Module, # from images in [0,1] to logits; ends in pooling and a linear layer
+    def __init__(self, model: nn.Module, # from images in [0,1] to logits; ends in a linear layer
                  side: int, # of the frame it sees, pixels
-                 makers: Mapping[str, Callable] = MAKERS, # kind of map -> function of model, images, classes
+                 makers: Mapping[str, Callable] = MAKERS, # kind of map -> what draws it
                 ):
         self.model, self.side, self.makers = model, side, makers
         self.frames: dict = {}
@@ -100,7 +110,8 @@ class Viewer:
         kind = *frame, protocol.source, protocol.map_class
         if frame not in self.frames:
             framed = frame_images(images, protocol, self.side)
-            self.frames[frame] = framed, self._each(framed, images.y, lambda model, x, _: predict(model, x))
+            predictions = self._each(framed, images.y, lambda model, x, _: predict(model, x))
+            self.frames[frame] = framed, predictions
         framed, predictions = self.frames[frame]
         if kind not in self.made:
             classes = images.y if protocol.map_class == "true" else predictions
@@ -112,7 +123,8 @@ class Viewer:
         n = at_once(self.side)
         with evaluating(self.model):
             pairs = zip(batches(images, n, device_of(self.model)), classes.split(n))
-            return torch.cat([make(self.model, x, some.to(x.device)).detach().cpu() for (x, _), some in pairs])
+            return torch.cat([make(self.model, x, some.to(x.device)).detach().cpu()
+                              for (x, _), some in pairs])
 
 # %% ../nbs/library/19b_localize.ipynb #0c067bc6
 PRIOR = .5 # share of the image that the center prior's box covers
@@ -124,8 +136,10 @@ def choose(held_out: Seen, # images cut from the training split
           ) -> LocProtocol: # with a threshold
     "Choose the threshold by the true boxes of held-out images of the training split."
     if not keep.any():
-        raise UserError(f"none of the {len(keep)} validation images counts: there is nothing to choose a threshold on")
-    best = best_threshold(held_out.maps[keep], held_out.boxes(protocol)[keep], protocol, held_out.side,
+        raise UserError(f"none of the {len(keep)} validation images counts: there is nothing to "
+                        "choose a threshold on")
+    best = best_threshold(held_out.maps[keep], held_out.boxes(protocol)[keep], protocol,
+                          held_out.side,
                           swept=swept and taken(swept, keep))
     return replace(protocol, threshold=best)
 
@@ -138,7 +152,8 @@ def prior_box(side: int, # of the frame, pixels
 def choose_without_boxes(held_out: Seen, protocol: LocProtocol) -> LocProtocol: # with a threshold
     "Choose the threshold as if each held-out image had its object in the middle."
     boxes = torch.tensor([prior_box(held_out.side)]).expand(len(held_out.maps), 4)
-    return replace(protocol, threshold=best_threshold(held_out.maps, boxes, protocol, held_out.side))
+    return replace(protocol, threshold=best_threshold(held_out.maps, boxes, protocol,
+                                                      held_out.side))
 
 # %% ../nbs/library/19b_localize.ipynb #00469555
 STEP = 5 # every fifth of 255 thresholds is kept in a record
@@ -159,8 +174,10 @@ def source_scores(viewer: Viewer,
     for end, mine, theirs in groups(dataset, val, test):
         name = source + end
         protocols[name] = choose(held_out, protocol, mine, before)
-        ours, oracle = seen.located(protocols[name], theirs, swept), seen.located(best, theirs, swept)
-        scores |= {f"gt_known/{name}": ours["gt_known"], f"top1_loc/{name}": ours["top1_loc"], f"top1_acc{end}": ours["top1_acc"],
+        ours = seen.located(protocols[name], theirs, swept)
+        oracle = seen.located(best, theirs, swept)
+        scores |= {f"gt_known/{name}": ours["gt_known"], f"top1_loc/{name}": ours["top1_loc"],
+                   f"top1_acc{end}": ours["top1_acc"],
                    f"gt_known/{name}/{ON_TEST}": oracle["gt_known"],
                    f"gt_known/{name}/{BY_PRIOR}": seen.located(prior, theirs, swept)["gt_known"]}
     curve = taken(swept, counted(test, dataset)).accuracy()
@@ -169,7 +186,8 @@ def source_scores(viewer: Viewer,
 # %% ../nbs/library/19b_localize.ipynb #41757263
 OTHERS = ("wsoleval_v2", "adl", "sibling_cam", "sibling_grad")
 
-def preset_scores(viewer: Viewer, test: Images, dataset: str) -> dict: # as for source_scores -> dict of Score
+def preset_scores(viewer: Viewer, test: Images, dataset: str, # as for source_scores
+                 ) -> dict: # name -> Score
     "Score a model by the protocols of others."
     scores = {}
     for name in OTHERS:
@@ -178,58 +196,75 @@ def preset_scores(viewer: Viewer, test: Images, dataset: str) -> dict: # as for 
         swept = seen.swept(protocol) if protocol.threshold is None else None
         for end, keep in groups(dataset, test):
             located = seen.located(protocol, keep, swept)
-            scores |= {f"{score}/{name}{end}": value for score, value in located.items() if score != "top1_acc"}
+            scores |= {f"{score}/{name}{end}": value for score, value in located.items()
+                       if score != "top1_acc"}
     return scores
 
 # %% ../nbs/library/19b_localize.ipynb #e20aa01b
 VARIANTS: tuple[dict[str, Any], ...] = (
-    dict(threshold=.1), dict(threshold=.2), dict(threshold=.4), dict(frame="resize-crop"), dict(frame="resize-crop", gt_clip=False),
-    dict(gt_round=True), dict(interpolation="cubic"), dict(normalise="before"), dict(normalise_over="batch"), dict(relu=True), dict(quantise="none"),
-    dict(strict=False), dict(connectivity=4), dict(component="any"), dict(far_edge=0), dict(clamp_box=True), dict(plus_one=True),
+    dict(threshold=.1), dict(threshold=.2), dict(threshold=.4), dict(frame="resize-crop"),
+    dict(frame="resize-crop", gt_clip=False),
+    dict(gt_round=True), dict(interpolation="cubic"), dict(normalise="before"),
+    dict(normalise_over="batch"), dict(relu=True), dict(quantise="none"),
+    dict(strict=False), dict(connectivity=4), dict(component="any"), dict(far_edge=0),
+    dict(clamp_box=True), dict(plus_one=True),
     dict(map_class="predicted"), dict(overlaps=(.3,)), dict(overlaps=(.7,)))
 
 def variant_name(change: dict) -> str: # field -> value
     "Name a change of conventions."
-    return ", ".join(f"{name} = {value[0] if name == 'overlaps' else value}" for name, value in change.items())
+    return ", ".join(f"{name} = {value[0] if name == 'overlaps' else value}"
+                     for name, value in change.items())
 
 def variant_scores(viewer: Viewer, test: Images, protocol: LocProtocol, # as chosen
                    dataset: str) -> dict: # name -> GT-Known, in [0,1]
     "Change one convention at a time."
-    some, others = test[counted(test, dataset)], {variant_name(change): replace(protocol, **change) for change in VARIANTS}
+    some, others = test[counted(test, dataset)], {variant_name(change): replace(protocol, **change)
+                                                  for change in VARIANTS}
     every = torch.ones(len(some), dtype=torch.bool)
-    return {name: round(viewer.look(some, other).located(other, every)["gt_known"].value, 5) for name, other in others.items()}
+    return {name: round(viewer.look(some, other).located(other, every)["gt_known"].value, 5)
+            for name, other in others.items()}
 
 # %% ../nbs/library/19b_localize.ipynb #3cafc017
 BLURS = (0, 6, 12) # σ, pixels of 224; 0: only the mean over 3×3
 
-def blur_scores(viewer: Viewer, val: Images, test: Images, dataset: str) -> dict: # as for source_scores -> dict of Score
+def blur_scores(viewer: Viewer, val: Images, test: Images, dataset: str, # as for source_scores
+               ) -> dict: # name -> Score
     "Score saliency maps of input gradients that are smoothed less or more."
     def sharp(model, x, classes):
         return gradient_map(model, x, classes, sigma=0)
-    bare, scores, protocol = Viewer(viewer.model, viewer.side, {"gradient": sharp}), {}, LocProtocol(source="gradient")
+    bare, scores = Viewer(viewer.model, viewer.side, {"gradient": sharp}), {}
+    protocol = LocProtocol(source="gradient")
     bare.frames = viewer.frames
     held_out, seen = bare.look(val, protocol), bare.look(test, protocol)
     for sigma in BLURS:
-        mine, theirs = (replace(one, maps=smoothed(one.maps, sigma * viewer.side / 224) if sigma else one.maps) for one in (held_out, seen))
+        width = sigma * viewer.side / 224
+        mine, theirs = (replace(one, maps=smoothed(one.maps, width)) if sigma else one
+                        for one in (held_out, seen))
         for end, ours, others in groups(dataset, val, test):
-            scores[f"gt_known/gradient, blur {sigma}{end}"] = theirs.located(choose(mine, protocol, ours), others)["gt_known"]
+            located = theirs.located(choose(mine, protocol, ours), others)
+            scores[f"gt_known/gradient, blur {sigma}{end}"] = located["gt_known"]
     return scores
 
 # %% ../nbs/library/19b_localize.ipynb #07f2450c
-def baseline_scores(trained_on: Images, test: Images, dataset: str, side: int) -> tuple: # scores, boxes
+def baseline_scores(trained_on: Images, test: Images, dataset: str, side: int,
+                   ) -> tuple: # scores, boxes
     "Score boxes that look at no image."
     protocol, scores, boxes = LocProtocol(), {}, {}
-    framed = [frame_boxes(images.boxes, images.shape[1:], protocol, side) for images in (trained_on, test)]
+    framed = [frame_boxes(images.boxes, images.shape[1:], protocol, side)
+              for images in (trained_on, test)]
     for end, mine, theirs in groups(dataset, trained_on, test):
-        boxes |= {f"constant box{end}": best_constant_box(framed[0][mine], protocol, side), f"full image{end}": full_box(side),
+        boxes |= {f"constant box{end}": best_constant_box(framed[0][mine], protocol, side),
+                  f"full image{end}": full_box(side),
                   f"centre box{end}": torch.tensor(prior_box(side))}
-        scores |= {f"gt_known/{name}{end}": Score.of(box_hits(boxes[name + end], framed[1][theirs], protocol))
-                   for name in ("constant box", "full image", "centre box")}
+        for name in ("constant box", "full image", "centre box"):
+            hits = box_hits(boxes[name + end], framed[1][theirs], protocol)
+            scores[f"gt_known/{name}{end}"] = Score.of(hits)
     return scores, {name: [round(float(v), 2) for v in box] for name, box in boxes.items()}
 
+# %% ../nbs/library/19b_localize.ipynb #03e6e3eb
 def fixed_scores(name: str, # of the baseline, such as "random weights"
                  viewer: Viewer, val: Images, test: Images, dataset: str,
-                 map_class: str = "true", # or "predicted", where the model's classes are not the set's
+                 map_class: str = "true", # or "predicted", where the classes are not the set's
                 ) -> dict: # Score by name
     "Score a model as a baseline, its threshold from held-out images as for all."
     scores = {}
@@ -238,5 +273,6 @@ def fixed_scores(name: str, # of the baseline, such as "random weights"
         before = held_out.swept(protocol)
         for end, mine, theirs in groups(dataset, val, test):
             ours = choose(held_out, protocol, mine, before)
-            scores[f"gt_known/{name}, {protocol.source}{end}"] = seen.located(ours, theirs)["gt_known"]
+            hits = seen.located(ours, theirs)["gt_known"]
+            scores[f"gt_known/{name}, {protocol.source}{end}"] = hits
     return scores

@@ -36,8 +36,8 @@ def tangent_basis(vectors: Tensor, # tangent vectors, N,D,k; N = 1: the same at 
     u, s, _ = torch.linalg.svd(vectors, full_matrices=False)
     independent = s > 1e-5 * s[:, :1].clamp_min(1e-30)
     if bool((independent.sum(1) >= vectors.shape[1]).any()):
-        raise UserError(f"the manifold fills all {vectors.shape[1]} dimensions: nothing is off it; "
-                        "give fewer tangent vectors")
+        raise UserError(f"the manifold fills all {vectors.shape[1]} dimensions: nothing is off "
+                        "it; give fewer tangent vectors")
     return u * independent[:, None]
 
 def project(v: Tensor, # N,... of D numbers each
@@ -163,7 +163,8 @@ class AutoEncoder(nn.Module):
             nn.Flatten(), nn.Linear(64 * h * w, latent))
         self.decode = nn.Sequential(
             nn.Linear(latent, 64 * h * w), nn.GELU(), nn.Unflatten(1, (64, h, w)),
-            nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.GELU(), nn.ConvTranspose2d(32, channels, 4, 2, 1))
+            nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.GELU(),
+            nn.ConvTranspose2d(32, channels, 4, 2, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -192,7 +193,8 @@ def principal_basis(source: str, limit: int | None, count: int) -> Tensor: # 1,D
     flat = load(source, "train", limit=limit)[:5000].x.flatten(1)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        components = torch.svd_lowrank(flat - flat.mean(0), q=min(count + 10, *flat.shape), niter=6)
+        components = torch.svd_lowrank(flat - flat.mean(0), q=min(count + 10, *flat.shape),
+                                       niter=6)
     return tangent_basis(components[2][:, :count].unsqueeze(0))
 
 # %% ../nbs/library/17e_manifolds.ipynb #5d2a32a9
@@ -212,7 +214,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.first = FirstConv(channels, width, 3, padding=1)
         self.deep = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 4, 2, 1), nn.GELU(), nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
+            nn.Conv2d(width, 2 * width, 4, 2, 1), nn.GELU(),
+            nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
             nn.GELU(), nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.GELU(),
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1))
         self.last = nn.Conv2d(width, (num_classes + 1) * channels, 3, padding=1)

@@ -195,7 +195,7 @@ def resnet(depth: int, # 18, 34 or 50
            num_classes: int = 10,
            in_channels: int = 3,
            stride_1: bool = False, # leave the last stage at the resolution of the one before
-           pretrained: str | None = None, # "imagenet": torchvision's weights but for the classifier
+           pretrained: str | None = None, # "imagenet": torchvision's, but for the classifier
           ) -> nn.Module:
     "Build torchvision's ResNet (He et al. 2016), its first convolution kept in full precision."
     from torchvision.models import resnet as known
@@ -230,16 +230,16 @@ class Architecture(NamedTuple):
     "Keep what is known about the networks of one pattern."
     builder: Callable[..., nn.Module]
     described: str # as errors list it
-    pretrained: Any = False # can it begin with ImageNet's weights? or the (mean, std) they expect
+    pretrained: Any = False # are there ImageNet's weights? or their (mean, std)
 
 ARCHITECTURES: dict[str, Architecture] = {} # pattern -> what is known
 
 def register_arch(pattern: str, # regular expression for the whole name
                   builder: Callable[..., nn.Module], # (*groups, num_classes, in_channels, **more)
                   described: str = "", # the names, for errors; "": the pattern
-                  pretrained: Any = False, # can it begin with ImageNet's weights? or the (mean, std) they expect
+                  pretrained: Any = False, # are there ImageNet's weights? or their (mean, std)
                  ) -> None:
-    "Make an architecture known to build; more: image_size, and pretrained where there are weights."
+    "Make an architecture known to build; more: image_size, pretrained if there are weights."
     for known, taken in ARCHITECTURES.items():
         ours = taken.builder.__module__ == __name__ != builder.__module__
         twice = known == pattern and taken.builder.__qualname__ == builder.__qualname__
@@ -351,6 +351,7 @@ def expected_statistics(arch: str) -> tuple: # (mean, std), a number a channel, 
     known = find_arch(arch)[0].pretrained
     return IMAGENET if known is True else known
 
+# %% ../nbs/library/13_models.ipynb #8e711c9a
 def _check_channels(config: dict) -> None:
     "Refuse a normalization that does not fit the channels."
     mean, std, channels = config["mean"], config["std"], config["in_channels"]

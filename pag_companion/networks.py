@@ -18,7 +18,8 @@ class MLP(nn.Module):
                  num_classes: int = 10):
         super().__init__()
         pairs = list(zip(sizes, sizes[1:]))
-        self.hidden = nn.Sequential(*(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.ReLU())))
+        self.hidden = nn.Sequential(*(layer for a, b in pairs
+                                      for layer in (nn.Linear(a, b), nn.ReLU())))
         self.fc = nn.Linear(sizes[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,7 +31,8 @@ class SmallConv(nn.Module):
                  num_classes: int = 10, in_channels: int = 1, image_size: int | None = None):
         super().__init__()
         first, second, hidden = widths
-        self.conv1, self.conv2 = FirstConv(in_channels, first, 4, 2, 1), nn.Conv2d(first, second, 4, 2, 1)
+        self.conv1, self.conv2 = FirstConv(in_channels, first, 4, 2,
+                                           1), nn.Conv2d(first, second, 4, 2, 1)
         self.hidden = nn.Linear(second * ((image_size or 28) // 4) ** 2, hidden)
         self.fc = nn.Linear(hidden, num_classes)
 

@@ -19,7 +19,8 @@ from .robustness import (Battery, accuracy, batch_size, masking_battery,
                                       robust_accuracy)
 
 # %% ../nbs/library/16b_pag_checks.ipynb #f8933622
-HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000) # of 10,000 queries: where the area halves
+# of 10,000 queries: where the area halves
+HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 def square_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, queries: int = 500,
                   area: float = .8, # share of the image that the first squares cover
@@ -37,7 +38,8 @@ def square_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, queries
         halvings = sum(1e4 * query / queries > k for k in HALVED)
         side = min(max(round((area * .5 ** halvings * h * w) ** .5), 1), h - 1)
         inside = _windows(len(alive), h, w, side, generator).to(x.device)[:, None]
-        made = torch.where(inside, x[alive] + eps * random_signs(len(alive), c, 1, 1), best[alive]).clamp(0, 1)
+        made = torch.where(inside, x[alive] + eps * random_signs(len(alive), c, 1, 1),
+                           best[alive]).clamp(0, 1)
         lower = (new_margin := _margin(model, made, y[alive])) < margin[alive]
         best[alive[lower]], margin[alive[lower]] = made[lower], new_margin[lower]
     return best
@@ -46,7 +48,8 @@ def square_attack(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, queries
 def _windows(n, h, w, side, generator): # -> bool n,h,w
     "Place one square in each image."
     at = torch.rand(2, n, 1, generator=generator)
-    rows, columns = ((torch.arange(size) - (corner * (size - side + 1)).long()) for size, corner in zip((h, w), at))
+    rows, columns = ((torch.arange(size) - (corner * (size - side + 1)).long())
+                     for size, corner in zip((h, w), at))
     return ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None]
 
 @torch.no_grad()
@@ -64,17 +67,21 @@ class Radii:
     l2: float
     l2_curve: tuple # rising; the last leaves nothing
 
-RADII = {"mnist": Radii(.1, 2., (1., 2., 4., 12.)), "cifar10": Radii(8 / 255, .5, (.25, .5, 1., 8.))}
+RADII = {"mnist": Radii(.1, 2., (1., 2., 4., 12.)),
+         "cifar10": Radii(8 / 255, .5, (.25, .5, 1., 8.))}
 SLACK = 1. # points that a check forgives: other random starts, few images
 
+# %% ../nbs/library/16b_pag_checks.ipynb #280f03eb
 def worst_cases(model, images: Images, settings) -> dict: # score -> Score
     "Attack in both norms: PGD-10 as usual, and the worst case over restarts and iterates."
     radii, scores = RADII[settings.dataset], {}
     for name, ball in (("linf", Linf(radii.linf)), ("l2", L2(radii.l2))):
         def attacked(seed, ball=ball, **more):
             start = Generator().manual_seed(settings.model.seed + seed)
-            return robust_accuracy(model, images, ball, batch_size=batch_size(), generator=start, **more)
-        scores[name] = attacked(1000, steps=settings.any_steps, restarts=settings.any_restarts, success="any")
+            return robust_accuracy(model, images, ball, batch_size=batch_size(), generator=start,
+                                   **more)
+        scores[name] = attacked(1000, steps=settings.any_steps, restarts=settings.any_restarts,
+                                success="any")
         scores[f"{name}/pgd10"] = attacked(0)
     return scores
 
@@ -91,23 +98,33 @@ def masking_checks(model, images: Images, surrogate, settings,
                   ) -> Battery:
     "Look for masked gradients."
     radii, few, seed = RADII[settings.dataset], images[:settings.check_limit], settings.model.seed
-    battery = masking_battery(model, few, surrogate, radii=(radii.linf / 2, radii.linf, 2 * radii.linf),
+    battery = masking_battery(model, few, surrogate,
+                              radii=(radii.linf / 2, radii.linf, 2 * radii.linf),
                               batch_size=batch_size(), seed=seed)
     def l2(eps, **more):
         start = Generator().manual_seed(seed)
-        return robust_accuracy(model, few, L2(eps), batch_size=batch_size(), generator=start, **more)
-    curve = [l2(eps, steps=20) for eps in radii.l2_curve[:-1]] + [l2(radii.l2_curve[-1], steps=50, success="any")]
+        return robust_accuracy(model, few, L2(eps), batch_size=batch_size(), generator=start,
+                               **more)
+    curve = [l2(eps, steps=20) for eps in radii.l2_curve[:-1]]
+    curve.append(l2(radii.l2_curve[-1], steps=50, success="any"))
     def transferred(x, y):
-        return pgd(surrogate, x, y, L2(radii.l2), steps=10, generator=Generator().manual_seed(seed))
-    more = {"square": without_gradients(model, few, settings), "transfer/l2": accuracy(model, few, change=transferred),
+        return pgd(surrogate, x, y, L2(radii.l2), steps=10,
+                   generator=Generator().manual_seed(seed))
+    more = {"square": without_gradients(model, few, settings),
+            "transfer/l2": accuracy(model, few, change=transferred),
             **{f"curve/l2/{eps:g}": score for eps, score in zip(radii.l2_curve, curve)}}
-    return Battery({**battery.scores, **more}, {**battery.beyond, **_beyond_l2(scores, more, len(few))})
+    beyond = {**battery.beyond, **_beyond_l2(scores, more, len(few))}
+    return Battery({**battery.scores, **more}, beyond)
 
-def _beyond_l2(scores: dict, more: dict, few: int) -> dict: # check -> points beyond what is allowed
+# %% ../nbs/library/16b_pag_checks.ipynb #4dc6670d
+def _beyond_l2(scores: dict, more: dict, few: int) -> dict:
+    # check -> points beyond what is allowed
     "Compare counts of the further checks with what is allowed."
     first = {name: 100 * Score.of(scores[name].hits[:few]).value for name in ("linf", "l2")}
     curve = [100 * score.value for name, score in more.items() if name.startswith("curve")]
-    order = {f"order/{n}": 100 * (scores[n].value - scores[f"{n}/pgd10"].value) - SLACK for n in ("linf", "l2")}
+    order = {f"order/{n}": 100 * (scores[n].value - scores[f"{n}/pgd10"].value) - SLACK
+             for n in ("linf", "l2")}
     return {**order, "square": first["linf"] - 100 * more["square"].value - SLACK,
             "transfer/l2": first["l2"] - 100 * more["transfer/l2"].value - SLACK,
-            "eps/l2": max(after - before for before, after in zip(curve, curve[1:])) - 2, "huge/l2": curve[-1] - 1}
+            "eps/l2": max(after - before for before, after in zip(curve, curve[1:])) - 2,
+            "huge/l2": curve[-1] - 1}

@@ -80,13 +80,15 @@ def toy_data(seed: int, arms, each: int = 1000) -> dict: # of tensors; order: a 
     return {"x": x, "y": y, "targets": torch.stack(targets), "test_x": test_x, "test_y": test_y,
             "order": generator}
 
+# %% ../nbs/library/15g_pag_toy.ipynb #82924f88
 @lru_cache(2)
 def train_toy(seeds=range(10), arms=ARMS, *, epochs: int = 100, each: int = 1000) -> Toy:
     "Train all arms of all seeds together: Adam, lr .01, batches of 128 (Ganz et al. 2023)."
     seeds, a = tuple(seeds), len(arms)
     data = [toy_data(seed, arms, each) for seed in seeds]
     def copies(name, rows=None): # seeds times arms, seed by seed
-        parts = [one[name] if rows is None else one[name][r] for one, r in zip(data, rows or seeds)]
+        parts = [one[name] if rows is None else one[name][r]
+                 for one, r in zip(data, rows or seeds)]
         return torch.stack(parts).repeat_interleave(a, 0)
     nets = ToyNets(seeds, a)
     weights = WEIGHT * torch.tensor([float(arm != "vanilla") for arm in arms] * len(seeds))
@@ -102,7 +104,8 @@ def train_toy(seeds=range(10), arms=ARMS, *, epochs: int = 100, each: int = 1000
 # %% ../nbs/library/15g_pag_toy.ipynb #603b24aa
 def _toy_step(nets, optimizer, x, y, targets, weights):
     "Take one step with every network."
-    ce = F.cross_entropy(nets(x).flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
+    ce = F.cross_entropy(nets(x).flatten(0, 1), y.flatten(),
+                         reduction="none").view(y.shape).mean(1)
     lacking = (1 - cosines(nets.gradients(x).flatten(0, 1), targets.flatten(0, 1))).sum(1)
     optimizer.zero_grad()
     (ce + weights * lacking.view(y.shape).mean(1)).sum().backward()
@@ -131,7 +134,10 @@ def unit_length(g):
     g = rescaled(g)
     return g / g.norm(dim=-1, keepdim=True).clamp_min(.5)
 
-def toy_hits(toy: Toy, arms=ARMS, **attack) -> dict: # arm -> bool, seeds,600; attack: of toy_attack, none: clean
+# %% ../nbs/library/15g_pag_toy.ipynb #9df08641
+def toy_hits(toy: Toy, arms=ARMS,
+             **attack, # of toy_attack; none: clean
+            ) -> dict: # arm -> bool, seeds,600
     "Tell which test points are classified correctly."
     x = toy_attack(toy.nets, toy.x, toy.y, **attack) if attack else toy.x
     with torch.no_grad():
@@ -165,6 +171,7 @@ def draw_arm(axes, toy: Toy, k: int, title: str) -> None: # k: which network of 
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("x1")
 
+# %% ../nbs/library/15g_pag_toy.ipynb #4794628e
 def toy_figure(toy: Toy, arms=ARMS, which: int = 0): # which seed of the toy -> figure
     "Draw each network's decision, what an attack does, and how its gradient lies."
     from matplotlib import pyplot
@@ -174,9 +181,11 @@ def toy_figure(toy: Toy, arms=ARMS, which: int = 0): # which seed of the toy -> 
     for k, (axes, arm) in enumerate(zip(panels, arms)):
         name = arm if arm == "vanilla" else f"PAG-{arm.upper()}"
         along = 100 * share[arm][which].mean()
-        draw_arm(axes, toy, which * len(arms) + k, f"{name}: {int(right[arm][which].sum())} of 600 "
-                 f"robust,\n{along:.0f} % of the gradient along the line")
+        draw_arm(axes, toy, which * len(arms) + k,
+                 f"{name}: {int(right[arm][which].sum())} of 600 robust,\n{along:.0f} % of the "
+                 "gradient along the line")
     panels[0].set_ylabel("x2")
-    fig.suptitle(f"toy, seed {toy.seeds[which]}; black: L2 attack, ε = 15, from some of 600 test points; "
-                 "green: gradient of the logit difference, length not to scale", fontsize=9)
+    fig.suptitle(f"toy, seed {toy.seeds[which]}; black: L2 attack, ε = 15, from some of 600 test "
+                 "points; green: gradient of the logit difference, length not to scale",
+                 fontsize=9)
     return fig

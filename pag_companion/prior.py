@@ -34,8 +34,8 @@ def patients_of(name: str, # "breast_cancer" or "nhanes"
 def read_patients(path: Path) -> tuple: # as patients_of
     "Read the user's own copy of NHANES I."
     if not path.exists():
-        raise UserError(f"{path} does not exist: bring NHANES I yourself, an npz with x (patients by "
-                        "columns, NaN where missing) and y (0 or 1), or take breast_cancer")
+        raise UserError(f"{path} does not exist: bring NHANES I yourself, an npz with x (patients "
+                        "by columns, NaN where missing) and y (0 or 1), or take breast_cancer")
     with np.load(path, allow_pickle=False) as file:
         x, y = (file[key] if key in file else np.empty(0) for key in "xy")
     if x.ndim != 2 or y.shape != x.shape[:1] or not np.isin(y, (0, 1)).all() or len(y) <= 200:
@@ -132,13 +132,16 @@ def stacked(parts: list, copies: int, device: str | torch.device) -> dict: # par
         return each.repeat_interleave(copies, 0).to(device)
     return {name: (stack(name, 0), stack(name, 1)) for name in ("train", "val", "test")}
 
+# %% ../nbs/library/18c_prior.ipynb #32dbefe2
 def fit_arm(x: np.ndarray, y: np.ndarray, arm: str, splits: list, # numbers of splits
             n: int, # patients to train on
-            *, steps: int = 100, device: str | torch.device = "cpu") -> dict: # "val", "test" -> AUC, a list a split
+            *, steps: int = 100,
+            device: str | torch.device = "cpu") -> dict: # "val", "test" -> AUC, a list a split
     "Train an arm on many splits and strengths at once."
     levels = (0.,) if arm.startswith("none") else STRENGTHS
     data = stacked([split_patients(x, y, split, n) for split in splits], len(levels), device)
-    net = Stack(splits, len(levels), x.shape[1], "X" not in arm and "no bias" not in arm).to(device)
+    net = Stack(splits, len(levels), x.shape[1], "X" not in arm
+                and "no bias" not in arm).to(device)
     optimizer, drawn = torch.optim.Adam(net.parameters(), RATE), torch.Generator().manual_seed(0)
     strengths = torch.tensor(levels).repeat(len(splits)).to(device)
     best, logits = np.full(len(strengths), -1.), torch.zeros(data["test"][1].shape, device=device)
@@ -152,4 +155,5 @@ def fit_arm(x: np.ndarray, y: np.ndarray, arm: str, splits: list, # numbers of s
         loss.backward()
         optimizer.step()
     made = {"val": best, "test": auc(logits.cpu().numpy(), data["test"][1].cpu().numpy())}
-    return {name: np.round(values, 5).reshape(len(splits), -1).tolist() for name, values in made.items()}
+    return {name: np.round(values, 5).reshape(len(splits), -1).tolist()
+            for name, values in made.items()}

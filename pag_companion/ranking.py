@@ -39,16 +39,21 @@ def pixel_scores(model: nn.Module, # from images in [0,1] to logits
         gradient, = torch.autograd.grad(value.sum(), x)
     return (gradient * x.detach() if by == "product" else gradient).abs().flatten(1)
 
+# %% ../nbs/library/17d_ranking.ipynb #8e7ee8ad
 def rank_pixels(scores: Tensor, # N,d, larger is higher
                 generator: torch.Generator | None = None, # of the order of ties
                ) -> Tensor: # int16, N,d; 0 for the largest
     "Rank the numbers of each image; ties are drawn."
     if scores.ndim != 2 or not torch.isfinite(scores).all():
-        raise UserError(f"scores of shape {tuple(scores.shape)}: give finite numbers, N,d, one for each number of each image")
+        raise UserError(f"scores of shape {tuple(scores.shape)}: give finite numbers, N,d, one "
+                        "for each number of each image")
     shuffle = torch.rand(scores.shape, generator=generator).to(scores.device).argsort(1)
-    order = shuffle.gather(1, scores.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
-    places = torch.arange(scores.shape[1], dtype=torch.int16, device=scores.device).expand_as(order)
-    return torch.empty_like(places, memory_format=torch.contiguous_format).scatter_(1, order, places)
+    shuffled = scores.gather(1, shuffle)
+    order = shuffle.gather(1, shuffled.argsort(dim=1, descending=True, stable=True))
+    ranks = torch.arange(scores.shape[1], dtype=torch.int16, device=scores.device)
+    ranks = ranks.expand_as(order)
+    empty = torch.empty_like(ranks, memory_format=torch.contiguous_format)
+    return empty.scatter_(1, order, ranks)
 
 # %% ../nbs/library/17d_ranking.ipynb #d4fed2d7
 def rank_images(model: nn.Module, images: Images, by: str = "logit", # key of RANKINGS, or "random"
@@ -74,16 +79,17 @@ def kept_range(k: float, # share that is kept, 0 < k <= 1
     share = number(k, "k")
     count = round(share * d)
     if not 0 < share <= 1 or count < 1:
-        raise UserError(f"k = {k!r} of {d} numbers: k is the share that is kept, above 0 and at most 1, "
-                        "and at least one number must be left")
+        raise UserError(f"k = {k!r} of {d} numbers: k is the share that is kept, above 0 and at "
+                        "most 1, and at least one number must be left")
     return (0, count) if side == "top" else (d - count, d)
 
+# %% ../nbs/library/17d_ranking.ipynb #2b1773a4
 def check_ranks(ranks: Tensor, images: Images) -> None:
     "Refuse a ranking of other images."
     expected = (len(images), math.prod(images.shape))
     if tuple(ranks.shape) != expected:
-        raise UserError(f"ranks of shape {tuple(ranks.shape)} for {len(images)} images of {images.shape}: rank the "
-                        f"same images, {expected[0]},{expected[1]}")
+        raise UserError(f"ranks of shape {tuple(ranks.shape)} for {len(images)} images of "
+                        f"{images.shape}: rank the same images, {expected[0]},{expected[1]}")
 
 def blanked(images: Images, ranks: Tensor, # int16, N,d
             k: float, side: str, fill: Tensor, # uint8, C,H,W
@@ -99,21 +105,27 @@ def mean_image(images: Images) -> Tensor: # uint8, C,H,W
     return images.pixels.float().mean(0).round().to(torch.uint8)
 
 # %% ../nbs/library/17d_ranking.ipynb #fa9c5e5a
-def null_share(ranks: Tensor, mask: Tensor, k: float) -> Tensor: # ranks N,d; mask from null_mask -> N, in [0,1]
+def null_share(ranks: Tensor, # N,d
+               mask: Tensor, # from null_mask
+               k: float,
+              ) -> Tensor: # N, in [0,1]
     "Say which share of the top k of each image lies in its null block."
     if ranks.shape != mask.shape:
-        raise UserError(f"ranks of shape {tuple(ranks.shape)} for a mask of {tuple(mask.shape)}: rank the same images")
+        raise UserError(f"ranks of shape {tuple(ranks.shape)} for a mask of {tuple(mask.shape)}: "
+                        "rank the same images")
     top = ranks < kept_range(k, "top", ranks.shape[1])[1]
     return (top & mask.to(ranks.device)).sum(1) / top.sum(1)
 
 # %% ../nbs/library/17d_ranking.ipynb #db50baa6
 def axis_measures(model: nn.Module, images: Images, noise: int = 0, # coordinates at the end
                  ) -> dict: # name -> values, one a point, or one number
-    "Ask where the largest and the smallest gradient lie, and how gradients are spread over the coordinates."
-    scores, places = pixel_scores(model, images.x.to(device_of(model))).cpu(), math.prod(images.shape) - noise
+    "Find the largest and the smallest gradient, and the spread over the coordinates."
+    scores = pixel_scores(model, images.x.to(device_of(model))).cpu()
+    places = math.prod(images.shape) - noise
     signal = (images.pixels.flatten(1)[:, :places] != 128).int().argmax(1)
     norms = scores.square().mean(0).sqrt()
     relevant, rest = norms[:places], norms[places:]
-    measures = {"hit/top": (scores.argmax(1) == signal).float(), "hit/bottom": (scores.argmin(1) == signal).float(),
+    measures = {"hit/top": (scores.argmax(1) == signal).float(),
+                "hit/bottom": (scores.argmin(1) == signal).float(),
                 "block/spread": (relevant.max() - relevant.min()) / relevant.mean()}
     return measures | ({"block/noise": rest.mean() / relevant.mean()} if noise else {})

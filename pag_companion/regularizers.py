@@ -52,7 +52,8 @@ def kinks_of(logits: Tensor) -> list: # names of operations
         node = waiting.pop()
         if node is not None and node not in seen:
             seen.add(node)
-            names |= {kink for kink in KINKS if type(node).__name__.startswith((kink, "Leaky" + kink))}
+            names |= {kink for kink in KINKS
+                      if type(node).__name__.startswith((kink, "Leaky" + kink))}
             waiting += [following for following, _ in node.next_functions]
     return sorted(names)
 
@@ -61,8 +62,8 @@ def warn_of_kinks(model: nn.Module, logits: Tensor) -> None:
     if model not in _LOOKED_AT:
         _LOOKED_AT.add(model)
         if kinks := kinks_of(logits):
-            warnings.warn(f"gnorm: the network has {', '.join(kinks)}, whose second derivative is 0 "
-                          "or not there; the penalty is trained through the rest. A smooth "
+            warnings.warn(f"gnorm: the network has {', '.join(kinks)}, whose second derivative is "
+                          "0 or not there; the penalty is trained through the rest. A smooth "
                           "activation such as GELU avoids that", stacklevel=2)
 
 # %% ../nbs/library/15e_regularizers.ipynb #148c584b
@@ -103,4 +104,5 @@ class EuclideanAT(Objective):
 
     def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
         "Attack in training mode."
-        return pgd(model, x, y, L2(self.eps), steps=5, generator=generator, mode="train", check=False)
+        return pgd(model, x, y, L2(self.eps), steps=5, generator=generator, mode="train",
+                   check=False)

@@ -22,7 +22,8 @@ from .checks import (
     check_model, check_set, device_of, differentiable, gradient_of, is_zero, logits_of, not_finite,
     warn_of_unmoved, warn_of_zeros)
 from .models import full_precision
-from .attacks import L2, Linf, _check_ball, _count, _positive, pgd, random_noise, untouched
+from .attacks import (
+    L2, Linf, _check_ball, _count, _positive, pgd, random_noise, untouched)
 from .device import pick_device
 
 _all_ = ["device_of"]     # written in `checks`, and found here as ever
@@ -51,7 +52,7 @@ def batch_size(): # -> number of images
 def predict(model, # from images in [0,1] to logits
             x, # images in [0,1], N,C,H,W
            ): # -> predicted classes, N
-    "Answer with the class of the highest logit, in evaluation mode; refuse logits that are no numbers."
+    "Answer with the class of the highest logit, in evaluation mode; refuse NaN and infinity."
     check_model(model)
     check_images(x)
     with evaluating(model):
@@ -60,7 +61,8 @@ def predict(model, # from images in [0,1] to logits
 def _highest(logits):
     "Find the class of the highest logit; refuse logits that are no numbers."
     if not torch.isfinite(logits).all():
-        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how it was trained")
+        raise UserError("the model's logits hold NaN or infinity: look at its weights and at how "
+                        "it was trained")
     return logits.argmax(1)
 
 # %% ../nbs/library/16_robustness.ipynb #3bbe9a73
@@ -77,7 +79,7 @@ def accuracy(model, # from images in [0,1] to logits
              images, # Images
              *,
              batch_size=500,
-             change=None, # function of x and y that gives other images, such as attacked ones; None: as they are
+             change=None, # function of x and y that gives other images, such as attacked ones
             ): # -> Score
     "Count the images that a model classifies correctly."
     _check_set(model, images)
@@ -90,8 +92,9 @@ def accuracy(model, # from images in [0,1] to logits
     return Score.of(torch.cat(hits).cpu().numpy())
 
 # %% ../nbs/library/16_robustness.ipynb #c1bbe970
-def _walk(model, images, ball, start, waiting, steps, size, leave, batch_size): # -> right, loss: at the final iterate, N; still, zero: did an attack move nothing, was a gradient 0?
-    "Walk the waiting images through a pool; they leave it after their last step, with `leave` also once they are lost."
+def _walk(model, images, ball, start, waiting, steps, size, leave, batch_size):
+    # -> right, loss: at the final iterate, N; still, zero: was nothing moved, a gradient 0?
+    "Walk images through a pool, out of it after the last step; with `leave` also once lost."
     right, still, zero = torch.zeros(3, len(images), dtype=torch.bool)
     ends, device = torch.zeros(len(images), dtype=torch.float32), device_of(model)
     pool = _enter(images, start, waiting[:batch_size], device)
@@ -101,7 +104,9 @@ def _walk(model, images, ball, start, waiting, steps, size, leave, batch_size): 
         logits = outputs_of(model, x_adv.requires_grad_())
         loss, correct = F.cross_entropy(logits.float(), y, reduction="none"), _highest(logits) == y
         over = (taken == steps) | (leave & ~correct)
-        moved, none = (x_adv.detach(), over & False) if over.all() else _moved(loss, x, x_adv, ball, size)
+        moved, none = x_adv.detach(), over & False
+        if not over.all():
+            moved, none = _moved(loss, x, x_adv, ball, size)
         zero[index[none & ~over].cpu()] = True
         pool = index, x, y, moved, taken + 1
         if over.any():
@@ -110,27 +115,32 @@ def _walk(model, images, ball, start, waiting, steps, size, leave, batch_size): 
             still[left] = (correct & is_zero(x_adv.detach() - x))[over].cpu()
             staying = [values[~over] for values in pool]
             free = batch_size - len(staying[0])
-            pool = [torch.cat(pair) for pair in zip(staying, _enter(images, start, waiting[:free], device))]
+            pool = [torch.cat(pair)
+                    for pair in zip(staying, _enter(images, start, waiting[:free], device))]
             waiting = waiting[free:]
     return right, ends, still, zero
 
 # %% ../nbs/library/16_robustness.ipynb #c666be5b
 BLOCK = 1000 # images
 
-def _starts(images, ball, generator, waiting): # -> iterator over the first perturbations of the waiting images, in their order
-    "Draw random starts by the block, so that few are held at once; an image's start depends on its place alone."
+def _starts(images, ball, generator, waiting):
+    # -> iterator over the first perturbations of the waiting images, in their order
+    "Draw random starts by the block, few at once; an image's depends on its place alone."
     for first in range(0, len(images), BLOCK):
         chosen = waiting[(waiting >= first) & (waiting < first + BLOCK)] - first
         like = torch.empty(min(BLOCK, len(images) - first), *images.shape, dtype=torch.float32)
         yield from ball.random_start(like, generator)[chosen]
 
-def _enter(images, start, chosen, device): # -> number, x, y, first iterate and steps taken of each image
+def _enter(images, start, chosen, device):
+    # -> number, x, y, first iterate and steps taken of each image
     "Make images ready for the pool."
     x, drawn = images[chosen].x.to(device), list(islice(start, len(chosen)))
     first = (x + torch.stack(drawn).to(device)).clamp(0, 1) if drawn else x
-    return chosen.to(device), x, images.y[chosen].to(device), first, torch.zeros_like(chosen).to(device)
+    y, taken = images.y[chosen], torch.zeros_like(chosen)
+    return chosen.to(device), x, y.to(device), first, taken.to(device)
 
-def _moved(loss, x, x_adv, ball, size): # -> the iterates after one more step, as in pgd; bool, N: was the gradient 0?
+def _moved(loss, x, x_adv, ball, size):
+    # -> the iterates after one more step, as in pgd; bool, N: was the gradient 0?
     "Take one step of PGD."
     grad = gradient_of(loss.sum(), x_adv)
     check_gradients(not_finite(grad))
@@ -144,7 +154,7 @@ def robust_accuracy(model, # from images in [0,1] to logits
                     steps=10,
                     step_size=None, # None: 2.5 eps / steps
                     restarts=1,
-                    success="last", # final iterate, or "any" iterate of any restart, and the clean image
+                    success="last", # final iterate; or "any" of any restart, and the clean image
                     batch_size=500,
                     generator=None, # torch.Generator of the random starts
                    ): # -> Score
@@ -160,13 +170,16 @@ def robust_accuracy(model, # from images in [0,1] to logits
         for _ in range(restarts if ball.eps else 0):
             waiting = correct.nonzero()[:, 0] if strict else torch.arange(len(images))
             start = _starts(images, ball, generator, waiting)
-            right, loss, unmoved, zero = _walk(model, images, ball, start, waiting, steps, size, strict, batch_size)
-            deque(start, 0)      # draws the starts that nobody used, so that the next restart begins where it would
+            right, loss, unmoved, zero = _walk(model, images, ball, start, waiting, steps, size,
+                                               strict, batch_size)
+            deque(start, 0)      # the next restart begins where it would if all were used
             correct = right if strict else torch.where(loss > highest, right, correct)
             highest, zeros, still = torch.maximum(highest, loss), zeros & zero, still & unmoved
     return _counted(correct, zeros if ball.eps else ~zeros, still if ball.eps else ~still)
 
-def _counted(correct, zeros, still): # bool, N: correctly classified; gradient 0 at a step; not moved -> Score
+# %% ../nbs/library/16_robustness.ipynb #8653cf99
+def _counted(correct, zeros, still):
+    # bool, N: correctly classified; gradient 0 at a step; not moved -> Score
     "Make the score, and say what it does not tell."
     zero = int(zeros.sum())
     warn_of_zeros(zero, len(correct), "this count", 4)
@@ -192,16 +205,18 @@ def auto_attack_accuracy(model, # from images in [0,1] to logits
                          batch_size=100,
                          seed=0, # of the attacks' random draws
                         ): # -> Score
-    "Count the images that a model still classifies correctly under AutoAttack (Croce and Hein 2020)."
+    "Count the images that are correctly classified under AutoAttack (Croce and Hein 2020)."
     make, norm, seed = _auto_attack(), _norm_of(ball), read_seed(seed)
     check_model(model)
     check_differentiable(model)
     correct = torch.from_numpy(accuracy(model, images, batch_size=batch_size).hits.copy())
     with evaluating(model), _still(model), differentiable():
-        attack = make(model, norm=norm, eps=ball.eps, version=version, n_classes=len(images.classes), seed=seed)
+        attack = make(model, norm=norm, eps=ball.eps, version=version,
+                      n_classes=len(images.classes), seed=seed)
         for chosen in correct.nonzero()[:, 0].split(batch_size) if ball.eps else ():
             x, y = images[chosen].x.to(device_of(model)), images[chosen].y.to(device_of(model))
-            correct[chosen] = (predict(model, (x + ball.project(attack(x, y) - x)).clamp(0, 1)) == y).cpu()
+            attacked = (x + ball.project(attack(x, y) - x)).clamp(0, 1)
+            correct[chosen] = (predict(model, attacked) == y).cpu()
     return Score.of(correct.numpy())
 
 # %% ../nbs/library/16_robustness.ipynb #39538d46
@@ -210,8 +225,9 @@ def _auto_attack(): # -> class of torchattacks
     try:
         from torchattacks import AutoAttack
     except ImportError:
-        raise ImportError("AutoAttack needs the package torchattacks: give pip the words install --no-deps torchattacks==3.5.1 "
-                          "(with its dependencies pip would fall back to an old version)") from None
+        raise ImportError("AutoAttack needs the package torchattacks: give pip the words install "
+                          "--no-deps torchattacks==3.5.1 (with its dependencies pip would fall "
+                          "back to an old version)") from None
     return AutoAttack
 
 def _norm_of(ball): # -> text
@@ -222,9 +238,10 @@ def _norm_of(ball): # -> text
         raise UserError(f"ball = {ball!r}: AutoAttack knows Linf(eps) and L2(eps)")
     return norms[type(ball)]
 
+# %% ../nbs/library/16_robustness.ipynb #21a95c2d
 @contextmanager
 def _still(model):
-    "Keep the weights' gradients and the random numbers of this process as they are, whatever an attack does."
+    "Keep the weights' gradients and this process's random numbers as they are."
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
@@ -240,19 +257,23 @@ def _still(model):
 class Battery:
     "Hold what the gradient-masking checks counted, and what they say."
     scores: dict # name -> Score
-    beyond: dict # check -> percentage points beyond what is allowed, 0 or less where passed; None: not run
+    beyond: dict # check -> points beyond what is allowed, 0 or less: passed; None: not run
 
-    failed = property(lambda self: {check: points for check, points in self.beyond.items() if (points or 0) > 0},
+    failed = property(lambda self: {check: points for check, points in self.beyond.items()
+                                    if (points or 0) > 0},
                       doc="The checks that failed, and by how many points.")
     passed = property(lambda self: not self.failed, doc="Has no check failed?")
 
     def __str__(self):
-        failures = ", ".join(f"{check} by {points:.1f} points" for check, points in self.failed.items())
+        failures = ", ".join(f"{check} by {points:.1f} points"
+                             for check, points in self.failed.items())
         missing = ", ".join(check for check, points in self.beyond.items() if points is None)
-        return (f"failed: {failures}" if failures else "passed") + (f" (not run: {missing})" if missing else "")
+        verdict = f"failed: {failures}" if failures else "passed"
+        return verdict + (f" (not run: {missing})" if missing else "")
 
 # %% ../nbs/library/16_robustness.ipynb #958095ca
-RADII = {3: (4 / 255, 8 / 255, 16 / 255), 1: (.1, .2, .3)} # by channels; most checks use the middle one
+# by channels; most checks use the middle one
+RADII = {3: (4 / 255, 8 / 255, 16 / 255), 1: (.1, .2, .3)}
 HUGE, STEPS = {3: 64 / 255, 1: .5}, (1, 10, 50)
 
 def masking_battery(model, # from images in [0,1] to logits
@@ -266,15 +287,19 @@ def masking_battery(model, # from images in [0,1] to logits
                    ) -> Battery:
     "Look for signs that a model's robustness is the attack's blindness (Athalye et al. 2018)."
     check_set(images)
-    seed, radii, huge = read_seed(seed), radii or RADII[images.shape[0]], huge or HUGE[images.shape[0]]
+    seed, channels = read_seed(seed), images.shape[0]
+    radii, huge = radii or RADII[channels], huge or HUGE[channels]
     middle = Linf(radii[len(radii) // 2])
     def attacked(ball, steps=10, **options):
-        return robust_accuracy(model, images, ball, steps=steps, batch_size=batch_size, generator=torch.Generator().manual_seed(seed), **options)
+        return robust_accuracy(model, images, ball, steps=steps, batch_size=batch_size,
+                               generator=torch.Generator().manual_seed(seed), **options)
     def changed(change):
         return accuracy(model, images, batch_size=batch_size, change=change)
     start = torch.Generator().manual_seed(seed)
-    scores = {"clean": changed(None), **{f"eps/{_radius_name(eps, images)}": attacked(Linf(eps)) for eps in radii}}
-    scores |= {f"steps/{n}": attacked(middle, n) for n in STEPS} | {"huge": attacked(Linf(huge), 50, success="any")}
+    scores = {"clean": changed(None)}
+    scores |= {f"eps/{_radius_name(eps, images)}": attacked(Linf(eps)) for eps in radii}
+    scores |= {f"steps/{n}": attacked(middle, n) for n in STEPS}
+    scores["huge"] = attacked(Linf(huge), 50, success="any")
     scores["noise"] = changed(lambda x, y: random_noise(x, middle, start))
     if other_model is not None:
         scores["transfer"] = changed(lambda x, y: pgd(other_model, x, y, middle, generator=start))
@@ -291,7 +316,8 @@ def _beyond(scores): # dict: name -> Score; -> dict: check -> points
     def rise(values):
         return max(after - before for before, after in zip(values, values[1:]))
     attacked = percent["steps/10"]
-    return {"eps": rise([percent["clean"], *(value for name, value in percent.items() if name.startswith("eps/"))]) - 2,
+    return {"eps": rise([percent["clean"], *(value for name, value in percent.items()
+                                             if name.startswith("eps/"))]) - 2,
             "steps": rise([percent[f"steps/{n}"] for n in STEPS]) - 2, "huge": percent["huge"] - 1,
             "noise": min(attacked, attacked - percent["noise"] + 1),
             "transfer": attacked - percent["transfer"] if "transfer" in percent else None}

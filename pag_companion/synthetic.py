@@ -161,7 +161,8 @@ def draw_street_ink(atlas, # from glyph_atlas
     ink = draw(atlas[face, y], pose(angle, slant, width, height, dx, dy), warp, stroke, soft)
     for side in (-1, 1):
         away = side * uniform(.95, 1.25, n, generator) * width
-        affine = pose(angle, slant, width, height, dx + away * angle.cos(), dy + away * angle.sin())
+        affine = pose(angle, slant, width, height, dx + away * angle.cos(),
+                      dy + away * angle.sin())
         other = atlas[face, torch.randint(10, (n,), generator=generator)]
         there = (torch.rand(n, generator=generator) < .55).view(-1, 1, 1, 1)
         ink = torch.maximum(ink, there * draw(other, affine, warp, stroke, soft))
@@ -238,7 +239,8 @@ def place_objects(outline, # N,P,2 in the objects' own planes
     "Put objects down, each whole inside its frame, 30 to 55 % of it wide and high on average."
     n = len(outline)
     turn, slim = uniform(-.35, .35, n, generator), uniform(.8, 1.25, n, generator)
-    wide = slim * (torch.randint(2, (n,), generator=generator) * 2 - 1)      # half look to the left
+    # half look to the left
+    wide = slim * (torch.randint(2, (n,), generator=generator) * 2 - 1)
     cos, sin = turn.cos(), turn.sin()
     linear = torch.stack([wide * cos, -sin / slim, wide * sin, cos / slim], 1).view(n, 2, 2)
     seen = outline @ linear.mT
@@ -295,7 +297,7 @@ def litter(image, # N,3,size,size, painted over
 def shape_objects(y, # species, N
                     shape_cue, # strength, 0: bodies alike, 1: as the species has it
                     generator,
-                   ): # -> bends N,3,2, heads N,3 as place and radius, outline N,192,2: in its plane
+                   ): # -> bends N,3,2, heads N,3 as center and radius, outline N,192,2, in plane
     "Draw by chance what no two objects share."
     n = len(y)
     bends = torch.stack([.04 * torch.randn(n, 3, generator=generator),
@@ -321,7 +323,8 @@ def draw_objects(y, # species, N
     in_plane = in_plane.mT.reshape(-1, 2, size, size)
     face, radius = in_plane - heads[:, :2, None, None], heads[:, 2:, None]
     angle = torch.atan2(in_plane[:, 1], in_plane[:, 0])
-    edges = torch.stack([torch.hypot(*in_plane.unbind(1)) - body_radius(angle, y, shape_cue, bends),
+    edges = torch.stack([torch.hypot(*in_plane.unbind(1))
+                         - body_radius(angle, y, shape_cue, bends),
                          torch.hypot(*face.unbind(1)) - radius,
                          torch.hypot(*(face + .1).unbind(1)) - .13], 1)      # body, head, eye
     pixels = linear.det().abs().sqrt().view(-1, 1, 1, 1) * size / 2      # a unit of the plane

@@ -348,6 +348,7 @@ def surroundings(model: nn.Module, checkpoint: Checkpoint) -> Iterator[None]:
             torch.set_num_threads(threads)
             model.eval()
 
+# %% ../nbs/library/15_training.ipynb #b9298df4
 def _taken_up(model: nn.Module, optimizer: Optimizer, checkpoint: Checkpoint):
     "Resume from the checkpoint, or begin."
     first, saved = checkpoint.resume(to_train(model), optimizer)

@@ -148,6 +148,7 @@ def _class_hint(name: str, have: dict, builds: dict) -> str:
     same = name in have and name in builds and have[name].shape[1:] == builds[name].shape[1:]
     return f": build(..., num_classes={len(have[name])})" if same and have[name].ndim == 2 else ""
 
+# %% ../nbs/library/13b_weights.ipynb #372dca7c
 def _other_modules(model: Model, again: Model) -> Iterator[str]:
     "Say which modules are others, or set otherwise, than a card builds."
     have, builds = (dict(_described(one)) for one in (model, again))
@@ -190,7 +191,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]: # where, what
 STORED_AS = ("float32", "compact")
 
 def save_model(model: nn.Module, # made by build; also beneath torch.compile
-               path: str | Path, # where; the weights in .safetensors, the card beside them in .json
+               path: str | Path, # where; weights in .safetensors, the card beside in .json
                card: dict | None = None, # whatever else to keep: settings, scores
                stored_as: str = "float32", # exact; "compact": large tensors in 4 and 8 bits
               ) -> Path:
@@ -286,9 +287,9 @@ def pretrained(name: str, # such as "mnist/AT-0.1"
     "Load a trained model by its name."
     models = kept_models(folder)
     if not models:
-        raise UserError(f"there is no trained model {name!r} here: they lie in weights/ of a clone "
-                        "of the project, which an installed library lacks; clone it, or train "
-                        "your own")
+        raise UserError(f"there is no trained model {name!r} here: they lie in weights/ of a "
+                        "clone of the project, which an installed library lacks; clone it, or "
+                        "train your own")
     if name not in models:
         raise UserError(f"there is no trained model {name!r}: choose one of {', '.join(models)}")
     model = load_model(models[name][0], device)

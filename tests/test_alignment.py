@@ -24,28 +24,36 @@ class Brightest(nn.Module):
 def test_outlines_by_hand():
     outline = edges(streets.x)[:, None].expand_as(streets.x)
     assert torch.allclose(edge_correlation(streets.x, outline), torch.ones(200, dtype=torch.double))
-    assert torch.allclose(edge_correlation(streets.x, -7e-9 * outline), torch.ones(200, dtype=torch.double))     # scale, sign
+    assert torch.allclose(edge_correlation(streets.x, -7e-9 * outline),
+                          torch.ones(200, dtype=torch.double))     # scale, sign
     sides = torch.where(torch.rand(outline.shape) > .5, 1, -1)
-    assert torch.allclose(edge_correlation(streets.x, sides * outline), torch.ones(200, dtype=torch.double))     # sign of each pixel
+    assert torch.allclose(edge_correlation(streets.x, sides * outline),
+                          torch.ones(200, dtype=torch.double))     # sign of each pixel
     by_chance = edge_correlation(streets.x, noise)
     assert by_chance.mean().abs() < 3 * by_chance.std() / 200 ** .5
-    assert (edge_correlation(streets.x, 0 * noise) == 0).all() and (edge_correlation(streets.x, 0 * noise + .1) == 0).all()
+    assert (edge_correlation(streets.x, 0 * noise) == 0).all()
+    assert (edge_correlation(streets.x, 0 * noise + .1) == 0).all()
     step = torch.tensor([[[[0., 0., 1., 1.]] * 4]])
     assert edges(step)[0].tolist() == [[0., 4., 4., 0.]] * 4
 
 
 def test_naive_outlines_are_the_same():
-    for image, gradient, value in zip(streets.x[:5], noise[:5], edge_correlation(streets.x[:5], noise[:5])):
+    for image, gradient, value in zip(streets.x[:5], noise[:5],
+                                      edge_correlation(streets.x[:5], noise[:5])):
         gray = image.double().mean(0).numpy()
         both = np.hypot(ndimage.sobel(gray, 0, mode="nearest"), ndimage.sobel(gray, 1, mode="nearest"))
-        assert abs(np.corrcoef(both.ravel(), gradient.double().abs().sum(0).numpy().ravel())[0, 1] - value) < 1e-9
+        assert abs(np.corrcoef(both.ravel(), gradient.double().abs().sum(0).numpy().ravel())[0, 1]
+                   - value) < 1e-9
 
 
 def test_identification_by_hand():
     outline = edges(streets.x)[:, None].expand_as(streets.x)
-    assert identified(streets.x, outline).all() and identified(streets.x, -1e-9 * outline).all() and len(identified(streets.x[:150], outline[:150])) == 100
-    assert not identified(streets.x, outline.roll(1, 0)).any() and not identified(streets.x, 0 * outline).any()
-    assert not identified(streets.x[:1].expand(4, -1, -1, -1), outline[:1].expand(4, -1, -1, -1), 4).any()     # ties
+    assert identified(streets.x, outline).all() and identified(streets.x, -1e-9 * outline).all()
+    assert len(identified(streets.x[:150], outline[:150])) == 100
+    assert not identified(streets.x, outline.roll(1, 0)).any()
+    assert not identified(streets.x, 0 * outline).any()
+    assert not identified(streets.x[:1].expand(4, -1, -1, -1), outline[:1].expand(4, -1, -1, -1),
+                          4).any()     # ties
     low, high = Score.of(torch.cat([identified(streets.x, torch.randn(noise.shape)) for _ in range(5)])).interval(.999)
     assert low <= .01 <= high
     with pytest.raises(ValueError, match="among = 100 with 50 images"):
@@ -65,7 +73,8 @@ def test_the_score_of_a_gaussian():
     closed = exact(x.flatten(1), torch.cov(toy.x.flatten(1).T), toy.x.flatten(1).mean(0))
     assert torch.allclose(score_of(Mixture(toy, .2), x, .2).flatten(1), closed, atol=1e-4)
     learned = in_blocks(score_of(train_denoiser(toy, .2, 300), x, .2))
-    assert F.cosine_similarity(learned, exact(in_blocks(x), spread @ spread.T, torch.full((4,), .5))).mean() > .95
+    assert F.cosine_similarity(learned, exact(in_blocks(x), spread @ spread.T,
+                                              torch.full((4,), .5))).mean() > .95
 
 
 def test_two_gaussians_have_two_pulls():
@@ -78,22 +87,27 @@ def test_two_gaussians_have_two_pulls():
 def test_similarity_by_hand():
     score = streets.x - streets.x.mean((2, 3), keepdim=True)
     assert torch.allclose(score_similarity(score, 3e-7 * score), torch.ones(200, dtype=torch.double))
-    assert score_similarity(score, -score).mean() < 0 and score_similarity(score, noise).mean().abs() < .05
-    assert torch.allclose(alignment(score, -2 * score), torch.ones(200, dtype=torch.double)) and alignment(score, noise).mean().abs() < .01
+    assert score_similarity(score, -score).mean() < 0
+    assert score_similarity(score, noise).mean().abs() < .05
+    assert torch.allclose(alignment(score, -2 * score), torch.ones(200, dtype=torch.double))
+    assert alignment(score, noise).mean().abs() < .01
     x, y = torch.rand(1, 1, 7, 7, dtype=torch.double), torch.rand(1, 1, 7, 7, dtype=torch.double)
     cov = ((x - x.mean()) * (y - y.mean())).mean()
     by_hand = ((2 * x.mean() * y.mean() + .0001) * (2 * cov + .0009)
-               / ((x.mean() ** 2 + y.mean() ** 2 + .0001) * (x.var(correction=0) + y.var(correction=0) + .0009)))
+               / ((x.mean() ** 2 + y.mean() ** 2 + .0001) * (x.var(correction=0) + y.var(correction=0)
+                                                             + .0009)))
     assert abs(structural_similarity(x, y).item() - by_hand.item()) < 1e-9
 
 
 def test_evidence_by_hand():
     g = torch.zeros(3, 3, 4, 4)
-    g[torch.arange(3), torch.arange(3), 0, 0] = -1e-12                  # going down in red makes it redder
+    # going down in red makes it redder
+    g[torch.arange(3), torch.arange(3), 0, 0] = -1e-12
     assert class_evidence(Brightest(), g).tolist() == [0, 1, 2]
     assert class_evidence(Brightest(), -5 * g)[0] != 0
     y = torch.tensor([0, 0, 1, 1])
-    assert shuffled_rate(y, y) == .5 and shuffled_rate(torch.tensor([0, 0, 0, 0]), y) == .5 and shuffled_rate(1 - y, torch.tensor([0, 0, 0, 0])) == .5
+    assert shuffled_rate(y, y) == .5 and shuffled_rate(torch.tensor([0, 0, 0, 0]), y) == .5
+    assert shuffled_rate(1 - y, torch.tensor([0, 0, 0, 0])) == .5
 
 
 def test_controls_are_what_they_say():
@@ -105,18 +119,25 @@ def test_controls_are_what_they_say():
 
 
 def test_every_measure_at_its_controls():
-    view = View(streets.x, streets.y, class_means(load("street_glyphs", "train", limit=500)), Brightest(), lambda x: x.clamp(.2, .8))
+    view = View(streets.x, streets.y, class_means(load("street_glyphs", "train", limit=500)),
+                Brightest(), lambda x: x.clamp(.2, .8))
     controls = measure_controls(view, noise, noise)
-    for name, chance, slack in (("alignment", 0, .01), ("edge_correlation", 0, .01), ("identified", .01, .03), ("score_similarity", 0, .06),
-                                ("high_frequency_share", .8, .02), ("towards_class", 0, .01), ("score_cosine", 0, .01)):
+    for name, chance, slack in (("alignment", 0, .01), ("edge_correlation", 0, .01),
+                                ("identified", .01, .03), ("score_similarity", 0, .06),
+                                ("high_frequency_share", .8, .02), ("towards_class", 0, .01),
+                                ("score_cosine", 0, .01)):
         assert abs(controls["white noise"][name] - chance) < slack, name
-    assert controls["outlines"]["edge_correlation"] == pytest.approx(1) and controls["outlines"]["identified"] == 1
+    assert controls["outlines"]["edge_correlation"] == pytest.approx(1)
+    assert controls["outlines"]["identified"] == 1
     assert controls["image × constant"]["alignment"] == pytest.approx(1)
     twice = measure_gradients(view, 1e-6 * noise, 1e-6 * noise)                 # scale changes nothing
-    assert all(torch.allclose(a, b) for a, b in zip(twice.values(), measure_gradients(view, noise, noise).values()))
+    assert all(torch.allclose(a, b) for a, b in zip(twice.values(),
+                                                    measure_gradients(view, noise, noise).values()))
     mirrored = measure_gradients(view, -noise, -noise)
-    for name in ("edge_correlation", "identified", "high_frequency_share"):      # and neither does the sign of these
+    # and neither does the sign of these
+    for name in ("edge_correlation", "identified", "high_frequency_share"):
         assert torch.allclose(mirrored[name], twice[name]), name
     for name in ("alignment", "towards_class", "score_cosine"):
         assert torch.allclose(mirrored[name], -twice[name]), name
-    assert "mixture_cosine" not in twice and set(PERCEPTUAL) == {"edge_correlation", "identified", "score_similarity", "class_evidence"}
+    assert "mixture_cosine" not in twice
+    assert set(PERCEPTUAL) == {"edge_correlation", "identified", "score_similarity", "class_evidence"}

@@ -88,7 +88,8 @@ def test_default_steps_are_as_published():
             assert moves(pgd, ball, steps=steps) == pytest.approx([2.5 * ball.eps / steps] * steps)
         assert moves(pgd, ball, targeted=True) == pytest.approx([-.25 * ball.eps] * 10)
         assert moves(fgsm, ball, random_start=True) == pytest.approx([1.25 * ball.eps])
-        assert moves(fgsm, ball) == [ball.eps] and moves(pgd, ball, step_size=.01, steps=2) == [.01] * 2
+        assert moves(fgsm, ball) == [ball.eps] and moves(pgd, ball, step_size=.01,
+                                                         steps=2) == [.01] * 2
     after_three = x
     for step in range(3):                      # iterates by hand: .75 of the radius after three of ten
         after_three = after_three + .25 * .1 * w.sign()
@@ -279,7 +280,8 @@ def test_bad_arguments():
 
 def test_flags_are_no_text():
     model, x, y = trained()
-    for name, value in (("targeted", "false"), ("random_start", "false"), ("targeted", 1), ("check", "no")):
+    for name, value in (("targeted", "false"), ("random_start", "false"), ("targeted", 1),
+                        ("check", "no")):
         for attack in (fgsm, pgd):
             with pytest.raises(UserError, match=f"{name} = .* should be True or False"):
                 attack(model, x, y, Linf(.1), **{name: value})

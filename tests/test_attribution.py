@@ -18,15 +18,19 @@ def test_homogeneous_by_scaling():
     def smaller(model):
         model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 7)
         return model
-    models = [build(arch, 7, 3, (.4, .5, .6), (.2, .3, .4)) for arch in ("wrn-10-1", "fast-8-8-16", "map-8-8-16", "resnet18-s1")]
-    models += [build("madry_cnn", 7, image_size=32), known.resnet18(num_classes=7), smaller(known.vgg11()), smaller(known.vgg11_bn())]
+    models = [build(arch, 7, 3, (.4, .5, .6), (.2, .3, .4))
+              for arch in ("wrn-10-1", "fast-8-8-16", "map-8-8-16", "resnet18-s1")]
+    models += [build("madry_cnn", 7, image_size=32), known.resnet18(num_classes=7),
+               smaller(known.vgg11()), smaller(known.vgg11_bn())]
     for model in models:
         for name, tensor in model.state_dict().items():
             if name.endswith(("bias", "running_mean")):
                 tensor.uniform_(-.2, .2)
-        x, before = torch.rand(2, 3, 32, 32).double(), sum(t.double().sum() for t in model.state_dict().values())
+        x, before = torch.rand(2, 3, 32, 32).double(), sum(t.double().sum()
+                                                           for t in model.state_dict().values())
         made = homogeneous(model.eval(), "black").double()
-        assert order(made) == 1 and before == sum(t.double().sum() for t in model.state_dict().values())
+        assert order(made) == 1 and before == sum(t.double().sum()
+                                                  for t in model.state_dict().values())
         with torch.no_grad():
             logits, scaled, moved = made(x), made(.3 * x), model.double()(.3 * x) - .3 * model(x)
         assert torch.allclose(scaled, .3 * logits, rtol=1e-9, atol=1e-14) and logits.abs().max() > 0
@@ -40,12 +44,14 @@ def test_scale_norm_by_hand():
     torch.manual_seed(0)
     norm, x = ScaleNorm(3, momentum=1.), 2 + torch.randn(40, 3, 5, 5)
     squares = norm(x).square().mean((0, 2, 3))
-    assert torch.allclose(squares, torch.ones(3), atol=1e-4) and norm(x).mean() > .8             # the mean stays
+    # the mean stays
+    assert torch.allclose(squares, torch.ones(3), atol=1e-4) and norm(x).mean() > .8
     assert torch.allclose(norm.running_var, x.square().mean((0, 2, 3))) and norm.bias is None
     known = nn.BatchNorm2d(3)
     nn.init.uniform_(known.weight), nn.init.uniform_(known.running_var), nn.init.uniform_(known.running_mean)
     moved = known.eval()(x) - ScaleNorm.like(known).eval()(x)
-    assert torch.allclose(moved, moved[:1, :, :1, :1].expand_as(moved), atol=1e-5) and moved.abs().max() > .1
+    assert torch.allclose(moved, moved[:1, :, :1, :1].expand_as(moved), atol=1e-5)
+    assert moved.abs().max() > .1
     assert ScaleNorm(3)(x.to(torch.bfloat16)).dtype == torch.bfloat16
 
 
@@ -60,13 +66,18 @@ def test_what_breaks_homogeneity_is_named():
     class Branching(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x
-    for breaks, named in ((nn.GELU(), "GELU"), (nn.Sigmoid(), "Sigmoid"), (F.gelu, "gelu"), (torch.sigmoid, "sigmoid"),
-                          (nn.LayerNorm(4), "LayerNorm"), (nn.ReLU6(), "ReLU6"), (lambda h: h.softmax(1), "softmax"),
-                          (lambda h: h + 1, "add.*constant"), (lambda h: h * h + h, "add.*another order"), (torch.exp, "exp")):
+    for breaks, named in ((nn.GELU(), "GELU"), (nn.Sigmoid(), "Sigmoid"), (F.gelu, "gelu"),
+                          (torch.sigmoid, "sigmoid"),
+                          (nn.LayerNorm(4), "LayerNorm"), (nn.ReLU6(), "ReLU6"),
+                          (lambda h: h.softmax(1), "softmax"),
+                          (lambda h: h + 1, "add.*constant"),
+                          (lambda h: h * h + h, "add.*another order"), (torch.exp, "exp")):
         with pytest.raises(UserError, match=named):
             homogeneous(Shifted(breaks))
-    for model, named in ((nn.Linear(4, 4), "Linear.*has a bias"), (Branching(), "cannot be read"), (build("fast-8-8-8"), "bias"),
-                         (homogeneous(nn.Sequential(nn.BatchNorm1d(4))).append(nn.BatchNorm1d(4)), "1 .BatchNorm1d")):
+    for model, named in ((nn.Linear(4, 4), "Linear.*has a bias"), (Branching(), "cannot be read"),
+                         (build("fast-8-8-8"), "bias"),
+                         (homogeneous(nn.Sequential(nn.BatchNorm1d(4))).append(nn.BatchNorm1d(4)),
+                          "1 .BatchNorm1d")):
         with pytest.raises(UserError, match=named):
             order(model)
     with pytest.raises(UserError, match="whole batch"):
@@ -77,18 +88,22 @@ def test_what_breaks_homogeneity_is_named():
 
 def test_x_gradient_is_integrated_gradients():
     torch.manual_seed(0)
-    for arch, side in (("madry_cnn", 28), ("wrn-10-1", 32), ("fast-8-8-16", 32), ("map-8-8-16", 32), ("resnet18", 32)):
+    for arch, side in (("madry_cnn", 28), ("wrn-10-1", 32), ("fast-8-8-16", 32), ("map-8-8-16", 32),
+                       ("resnet18", 32)):
         model = homogeneous(build(arch, 5, 3, (.4, .5, .6), (.2, .3, .4))).eval().double()
         x, y = torch.rand(3, 3, side, side).double(), torch.tensor([0, 4, 2])
         exact, fast = integrated_gradients(model, x, y, 9), x_gradient(model, x, y)
         assert (exact - fast).abs().sum() < 1e-12 * exact.abs().sum()
         logits = model(x).gather(1, y[:, None])[:, 0].detach()
-        assert torch.allclose(fast.sum((1, 2, 3)), logits, rtol=1e-10, atol=1e-14)              # completeness
+        # completeness
+        assert torch.allclose(fast.sum((1, 2, 3)), logits, rtol=1e-10, atol=1e-14)
         assert model(origin(model).expand(1, -1, side, side)).abs().max() < 1e-10 * logits.abs().max()
         naive = x[0].clone().requires_grad_()
         model(naive[None])[0, y[0]].backward()
-        assert torch.allclose(fast[0], (naive.detach() - origin(model)[0]) * naive.grad, rtol=1e-9, atol=1e-16)
-        assert torch.equal(model(origin(model) + .2 * (x - origin(model))).argmax(1), model(x).argmax(1))
+        assert torch.allclose(fast[0], (naive.detach() - origin(model)[0]) * naive.grad, rtol=1e-9,
+                              atol=1e-16)
+        assert torch.equal(model(origin(model) + .2 * (x - origin(model))).argmax(1),
+                           model(x).argmax(1))
     ordinary = build("fast-8-8-16", 5).double()
     assert (integrated_gradients(ordinary, x, y) - input_x_gradient(ordinary, x, y)).abs().max() > 1e-6
 
@@ -102,7 +117,8 @@ def test_orders_above_one():
         assert order(model) == 2 ** depth
         exact, fast = integrated_gradients(model, x, y, 16), x_gradient(model, x, y)
         assert (exact - fast).abs().sum() < 1e-12 * exact.abs().sum()
-        assert (exact - input_x_gradient(model, x, y)).abs().sum() > .4 * exact.abs().sum()      # k forgotten
+        # k forgotten
+        assert (exact - input_x_gradient(model, x, y)).abs().sum() > .4 * exact.abs().sum()
         assert torch.allclose(fast.sum((1, 2, 3)), model(x).gather(1, y[:, None])[:, 0], rtol=1e-10)
     for wrong in (dict(steps=0), dict(steps=2.5), dict(rule="simpson")):
         with pytest.raises(UserError, match="steps"):
@@ -116,16 +132,19 @@ def test_contrast_by_hand():
         bright[1].weight.copy_(torch.stack([torch.zeros(64), torch.ones(64) / 64]))
         digits = load("digits", "test", limit=40)
     mean = digits.x.mean((1, 2, 3)).double()
-    edge = .95 * mean.median()                                          # class 1 if the mean is above it
+    # class 1 if the mean is above it
+    edge = .95 * mean.median()
     with torch.no_grad():
         bright[1].bias.copy_(torch.stack([edge, 0 * edge]))
     changed, dim = contrast(bright, digits)["changed"], [100 * ((a * mean > edge) != (mean > edge)).double().mean().item() for a in ALPHAS]
-    assert changed == pytest.approx(dim, abs=1e-3) and changed[-1] > 50 and changed[0] == 0 < changed[1]
+    assert changed == pytest.approx(dim, abs=1e-3) and changed[-1] > 50
+    assert changed[0] == 0 < changed[1]
     assert contrast(homogeneous(build("fast-8-8-8", 10, 1)), digits)["changed"] == [0] * 10
     errors = step_errors(bright, digits.x[:3], torch.tensor([1, 1, 1]), 6)
     assert errors["steps"] == [1, 2, 5] and max(errors["legendre"]) < 1e-5
     assert settled([1, 2, 5], [.5, .005, .02]) == 10 and settled([1, 2], [0., 0.]) == 1
-    assert exactness(bright, digits.x, digits.y % 2, 3)["missing"] < 1e-5                  # a line needs no second step
+    # a line needs no second step
+    assert exactness(bright, digits.x, digits.y % 2, 3)["missing"] < 1e-5
 
 
 def test_masking_by_hand():
@@ -134,18 +153,23 @@ def test_masking_by_hand():
     worth[:, :, 0, :4], worth[:, :, 1, :4] = torch.tensor([4., 3., 2., 1.]), -torch.tensor([4., 3., 2., 1.])
     assert chosen(worth, [2 / 64], "positive", True)[0][0, 0, 0].tolist() == [True] * 2 + [False] * 6
     assert chosen(worth, [1.], "positive", True)[0].sum() == 8 == chosen(worth, [1.], "negative", True)[0].sum()
-    assert chosen(worth, [2 / 64], "negative", True)[0][1, 0, 1, :2].all() and chosen(worth, [1.], "absolute", False)[0].sum() == 16
-    assert chosen(worth, [2 / 64], "absolute", False)[0][0, 0, :2, 3].all()                      # the smallest that are not zero
-    assert torch.allclose(blurred(torch.full((1, 1, 28, 28), .3)), torch.full((1, 1, 28, 28), .3), atol=1e-6)
+    assert chosen(worth, [2 / 64], "negative", True)[0][1, 0, 1, :2].all()
+    assert chosen(worth, [1.], "absolute", False)[0].sum() == 16
+    # the smallest that are not zero
+    assert chosen(worth, [2 / 64], "absolute", False)[0][0, 0, :2, 3].all()
+    assert torch.allclose(blurred(torch.full((1, 1, 28, 28), .3)), torch.full((1, 1, 28, 28), .3),
+                          atol=1e-6)
     spot = torch.zeros(1, 1, 28, 28)
     spot[0, 0, 14, 14] = 1
     assert (blurred(spot) > 0).sum() == 49 and blurred(spot).sum() == pytest.approx(1, abs=1e-5)
-    assert .8 < (blurred(spot)[0, 0, 14, 11] / blurred(spot).max()).item() < .95            # nearly a box
+    # nearly a box
+    assert .8 < (blurred(spot)[0, 0, 14, 11] / blurred(spot).max()).item() < .95
     torch.manual_seed(0)
     line = nn.Sequential(nn.Flatten(), nn.Linear(192, 2, bias=False))
     y, whole = torch.tensor([0, 1]), logits_of(line, x, torch.tensor([0, 1])).sum().item()
     curves = masking_curves(line, x, y, torch.ones_like(x))
-    assert curves["KPM"][-1].item() == pytest.approx(whole, rel=1e-4) and curves["KAM"][-1] == (line(x).argmax(1) == y).sum()
+    assert curves["KPM"][-1].item() == pytest.approx(whole, rel=1e-4)
+    assert curves["KAM"][-1] == (line(x).argmax(1) == y).sum()
     assert areas({"KPM": torch.full((16,), whole).double()}, whole, 2) == {"KPM": 100.}
 
 
@@ -158,13 +182,17 @@ def test_expected_gradients_tend_to_integrated_gradients():
     assert (many - exact).abs().sum() < .08 * exact.abs().sum()
     line, reference = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), torch.rand(1, 1, 8, 8)
     slopes = line[1].weight[y].view_as(x)
-    assert torch.allclose(expected_gradients(line, x, y, reference, drawn), (x - reference) * slopes, atol=1e-6)
-    assert torch.allclose(smooth_gradient(model, x, y, drawn, 3, 0.), class_gradient(model, x, y), atol=1e-6)
+    assert torch.allclose(expected_gradients(line, x, y, reference, drawn), (x - reference) * slopes,
+                          atol=1e-6)
+    assert torch.allclose(smooth_gradient(model, x, y, drawn, 3, 0.), class_gradient(model, x, y),
+                          atol=1e-6)
     digits, seen = load("digits", "test", limit=30), load("digits", "train", limit=30)
     net = homogeneous(build("fast-8-8-8", 10, 1)).eval()
     scored = masking(net, digits, seen, 0)
-    assert set(scored) == set(METHODS) and scored == masking(net, digits, seen, 0) != masking(net, digits, seen, 1)
-    assert scored["IG"] == pytest.approx(scored["X-gradient"], abs=.5) and scored["|gradient|"]["KAM"] == scored["gradient"]["KAM"]
+    assert set(scored) == set(METHODS)
+    assert scored == masking(net, digits, seen, 0) != masking(net, digits, seen, 1)
+    assert scored["IG"] == pytest.approx(scored["X-gradient"], abs=.5)
+    assert scored["|gradient|"]["KAM"] == scored["gradient"]["KAM"]
 
 
 def test_x_gradient_map_beside_the_others():
@@ -173,8 +201,10 @@ def test_x_gradient_map_beside_the_others():
     maps = x_gradient_map(model, x, [1, 0, 2], batch_size=2)
     raw = x_gradient(model, x, torch.tensor([1, 0, 2])).sum(1)
     assert maps.shape == (3, 16, 16) == x_gradient_map(model, x).shape and maps.min() >= 0
-    assert torch.allclose(x_gradient_map(model, x, [1, 0, 2], sigma=0).sum((1, 2)), raw.clamp_min(0).sum((1, 2)), rtol=.2)
-    assert torch.allclose(x_gradient_map(model, x), x_gradient_map(model, x, model(x).argmax(1).tolist()))
+    assert torch.allclose(x_gradient_map(model, x, [1, 0, 2], sigma=0).sum((1, 2)),
+                          raw.clamp_min(0).sum((1, 2)), rtol=.2)
+    assert torch.allclose(x_gradient_map(model, x),
+                          x_gradient_map(model, x, model(x).argmax(1).tolist()))
     for wrong, named in ((dict(sigma=-1), "sigma"), (dict(classes=9), "knows 0 to 3")):
         with pytest.raises(UserError, match=named):
             x_gradient_map(model, x, **wrong)

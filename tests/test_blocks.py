@@ -13,24 +13,32 @@ from pag_companion.data import load, whole
 def test_blocks_are_what_they_say():
     images, top = (block_mnist("test", top=t, source="mnist_sample", limit=200) for t in (False, True))
     digits = load("mnist_sample", "test", limit=200)
-    assert images.shape == (1, 56, 28) and torch.equal(images.y, digits.y) and torch.equal(top.pixels[:, :, :28], digits.pixels)
+    assert images.shape == (1, 56, 28) and torch.equal(images.y, digits.y)
+    assert torch.equal(top.pixels[:, :, :28], digits.pixels)
     mask = null_mask(images).view(200, 56, 28)
     assert 80 < mask[:, 0, 0].sum() < 120 and not null_mask(top).view(200, 56, 28)[:, :28].any()
     assert torch.equal(images.pixels[~mask[:, None]].view(200, 784), digits.pixels.flatten(1))
     again = block_mnist("test", source="mnist_sample", limit=50)
-    assert torch.equal(again.pixels, images.pixels[:50]) and "made from mnist_sample" in images.note and images.stand_in
-    assert null_block("A").sum() > 0 and null_mask(block_mnist("val", "A", source="mnist_sample", limit=20), "A").float().mean() == .5
-    for wrong, words in ((lambda: null_mask(images, "A"), "one null block 'A'"), (lambda: null_mask(digits), "1×56×28"),
-                         (lambda: block_mnist("test", "B"), "square, A"), (lambda: block_mnist("tset"), "tset")):
+    assert torch.equal(again.pixels, images.pixels[:50]) and "made from mnist_sample" in images.note
+    assert images.stand_in
+    assert null_block("A").sum() > 0
+    assert null_mask(block_mnist("val", "A", source="mnist_sample", limit=20),
+                     "A").float().mean() == .5
+    for wrong, words in ((lambda: null_mask(images, "A"), "one null block 'A'"),
+                         (lambda: null_mask(digits), "1×56×28"),
+                         (lambda: block_mnist("test", "B"), "square, A"),
+                         (lambda: block_mnist("tset"), "tset")):
         with pytest.raises(UserError, match=words):
             wrong()
-    with tempfile.TemporaryDirectory() as folder, pytest.raises((UserError, OSError), match="mnist|MNIST"):
+    with tempfile.TemporaryDirectory() as folder, pytest.raises((UserError, OSError),
+                                                                match="mnist|MNIST"):
         block_mnist("test", root=folder, download=False)
 
 
 def test_checksums_of_the_real_set():
     try:
-        parts = {name: {part: whole(name, part, download=False).sha256 for part in ("train", "test")} for name in CHECKSUMS}
+        parts = {name: {part: whole(name, part, download=False).sha256 for part in ("train", "test")}
+                 for name in CHECKSUMS}
     except (UserError, OSError):
         pytest.skip("MNIST is not here")
     assert parts == CHECKSUMS
@@ -39,7 +47,9 @@ def test_checksums_of_the_real_set():
 def test_axes_by_hand():
     images = load("axes", "test", limit=100)
     x = (255 * images.x - 128) / 64
-    assert images.shape == (1, 1, 10) and torch.equal(x.flatten(1).abs().sum(1), torch.ones(100)) and torch.equal(x.sum((1, 2, 3)) > 0, images.y == 1)
+    assert images.shape == (1, 1, 10) and torch.equal(x.flatten(1).abs().sum(1), torch.ones(100))
+    assert torch.equal(x.sum((1, 2, 3)) > 0, images.y == 1)
     noisy = (255 * load("axes_noise", "test", limit=100).x - 128).flatten(1) / 64
-    assert (noisy[:, 5:].abs() == 1).all() and (noisy[:, :5].abs().sum(1) == 1).all() and abs(noisy[:, 5:].mean()) < .2
+    assert (noisy[:, 5:].abs() == 1).all() and (noisy[:, :5].abs().sum(1) == 1).all()
+    assert abs(noisy[:, 5:].mean()) < .2
     assert len(load("axes", "train")) == 10_000

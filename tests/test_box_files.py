@@ -22,7 +22,8 @@ from pag_companion.data import load
 def toy_folder(folder, n=6, size=(24, 16), lines=None):
     "Images of squares with their boxes in a csv file; lines: changed ones, by number."
     rows = ["image,label,x0,y0,x1,y1"]
-    for name in [f"{split}/{kind}/{k}.png" for split in ("train", "val") for kind in ("blue", "red")
+    for name in [f"{split}/{kind}/{k}.png" for split in ("train", "val")
+                 for kind in ("blue", "red")
                  for k in range(n)]:
         path, kind, k = Path(folder, name), name.split("/")[1], int(Path(name).stem)
         image = np.full((size[1], size[0], 3), 90, np.uint8)
@@ -82,7 +83,8 @@ def test_cub_files_are_read():
         assert (first.label, first.split, second.split) == ("001.Auk", "train", "test")
         for name, text, message in (
                 ("bounding_boxes", "1 2.0 3.0 10.0 6.0", r"bounding_boxes.txt.*\(1, such as 2\)"),
-                ("bounding_boxes", "1 2.0 3.0 9. 6.\n2 0. 0. 12.", "boxes.txt, line 2: .*four numbers"),
+                ("bounding_boxes", "1 2.0 3.0 9. 6.\n2 0. 0. 12.",
+                 "boxes.txt, line 2: .*four numbers"),
                 ("image_class_labels", "1 1\n2 7", "image_class_labels.txt, line 2: class 7"),
                 ("train_test_split", "1 1\n2 banana", "line 2: 'banana' should be 1"),
                 ("images", "1 001.Auk/a.jpg\n2", "images.txt, line 2")):
@@ -140,8 +142,10 @@ def test_boxes_are_cut():
 
 
 def test_cub_boxes_run_past_their_images():
-    cub = Boxed(Path("1218.jpg"), "auk", "train", (92., 51., 500., 386.), "bounding_boxes.txt, line 1218", clip=True)
-    shares, cut = fit_box(cub, 500, 354)                  # as the official file has it: 32 pixels too far down
+    cub = Boxed(Path("1218.jpg"), "auk", "train", (92., 51., 500., 386.),
+                "bounding_boxes.txt, line 1218", clip=True)
+    # as the official file has it: 32 pixels too far down
+    shares, cut = fit_box(cub, 500, 354)
     assert cut and [round(share * side) for share, side in zip(shares, (500, 354) * 2)] == [92, 51, 500, 354]
     with pytest.raises(UserError, match="lies outside"):
         fit_box(replace(cub, clip=False), 500, 354)
@@ -172,7 +176,8 @@ def test_a_folder_with_boxes_becomes_a_set():
         assert (len(train) + len(val), len(test)) == (6, 18)      # 12 of val and every second of 12
         assert test.classes == ("blue", "red") and test.shape == (3, 16, 16)
         assert test.part == "16×16, every second training image held out for the test part"
-        held = test.boxes[:, 0] * 2                         # squares stand at 0 to 5; held out: 1, 3, 5
+        # squares stand at 0 to 5; held out: 1, 3, 5
+        held = test.boxes[:, 0] * 2
         assert sorted(held.tolist()) == sorted([0, 1, 2, 3, 4, 5] * 2 + [1, 3, 5] * 2)
         x0, y0, x1, y1 = test.boxes[0].round().int().tolist()
         strong = test.pixels[0, :, 4, (x0 + x1) // 2].argmax().item()
@@ -229,7 +234,8 @@ def test_broken_and_gray_images_are_counted():
 def test_odd_tables_are_named():
     with tempfile.TemporaryDirectory() as folder:
         path, head = Path(folder, "boxes.csv"), b"image,label,x0,y0,x1,y1\n"
-        for data, message in ((head + b'"' + b"a" * 200_000 + b'"\n', "line 2: no line of a CSV file .*quotation"),
+        for data, message in ((head + b'"' + b"a" * 200_000 + b'"\n',
+                               "line 2: no line of a CSV file .*quotation"),
                               (b"image;label;x0;y0;x1;y1\n", "commas in the place of ';'"),
                               (head + b"train/a.png,b,1,2,3,4,5,6,7\n", "line 2: 3 more cells than"),
                               (b"", "no column image")):
@@ -249,7 +255,8 @@ def test_odd_images_are_counted_or_named():
         def chunk(kind, data):
             return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         head = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"")
+                         + chunk(b"IEND", b""))
 
     with (tempfile.TemporaryDirectory() as folder,
           patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
@@ -269,20 +276,24 @@ def test_odd_images_are_counted_or_named():
         talk.add_text("Comment", "a" * 2 ** 21, zip=True)
         Image.open(names[4]).save(names[4], pnginfo=talk)
         bomb(names[5])
-        with pytest.raises(UserError, match=r"2 of 12 images are broken: .*\d.png.*; .*\d.png.*skip=True"):
+        with pytest.raises(UserError,
+                           match=r"2 of 12 images are broken: .*\d.png.*; .*\d.png.*skip=True"):
             build_boxed(squares, "other", size=16)
         build_boxed(squares, "other", size=16, skip=True)
-        assert "2 broken images left out" in load("other", "train").part and len(load("other", "test")) == 12
+        assert "2 broken images left out" in load("other", "train").part
+        assert len(load("other", "test")) == 12
 
 
 def test_boxes_that_do_not_fit_are_named():
     with (tempfile.TemporaryDirectory() as folder,
           patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
         squares, lines = Path(folder, "squares"), {
-            3: "train/blue/1.png,blue,2,1,14,20", 4: "train/blue/2.png,blue,5,5,5,9", 5: "train/blue/3.png,blue,1,1,30,16"}
+            3: "train/blue/1.png,blue,2,1,14,20", 4: "train/blue/2.png,blue,5,5,5,9",
+            5: "train/blue/3.png,blue,1,1,30,16"}
         toy_folder(squares, size=(24, 16), lines=lines)
         message = r"3 of 12 boxes do not fit.*skip=True"
-        for hint in (message, "line 3: .*are width and height swapped", "line 4: .*no area", "line 5: .*outside.*pixels from 1"):
+        for hint in (message, "line 3: .*are width and height swapped", "line 4: .*no area",
+                     "line 5: .*outside.*pixels from 1"):
             with pytest.raises(UserError, match=hint):
                 build_boxed(squares, "boxed", size=16)
         build_boxed(squares, "boxed", size=16, skip=True)

@@ -11,7 +11,7 @@ import torch
 from pag_companion.data import Images, load
 
 def blobs(*rectangles, side=8, value=1.):
-    "A map, 1,side,side, that is `value` inside rectangles x0,y0,x1,y1 (exclusive edges) and 0 elsewhere."
+    "A map, 1,side,side: `value` inside rectangles x0,y0,x1,y1 (exclusive edges), 0 elsewhere."
     canvas = torch.zeros(1, side, side, dtype=torch.float64)
     for x0, y0, x1, y1 in rectangles:
         canvas[:, y0:y1, x0:x1] = value
@@ -26,12 +26,15 @@ def test_overlaps_by_hand():
     a, b = torch.tensor([[0, 0, 3, 3], [0, 0, 2, 2], [5, 5, 9, 9]]), torch.tensor([[1, 1, 4, 4], [2, 0, 4, 2], [5, 5, 9, 9]])
     assert torch.allclose(iou(a, b), torch.tensor([4 / 14, 0, 1]).double())
     assert torch.allclose(iou(a, b, plus_one=True), torch.tensor([9 / 23, 3 / 15, 1]).double())
-    assert torch.equal(iou(a, b), iou(b, a)) and torch.equal(iou(a[:1], b), iou(a[0], b)) and iou(a[:0], b[:0]).shape == (0,)
+    assert torch.equal(iou(a, b), iou(b, a)) and torch.equal(iou(a[:1], b), iou(a[0], b))
+    assert iou(a[:0], b[:0]).shape == (0,)
     bird, corner = torch.tensor([100, 100, 200, 200]), torch.tensor([0, 0, 1, 1])
     assert iou(corner, bird, plus_one=True, clamp=False).item() == pytest.approx(98 ** 2 / (4 + 101 ** 2 - 98 ** 2)) and iou(corner, bird, plus_one=True) == 0
     empty = torch.tensor([4, 4, 4, 4])
-    assert iou(empty, empty) == 0 and iou(empty, a).max() == 0 and iou(empty, empty, plus_one=True) == 1
-    for bad, message in (([3, 0, 2, 4], "width"), ([0, 0, 1], "N,4"), ([[0, 0, 1, float("nan")]], "nan")):
+    assert iou(empty, empty) == 0 and iou(empty, a).max() == 0
+    assert iou(empty, empty, plus_one=True) == 1
+    for bad, message in (([3, 0, 2, 4], "width"), ([0, 0, 1], "N,4"),
+                         ([[0, 0, 1, float("nan")]], "nan")):
         with pytest.raises(ValueError, match=message):
             iou(bad, b)
     with pytest.raises(ValueError, match="3 boxes cannot be paired with 2"):
@@ -42,12 +45,16 @@ def test_protocols():
     for name, protocol in PRESETS.items():
         assert LocProtocol.preset(name) is protocol and protocol.name == name
         assert LocProtocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol and hash(protocol) is not None
-    assert LocProtocol.preset("default") == LocProtocol() and LocProtocol().overlap == LocProtocol.preset("wsoleval_v2").overlap == .5
+    assert LocProtocol.preset("default") == LocProtocol()
+    assert LocProtocol().overlap == LocProtocol.preset("wsoleval_v2").overlap == .5
     with pytest.raises(FrozenInstanceError):
         LocProtocol().threshold = .3
-    bad = [(dict(frame="crop"), "resize-crop"), (dict(connectivity=6), "connectivity = 6"), (dict(strict="yes"), "strict"), (dict(gt_clip=1), "gt_clip = 1"),
-           (dict(quantise=True), "cubehelix"), (dict(threshold=51), "threshold = 51"), (dict(threshold=1), "None to sweep"), (dict(threshold="a"), "'a'"),
-           (dict(overlaps=()), "overlaps"), (dict(overlaps=.5), "overlaps = 0.5"), (dict(overlaps=(50,)), "50"), (dict(empty_box=(0, 0, 1)), "empty_box")]
+    bad = [(dict(frame="crop"), "resize-crop"), (dict(connectivity=6), "connectivity = 6"),
+           (dict(strict="yes"), "strict"), (dict(gt_clip=1), "gt_clip = 1"),
+           (dict(quantise=True), "cubehelix"), (dict(threshold=51), "threshold = 51"),
+           (dict(threshold=1), "None to sweep"), (dict(threshold="a"), "'a'"),
+           (dict(overlaps=()), "overlaps"), (dict(overlaps=.5), "overlaps = 0.5"),
+           (dict(overlaps=(50,)), "50"), (dict(empty_box=(0, 0, 1)), "empty_box")]
     for changed, message in bad:
         with pytest.raises(ValueError, match=message):
             LocProtocol(**changed)
@@ -62,15 +69,22 @@ def test_frames_by_hand():
     framed = lambda protocol, box, size, side=224: frame_boxes([box], size, protocol, side)[0].tolist()
     adl, sibling = LocProtocol.preset("adl"), LocProtocol.preset("sibling_cam")
     assert framed(exact, [10, 10, 20, 30], (60, 40)) == [56, 10 * 224 / 60, 112, 112]
-    assert framed(LocProtocol.preset("wsoleval_v1"), [10, 10, 20, 20], 30) == [74, 74, 149, 149]       # 74.67 and 149.33
-    assert framed(adl, [0, 0, 256, 256], 256) == [-16, -16, 240, 240] and framed(crop, [0, 0, 256, 256], 256) == [0, 0, 224, 224]
-    assert framed(adl, [5, 5, 9, 9], 100) == [-3, -3, 7, 7]                                            # -3.2 and 7.04, toward zero
+    # 74.67 and 149.33
+    assert framed(LocProtocol.preset("wsoleval_v1"), [10, 10, 20, 20], 30) == [74, 74, 149, 149]
+    assert framed(adl, [0, 0, 256, 256], 256) == [-16, -16, 240, 240]
+    assert framed(crop, [0, 0, 256, 256], 256) == [0, 0, 224, 224]
+    # -3.2 and 7.04, toward zero
+    assert framed(adl, [5, 5, 9, 9], 100) == [-3, -3, 7, 7]
     assert framed(sibling, [0, 0, 100, 50], (50, 100)) == [-15, -15, 240, 240]
-    assert framed(adl, [0, 0, 50, 50], 50, 64) == [-4, -4, 69, 69] and framed(sibling, [0, 0, 50, 50], 50, 64) == [-4, -4, 68, 68]
+    assert framed(adl, [0, 0, 50, 50], 50, 64) == [-4, -4, 69, 69]
+    assert framed(sibling, [0, 0, 50, 50], 50, 64) == [-4, -4, 68, 68]
     outside = framed(crop, [0, 0, 10, 10], 256)
-    assert outside == [0, 0, 0, 0] and iou(outside, [[0, 0, 224, 224], [0, 0, 0, 0]]).max() == 0       # wholly outside: never a hit
-    assert frame_boxes(torch.tensor([[0, 0, 10, 10]] * 2), torch.tensor([[20, 10], [10, 20]]), exact, 10).tolist() == [[0, 0, 10, 5], [0, 0, 5, 10]]
-    for sizes, side, message in (((0, 5), 64, "image_sizes"), ([[5, 5]] * 3, 64, r"\(3, 2\)"), (5, 64.5, "side = 64.5")):
+    # wholly outside: never a hit
+    assert outside == [0, 0, 0, 0] and iou(outside, [[0, 0, 224, 224], [0, 0, 0, 0]]).max() == 0
+    assert frame_boxes(torch.tensor([[0, 0, 10, 10]] * 2), torch.tensor([[20, 10], [10, 20]]), exact,
+                       10).tolist() == [[0, 0, 10, 5], [0, 0, 5, 10]]
+    for sizes, side, message in (((0, 5), 64, "image_sizes"), ([[5, 5]] * 3, 64, r"\(3, 2\)"),
+                                 (5, 64.5, "side = 64.5")):
         with pytest.raises(ValueError, match=message):
             frame_boxes([[0, 0, 1, 1]] * 2, sizes, exact, side)
 
@@ -78,7 +92,8 @@ def test_frames_by_hand():
 def test_pixels_and_boxes_move_together():
     pixels = torch.zeros(1, 3, 90, 120, dtype=torch.uint8)
     pixels[:, :, 30:75, 24:60] = 255
-    images = Images(pixels, torch.tensor([0]), ("bar",), "toy", "test", boxes=torch.tensor([[24, 30, 60, 75]]))
+    images = Images(pixels, torch.tensor([0]), ("bar",), "toy", "test",
+                    boxes=torch.tensor([[24, 30, 60, 75]]))
     for protocol in (LocProtocol(), LocProtocol(frame="resize-crop")):
         for side in (64, 224):
             framed = frame_images(images, protocol, side)
@@ -86,41 +101,60 @@ def test_pixels_and_boxes_move_together():
             bright = (framed.pixels[0, 0] > 127).nonzero()
             seen = torch.cat([bright.amin(0).flip(0), bright.amax(0).flip(0) + 1])
             assert (framed.boxes[0] - seen).abs().max() <= 1
-    assert frame_images(replace(images, boxes=None), protocol, 64).boxes is None and "centre 64×64" in frame_images(images, protocol, 64).note
+    assert frame_images(replace(images, boxes=None), protocol, 64).boxes is None
+    assert "centre 64×64" in frame_images(images, protocol, 64).note
 
 
 def test_scores():
-    protocol, maps = LocProtocol(), torch.randn(5, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    protocol, maps = LocProtocol(), torch.randn(5, 7, 7, generator=torch.Generator().manual_seed(0),
+                                                dtype=torch.float64)
     scores = upsampled(maps, protocol, (28, 35))
-    assert scores.shape == (5, 28, 35) and (scores.amin((1, 2)) == 0).all() and (scores.amax((1, 2)) == 1).all()
-    assert torch.equal(upsampled(scores, protocol, (28, 35)), scores) and torch.allclose(upsampled(3 * maps - 2, protocol, (28, 35)), scores)
-    odd = torch.stack([torch.full((7, 7), .5), torch.full((7, 7), float("nan")), maps[0].float(), maps[1].float()])
+    assert scores.shape == (5, 28, 35) and (scores.amin((1, 2)) == 0).all()
+    assert (scores.amax((1, 2)) == 1).all()
+    assert torch.equal(upsampled(scores, protocol, (28, 35)), scores)
+    assert torch.allclose(upsampled(3 * maps - 2, protocol, (28, 35)), scores)
+    odd = torch.stack([torch.full((7, 7), .5), torch.full((7, 7), float("nan")), maps[0].float(),
+                       maps[1].float()])
     odd[2, 3, 3], odd[3, 0, 0] = float("nan"), float("inf")
-    assert upsampled(odd, protocol, 14).eq(0).all() and upsampled(odd, protocol, 14).dtype == torch.float32
-    batch = upsampled(torch.stack([maps[0], 10 * maps[0]]), replace(protocol, normalise_over="batch"), 7)
+    assert upsampled(odd, protocol, 14).eq(0).all()
+    assert upsampled(odd, protocol, 14).dtype == torch.float32
+    batch = upsampled(torch.stack([maps[0], 10 * maps[0]]), replace(protocol, normalise_over="batch"),
+                      7)
     assert batch[0].max() < .8 and batch[1].max() == 1 and batch[0].min() > .1
-    below = upsampled(torch.stack([-maps[0].abs() - 1, torch.full((7, 7), float("nan")).double()]), replace(protocol, normalise_over="batch"), 7)
-    assert below[0].max() == 1 and below[0].min() == 0 and below[1].eq(0).all()        # NaN points nowhere, even among negative maps
+    below = upsampled(torch.stack([-maps[0].abs() - 1, torch.full((7, 7), float("nan")).double()]),
+                      replace(protocol, normalise_over="batch"), 7)
+    # NaN points nowhere, even among negative maps
+    assert below[0].max() == 1 and below[0].min() == 0 and below[1].eq(0).all()
     before = upsampled(maps, replace(protocol, normalise="before", interpolation="cubic"), 21)
-    assert not torch.allclose(before, upsampled(maps, replace(protocol, interpolation="cubic"), 21)) and before.min() == 0 and before.max() == 1
-    assert torch.equal(upsampled(-maps.abs(), replace(protocol, relu=True), 14), torch.zeros(5, 14, 14).double())
-    assert upsampled(maps[:0], protocol, 14).shape == (0, 14, 14) and upsampled(maps.half(), protocol, 14).dtype == torch.float32
-    for bad, changed, message in ((maps[0], {}, "N,h,w"), (maps.long(), {}, "int64"), (maps, dict(normalise="none"), r"\[0, 1\]")):
+    assert not torch.allclose(before, upsampled(maps, replace(protocol, interpolation="cubic"), 21))
+    assert before.min() == 0 and before.max() == 1
+    assert torch.equal(upsampled(-maps.abs(), replace(protocol, relu=True), 14),
+                       torch.zeros(5, 14, 14).double())
+    assert upsampled(maps[:0], protocol, 14).shape == (0, 14, 14)
+    assert upsampled(maps.half(), protocol, 14).dtype == torch.float32
+    for bad, changed, message in ((maps[0], {}, "N,h,w"), (maps.long(), {}, "int64"),
+                                  (maps, dict(normalise="none"), r"\[0, 1\]")):
         with pytest.raises(ValueError, match=message):
             upsampled(bad, replace(protocol, **changed), 14)
 
 
 def test_maps_without_shape():
     adl, v1 = (replace(LocProtocol.preset(name), threshold=.2) for name in ("adl", "wsoleval_v1"))
-    nothing = torch.stack([torch.full((8, 8), .5), torch.full((8, 8), float("nan")), torch.zeros(8, 8), torch.full((8, 8), -3.)])
+    nothing = torch.stack([torch.full((8, 8), .5), torch.full((8, 8), float("nan")), torch.zeros(8, 8),
+                           torch.full((8, 8), -3.)])
     for protocol, empty in ((LocProtocol(), [0, 0, 0, 0]), (v1, [0, 0, 0, 0]), (adl, [0, 0, 1, 1])):
         assert boxes_from_maps(nothing, protocol).tolist() == [empty] * 4
-    assert box_of(blobs((0, 0, 8, 8), value=.5), normalise="none") == (0, 0, 8, 8)       # scores that were not normalized
+    # scores that were not normalized
+    assert box_of(blobs((0, 0, 8, 8), value=.5), normalise="none") == (0, 0, 8, 8)
     assert box_of(blobs((0, 0, 8, 8), value=.5), v1, normalise="none") == (0, 0, 7, 7)
-    negative = blobs((2, 3, 5, 6)) - 2                                                 # all negative: still a shape ...
-    assert box_of(negative) == (2, 3, 5, 6) and box_of(negative, relu=True) == (0, 0, 0, 0)      # ... unless ReLU wipes it out
-    assert boxes_from_maps(torch.zeros(0, 8, 8), LocProtocol()).shape == (0, 4) and boxes_from_maps(negative, adl, 16).shape == (1, 4)
-    assert box_of(nothing[:1], threshold=0, strict=False) == (0, 0, 8, 8)              # "at least zero" is everything
+    # all negative: still a shape ...
+    negative = blobs((2, 3, 5, 6)) - 2
+    # ... unless ReLU wipes it out
+    assert box_of(negative) == (2, 3, 5, 6) and box_of(negative, relu=True) == (0, 0, 0, 0)
+    assert boxes_from_maps(torch.zeros(0, 8, 8), LocProtocol()).shape == (0, 4)
+    assert boxes_from_maps(negative, adl, 16).shape == (1, 4)
+    # "at least zero" is everything
+    assert box_of(nothing[:1], threshold=0, strict=False) == (0, 0, 8, 8)
     with pytest.raises(ValueError, match="best_threshold"):
         boxes_from_maps(negative, LocProtocol.preset("wsoleval_v1"))
     with pytest.raises(ValueError, match="no one box"):
@@ -131,30 +165,49 @@ def test_maps_without_shape():
 
 def test_shapes_by_hand():
     v1 = replace(LocProtocol.preset("wsoleval_v1"), threshold=.2)
-    assert box_of(blobs((2, 3, 3, 4))) == box_of(blobs((2, 3, 3, 4)), v1) == (2, 3, 3, 4) and box_of(blobs((2, 3, 3, 4)), far_edge=0) == (2, 3, 2, 3)
-    assert iou([2, 3, 3, 4], [2, 3, 4, 5], plus_one=True).item() == 4 / 9 and iou([2, 3, 3, 4], [2, 3, 4, 5]).item() == 1 / 4
-    assert box_of(blobs((7, 7, 8, 8))) == (7, 7, 8, 8) and box_of(blobs((7, 7, 8, 8)), v1) == (7, 7, 7, 7)
-    assert box_of(blobs((5, 0, 8, 3))) == (5, 0, 8, 3) and box_of(blobs((5, 0, 8, 3)), v1) == (5, 0, 7, 3)       # at the border
-    assert box_of(blobs((5, 2, 8, 6))[:, :6], v1) == (5, 2, 7, 5)                       # of a map 6 high and 8 wide
-    assert box_of(blobs((0, 0, 8, 1), (0, 4, 3, 7))) == (0, 4, 3, 7)                   # a line has area 0, a 3×3 blob 4
-    assert box_of(blobs((0, 0, 3, 3), (5, 5, 8, 8))) == (5, 5, 8, 8)                   # of equals the lower
-    assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5))) == (0, 0, 5, 5)                   # touching at a corner ...
-    assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5)), connectivity=4) == (2, 2, 5, 5)   # ... is no touching for 4 neighbors
+    assert box_of(blobs((2, 3, 3, 4))) == box_of(blobs((2, 3, 3, 4)), v1) == (2, 3, 3, 4)
+    assert box_of(blobs((2, 3, 3, 4)), far_edge=0) == (2, 3, 2, 3)
+    assert iou([2, 3, 3, 4], [2, 3, 4, 5], plus_one=True).item() == 4 / 9
+    assert iou([2, 3, 3, 4], [2, 3, 4, 5]).item() == 1 / 4
+    assert box_of(blobs((7, 7, 8, 8))) == (7, 7, 8, 8)
+    assert box_of(blobs((7, 7, 8, 8)), v1) == (7, 7, 7, 7)
+    assert box_of(blobs((5, 0, 8, 3))) == (5, 0, 8, 3)
+    assert box_of(blobs((5, 0, 8, 3)), v1) == (5, 0, 7, 3)       # at the border
+    # of a map 6 high and 8 wide
+    assert box_of(blobs((5, 2, 8, 6))[:, :6], v1) == (5, 2, 7, 5)
+    # a line has area 0, a 3×3 blob 4
+    assert box_of(blobs((0, 0, 8, 1), (0, 4, 3, 7))) == (0, 4, 3, 7)
+    # of equals the lower
+    assert box_of(blobs((0, 0, 3, 3), (5, 5, 8, 8))) == (5, 5, 8, 8)
+    # touching at a corner ...
+    assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5))) == (0, 0, 5, 5)
+    # ... is no touching for 4 neighbors
+    assert box_of(blobs((0, 0, 2, 2), (2, 2, 5, 5)), connectivity=4) == (2, 2, 5, 5)
 
 
 def test_thresholds_by_hand():
-    step = lambda value: blobs((2, 2, 5, 5), value=value / 255) + blobs((0, 7, 1, 8))     # the pixel makes 255 the maximum
-    plateau = blobs((2, 2, 5, 5)) + blobs((5, 2, 8, 5), value=.2)                      # 51 of 255, and the threshold is 51
-    assert box_of(plateau) == (2, 2, 5, 5) and box_of(plateau, strict=False) == (2, 2, 8, 5) and box_of(plateau, threshold=.19) == (2, 2, 8, 5)
-    assert box_of(plateau, quantise="none") == (2, 2, 5, 5) and box_of(plateau, quantise="none", strict=False) == (2, 2, 8, 5)
+    # the pixel makes 255 the maximum
+    step = lambda value: blobs((2, 2, 5, 5), value=value / 255) + blobs((0, 7, 1, 8))
+    # 51 of 255, and the threshold is 51
+    plateau = blobs((2, 2, 5, 5)) + blobs((5, 2, 8, 5), value=.2)
+    assert box_of(plateau) == (2, 2, 5, 5) and box_of(plateau, strict=False) == (2, 2, 8, 5)
+    assert box_of(plateau, threshold=.19) == (2, 2, 8, 5)
+    assert box_of(plateau, quantise="none") == (2, 2, 5, 5)
+    assert box_of(plateau, quantise="none", strict=False) == (2, 2, 8, 5)
     faint = blobs((1, 1, 3, 3)) + blobs((4, 4, 8, 8), value=1 / 255)
-    assert box_of(faint, threshold=0) == (4, 4, 8, 8) and box_of(faint, threshold=0, strict=False) == (0, 0, 8, 8)
+    assert box_of(faint, threshold=0) == (4, 4, 8, 8)
+    assert box_of(faint, threshold=0, strict=False) == (0, 0, 8, 8)
     for share, cut in ((.1, 25), (.3, 76)):
-        assert box_of(step(cut), threshold=share) == (0, 7, 1, 8) and box_of(step(cut + 1), threshold=share) == (2, 2, 5, 5)
-        assert box_of(step(cut + .4), threshold=share) == (0, 7, 1, 8)             # truncated to the level below
-    assert box_of(step(26), threshold=.1, quantise="none") == (2, 2, 5, 5) and box_of(step(25.4), threshold=.1, quantise="none") == (0, 7, 1, 8)
-    half = step(77) / 2                                                            # the threshold is a share of the map's own maximum
-    assert box_of(half, threshold=.3, normalise="none") == (0, 7, 1, 8) and box_of(half, threshold=.29, normalise="none") == (2, 2, 5, 5)
+        assert box_of(step(cut), threshold=share) == (0, 7, 1, 8)
+        assert box_of(step(cut + 1), threshold=share) == (2, 2, 5, 5)
+        # truncated to the level below
+        assert box_of(step(cut + .4), threshold=share) == (0, 7, 1, 8)
+    assert box_of(step(26), threshold=.1, quantise="none") == (2, 2, 5, 5)
+    assert box_of(step(25.4), threshold=.1, quantise="none") == (0, 7, 1, 8)
+    # the threshold is a share of the map's own maximum
+    half = step(77) / 2
+    assert box_of(half, threshold=.3, normalise="none") == (0, 7, 1, 8)
+    assert box_of(half, threshold=.29, normalise="none") == (2, 2, 5, 5)
     for wrong in ([.3, .2], [], [1.], [-.1]):
         with pytest.raises(ValueError, match="rising"):
             sweep_boxes(half, LocProtocol(), thresholds=wrong)
@@ -163,18 +216,24 @@ def test_thresholds_by_hand():
 def test_rings_and_all_components():
     ring = blobs((0, 0, 7, 7)) - blobs((2, 2, 5, 5))
     v2, truth = LocProtocol.preset("wsoleval_v2"), torch.tensor([[1., 1, 6, 6]])
-    assert box_of(ring) == (0, 0, 7, 7)                                                # a ring is one object ...
-    assert sweep_overlaps(ring, truth, v2, thresholds=[.2])[1].tolist() == [[1.]]      # ... whose hole has a contour of its own in V2
-    assert sweep_overlaps(ring, truth, replace(v2, component="largest"), thresholds=[.2])[1].tolist() == [[36 / 64]]
-    two = blobs((0, 0, 4, 4), (5, 5, 7, 7))                                            # the small one is the object
+    # a ring is one object ...
+    assert box_of(ring) == (0, 0, 7, 7)
+    # ... whose hole has a contour of its own in V2
+    assert sweep_overlaps(ring, truth, v2, thresholds=[.2])[1].tolist() == [[1.]]
+    assert sweep_overlaps(ring, truth, replace(v2, component="largest"),
+                          thresholds=[.2])[1].tolist() == [[36 / 64]]
+    # the small one is the object
+    two = blobs((0, 0, 4, 4), (5, 5, 7, 7))
     small = torch.tensor([[5., 5, 7, 7]])
-    assert sweep_overlaps(two, small, LocProtocol(component="any"), thresholds=[.2, .5])[1].tolist() == [[1.], [1.]]
+    assert sweep_overlaps(two, small, LocProtocol(component="any"),
+                          thresholds=[.2, .5])[1].tolist() == [[1.], [1.]]
     assert sweep_overlaps(two, small, LocProtocol(), thresholds=[.2, .5])[1].tolist() == [[0.], [0.]]
-    assert sweep_overlaps(0 * two, torch.tensor([[0, 0, 1, 1]]), v2, thresholds=[.2])[1].item() == 1 / 4      # the empty box, counted with +1
+    assert sweep_overlaps(0 * two, torch.tensor([[0, 0, 1, 1]]), v2,
+                          thresholds=[.2])[1].item() == 1 / 4      # the empty box, counted with +1
 
 
 def random_maps(n, side=7, seed=0):
-    "Rough and smooth random maps and boxes in a frame of 48, half of them near what the maps show."
+    "Rough and smooth random maps, and boxes in a frame of 48, half of them near what is shown."
     g = torch.Generator().manual_seed(seed)
     maps = torch.randn(n, side, side, generator=g, dtype=torch.float64)
     maps[::2] = torch.nn.functional.avg_pool2d(maps[::2], 3, 1, 1, count_include_pad=False)
@@ -185,21 +244,28 @@ def random_maps(n, side=7, seed=0):
 
 def test_sweeps_are_exact():
     maps, boxes = random_maps(24)
-    for protocol in (*PRESETS.values(), LocProtocol(quantise="none", strict=False), LocProtocol(connectivity=4, iou_strict=True, far_edge=0)):
+    for protocol in (*PRESETS.values(), LocProtocol(quantise="none", strict=False),
+                     LocProtocol(connectivity=4, iou_strict=True, far_edge=0)):
         swept = sweep_hits(maps, boxes, protocol, 48, overlaps=(.3, .5, .7))
         thresholds, overlaps = sweep_overlaps(maps, boxes, protocol, 48)
-        assert len(thresholds) == 255 and overlaps.shape == (255, 24) and torch.equal(thresholds, swept.thresholds)
+        assert len(thresholds) == 255 and overlaps.shape == (255, 24)
+        assert torch.equal(thresholds, swept.thresholds)
         for index, overlap in enumerate(swept.overlaps):
-            assert torch.equal(swept.hits[index], overlaps > overlap if protocol.iou_strict else overlaps >= overlap)
+            assert torch.equal(swept.hits[index], overlaps > overlap if protocol.iou_strict
+                               else overlaps >= overlap)
         if protocol.component == "largest":
             boxes_swept = sweep_boxes(maps, protocol, 48)[1]
-            assert torch.equal(iou(boxes_swept, boxes, protocol.plus_one, protocol.iou_clamp), overlaps)
+            assert torch.equal(iou(boxes_swept, boxes, protocol.plus_one, protocol.iou_clamp),
+                               overlaps)
             for level in range(0, 255, 23):
-                alone = boxes_from_maps(maps, replace(protocol, threshold=thresholds[level].item()), 48)
+                alone = boxes_from_maps(maps, replace(protocol, threshold=thresholds[level].item()),
+                                        48)
                 assert torch.equal(alone, boxes_swept[level])
-            assert not torch.equal(boxes_swept[20], boxes_swept[120]) and .1 < swept.at().double().mean() < .9
+            assert not torch.equal(boxes_swept[20], boxes_swept[120])
+            assert .1 < swept.at().double().mean() < .9
     few = [0, .2, .21, .5, .9]
-    assert torch.equal(sweep_boxes(maps, LocProtocol(), 48, few)[1][1], boxes_from_maps(maps, LocProtocol(), 48))
+    assert torch.equal(sweep_boxes(maps, LocProtocol(), 48, few)[1][1],
+                       boxes_from_maps(maps, LocProtocol(), 48))
     with pytest.raises(ValueError, match="24 maps but boxes of shape"):
         sweep_hits(maps, boxes[:7], LocProtocol(), 48)
 
@@ -209,10 +275,12 @@ def test_the_winner_in_between():
     block = torch.tensor([[0, 0, 10, 10]])
     swept = sweep_hits(drawn, block, LocProtocol())
     assert swept.hits[0, :, 0].nonzero().flatten().tolist() == list(range(25, 127))
-    assert [tuple(sweep_boxes(drawn, LocProtocol())[1][level, 0].tolist()) for level in (24, 25, 126, 127)] == [
+    assert [tuple(sweep_boxes(drawn, LocProtocol())[1][level, 0].tolist())
+            for level in (24, 25, 126, 127)] == [
         (0, 0, 38, 38), (0, 0, 10, 10), (0, 0, 10, 10), (12, 12, 38, 38)]
     corner, away = blobs((0, 0, 6, 6), side=40, value=100 / 255) + blobs((0, 0, 5, 5), side=40, value=155 / 255), torch.tensor([[20, 20, 30, 30]])
-    quirk = LocProtocol(plus_one=True, iou_clamp=False)                                # a box of 6×6 "hits" from afar, one of 5×5 does not
+    # a box of 6×6 "hits" from afar, one of 5×5 does not
+    quirk = LocProtocol(plus_one=True, iou_clamp=False)
     assert sweep_hits(corner, away, quirk).hits.flatten().nonzero().flatten().tolist() == list(range(100))
     assert not sweep_hits(corner, away, replace(quirk, iou_clamp=True)).hits.any()
 
@@ -224,10 +292,14 @@ def test_one_label_one_box_an_image():
     for labels, predictions in ((y, p), (y.tolist(), p.numpy()), (y.int(), p)):
         score = localization(maps, boxes, labels, predictions, protocol)["top1_loc"]
         assert (score.correct, score.total) == (4, 6)
-    bad = [(boxes, y[:, None], p, r"labels have shape \(6, 1\): one class an image, 6"), (boxes, y, p[:, None], r"predictions have shape \(6, 1\)"),
-           (boxes, y[:, None], p[:, None], "labels"), (boxes, y, torch.rand(n, n), r"predictions have shape \(6, 6\).*argmax"),
-           (boxes, y, torch.rand(n, 2), "argmax"), (boxes, torch.eye(2)[y], p, "labels have shape"), (boxes, y.float(), p, "float32"),
-           (boxes[:, None], y, p, r"\(6, 1, 4\).*squeeze"), (boxes.T, y, p, "do not fit"), (boxes, list("aaabbb"), p, "labels are list"), (None, y, p, "NoneType|do not fit")]
+    bad = [(boxes, y[:, None], p, r"labels have shape \(6, 1\): one class an image, 6"),
+           (boxes, y, p[:, None], r"predictions have shape \(6, 1\)"),
+           (boxes, y[:, None], p[:, None], "labels"), (boxes, y, torch.rand(n, n),
+                                                       r"predictions have shape \(6, 6\).*argmax"),
+           (boxes, y, torch.rand(n, 2), "argmax"), (boxes, torch.eye(2)[y], p, "labels have shape"),
+           (boxes, y.float(), p, "float32"),
+           (boxes[:, None], y, p, r"\(6, 1, 4\).*squeeze"), (boxes.T, y, p, "do not fit"),
+           (boxes, list("aaabbb"), p, "labels are list"), (None, y, p, "NoneType|do not fit")]
     for truth, labels, predictions, message in bad:
         with pytest.raises(ValueError, match=message):
             localization(maps, truth, labels, predictions, protocol)
@@ -247,11 +319,14 @@ def test_one_label_one_box_an_image():
 def test_true_boxes_lie_in_their_images():
     for name in ("default", "wsoleval_v1", "adl"):
         protocol = LocProtocol.preset(name)
-        for box, hint in (([60, 10, 95, 45], r"row 0 .*\(H, W\) = \(100, 50\).*is it \(W, H\)"), ([-5, 0, 10, 10], "row 0"),
-                          ([200, 0, 210, 10], "x1 <= 50"), ([10, 10, 10, 20], "x0 < x1"), ([0, 0, 0, 0], "row 0")):
+        for box, hint in (([60, 10, 95, 45], r"row 0 .*\(H, W\) = \(100, 50\).*is it \(W, H\)"),
+                          ([-5, 0, 10, 10], "row 0"),
+                          ([200, 0, 210, 10], "x1 <= 50"), ([10, 10, 10, 20], "x0 < x1"),
+                          ([0, 0, 0, 0], "row 0")):
             with pytest.raises(ValueError, match=hint):
                 frame_boxes([box], (100, 50), protocol, 100)
-        assert frame_boxes([[0, 0, 50.4, 100]], (100, 50), protocol, 100).shape == (1, 4)      # less than a pixel: rounding
+        # less than a pixel: rounding
+        assert frame_boxes([[0, 0, 50.4, 100]], (100, 50), protocol, 100).shape == (1, 4)
     sizes = torch.tensor([[100, 50], [50, 100]])
     with pytest.raises(ValueError, match="row 1"):
         frame_boxes([[0, 0, 50, 100], [0, 0, 50, 100]], sizes, protocol, 100)
@@ -261,40 +336,53 @@ def test_true_boxes_lie_in_their_images():
 
 
 def test_scores_by_hand():
-    maps = torch.cat([blobs((2, 2, 6, 6)), blobs((0, 0, 4, 8)), blobs((2, 2, 6, 6)), blobs((0, 0, 1, 1))])
-    boxes = torch.tensor([[2, 2, 6, 6], [0, 0, 8, 8], [3, 2, 7, 6], [4, 4, 8, 8]])                      # IoU 1, .5, .6, 0
+    maps = torch.cat([blobs((2, 2, 6, 6)), blobs((0, 0, 4, 8)), blobs((2, 2, 6, 6)),
+                      blobs((0, 0, 1, 1))])
+    # IoU 1, .5, .6, 0
+    boxes = torch.tensor([[2, 2, 6, 6], [0, 0, 8, 8], [3, 2, 7, 6], [4, 4, 8, 8]])
     labels, guessed = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 1, 3])
     scores = localization(maps, boxes, labels, guessed, LocProtocol())
     assert {name: score.hits.tolist() for name, score in scores.items()} == {
-        "gt_known": [True, True, True, False], "top1_loc": [True, True, False, False], "top1_acc": [True, True, False, True]}
+        "gt_known": [True, True, True, False], "top1_loc": [True, True, False, False],
+        "top1_acc": [True, True, False, True]}
     assert localization(maps, boxes, labels, guessed, LocProtocol(iou_strict=True))["gt_known"].correct == 2       # .5 is not > .5
     several = localization(maps, boxes, labels, guessed, LocProtocol(overlaps=(.3, .5, .7)))
-    assert [several[f"box_acc/{overlap}"].correct for overlap in (.3, .5, .7)] == [3, 3, 1] and several["gt_known"].correct == 3
-    assert box_hits(boxes, boxes, LocProtocol()).all() and box_hits([0, 0, 8, 8], boxes, LocProtocol()).tolist() == [False, True, False, False]
-    empty = localization(maps[:0], boxes[:0], labels[:0], guessed[:0], LocProtocol.preset("wsoleval_v2"))
-    assert set(empty) == {"gt_known", "top1_loc", "top1_acc", "max_box_acc/0.3", "max_box_acc/0.5", "max_box_acc/0.7"} and empty["gt_known"].total == 0
+    assert [several[f"box_acc/{overlap}"].correct for overlap in (.3, .5, .7)] == [3, 3, 1]
+    assert several["gt_known"].correct == 3
+    assert box_hits(boxes, boxes, LocProtocol()).all()
+    assert box_hits([0, 0, 8, 8], boxes, LocProtocol()).tolist() == [False, True, False, False]
+    empty = localization(maps[:0], boxes[:0], labels[:0], guessed[:0],
+                         LocProtocol.preset("wsoleval_v2"))
+    assert set(empty) == {"gt_known", "top1_loc", "top1_acc", "max_box_acc/0.3", "max_box_acc/0.5",
+                          "max_box_acc/0.7"} and empty["gt_known"].total == 0
     assert np.isnan(max_box_acc(maps[:0], boxes[:0], LocProtocol(threshold=None)))
     with pytest.raises(ValueError, match="held-out"):
         best_threshold(maps[:0], boxes[:0], LocProtocol())
     with pytest.raises(ValueError, match="4 maps, 4 boxes, 3 labels"):
         localization(maps, boxes, labels[:3], guessed, LocProtocol())
-    assert box_hits([4, 4, 4, 4], [[4, 4, 4, 4]], LocProtocol()).tolist() == [False]                      # a true box without area is never hit
+    # a true box without area is never hit
+    assert box_hits([4, 4, 4, 4], [[4, 4, 4, 4]], LocProtocol()).tolist() == [False]
 
 
 def test_swept_scores_by_hand():
     stairs = blobs((0, 0, 8, 8), value=.2) + blobs((0, 0, 8, 4), value=.3) + blobs((0, 0, 2, 2), value=.5)
-    stairs[0, 7, 7] = 0                                                                                # levels 0, 51, 127 and 255
+    # levels 0, 51, 127 and 255
+    stairs[0, 7, 7] = 0
     boxes, swept = torch.tensor([[0, 0, 8, 4]]), LocProtocol(threshold=None, overlaps=(.3, .5, .7))
     thresholds, curve = accuracy_curve(stairs, boxes, swept, overlap=.7)
     assert curve.nonzero().flatten().tolist() == list(range(51, 127)) and thresholds[51] == .2
-    assert best_threshold(stairs, boxes, swept, overlap=.7) == 89 / 255                                 # the middle of 51 ... 126
-    assert accuracy_curve(stairs, boxes, swept)[1].sum() == 127                                         # .5: the full box just hits
+    # the middle of 51 ... 126
+    assert best_threshold(stairs, boxes, swept, overlap=.7) == 89 / 255
+    # .5: the full box just hits
+    assert accuracy_curve(stairs, boxes, swept)[1].sum() == 127
     chosen = replace(swept, threshold=best_threshold(stairs, boxes, swept))
     assert localization(stairs, boxes, [0], [1], chosen)["gt_known"].correct == 1
     sweep = sweep_hits(torch.cat([stairs, -stairs]), boxes.expand(2, 4), swept)
-    scores = localization(torch.cat([stairs, -stairs]), boxes.expand(2, 4), [0, 0], [0, 0], swept, swept=sweep)
+    scores = localization(torch.cat([stairs, -stairs]), boxes.expand(2, 4), [0, 0], [0, 0], swept,
+                          swept=sweep)
     assert scores["gt_known"].correct == scores["max_box_acc/0.5"].correct == sweep.at().sum(1).max()
-    assert max_box_acc(stairs, boxes, swept) == 1 and max_box_acc(stairs, boxes, swept, swept=sweep) == sum(sweep.accuracy(o).max().item() for o in (.3, .5, .7)) / 3
+    assert max_box_acc(stairs, boxes, swept) == 1
+    assert max_box_acc(stairs, boxes, swept, swept=sweep) == sum(sweep.accuracy(o).max().item() for o in (.3, .5, .7)) / 3
     with pytest.raises(ValueError, match="overlap = 0.9"):
         sweep.best(.9)
     with pytest.raises(ValueError, match="threshold = 0.123 was not swept"):
@@ -310,8 +398,10 @@ def test_constant_boxes():
     others = torch.rand(3000, 2, generator=g) * 40
     others = torch.cat([others, others + 2 + torch.rand(3000, 2, generator=g) * 40], 1)
     assert share > .1 and (iou(others[:, None], boxes) >= .5).double().mean(1).max() <= share > box_hits(full_box(64), boxes, LocProtocol()).double().mean()
-    assert best_constant_box([[10, 12, 30, 44]] * 5, LocProtocol(iou_strict=True), 64).tolist() == [10, 12, 30, 44]
+    assert best_constant_box([[10, 12, 30, 44]] * 5, LocProtocol(iou_strict=True),
+                             64).tolist() == [10, 12, 30, 44]
     assert full_box(64).tolist() == [0, 0, 64, 64] and full_box((32, 48)).tolist() == [0, 0, 48, 32]
-    assert best_constant_box([[70., 70., 80., 80.]] * 3, LocProtocol(), 64).max() <= 64       # all of it outside: some box of the frame
+    # all of it outside: some box of the frame
+    assert best_constant_box([[70., 70., 80., 80.]] * 3, LocProtocol(), 64).max() <= 64
     with pytest.raises(ValueError, match="training split"):
         best_constant_box(torch.zeros(0, 4), LocProtocol(), 64)

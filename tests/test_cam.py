@@ -21,14 +21,20 @@ def test_last_maps():
     assert last_map(build("wrn-10-1"), x) == last_map(build("wrn-10-1"), x, "network.relu") == LastMap("network.relu", "network.fc", "mean")
     assert last_map(build("map-4-8-16"), x) == LastMap("network.features", "network.fc", "mean")
     assert last_map(build("fast-8-16-32"), x) == LastMap("network.stages", "network.fc", "max")
-    pooled = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(.9), nn.Linear(5, 4))
-    assert last_map(pooled, x) == last_map(pooled, x[:0]) == LastMap("1", "5", "mean") and pooled.training
+    pooled = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                           nn.Dropout(.9), nn.Linear(5, 4))
+    assert last_map(pooled, x) == last_map(pooled, x[:0]) == LastMap("1", "5", "mean")
+    assert pooled.training
     wrapped = nn.Sequential(nn.Identity(), build("resnet18-s1", 3))
     assert last_map(wrapped, x, wrapped[1].network.layer4).layer == "1.network.layer4"
     hooked = sum(len(module._forward_hooks) for module in wrapped.modules())
     hidden, soft = build("madry_cnn", in_channels=3, image_size=64), nn.Sequential(pooled, nn.LogSoftmax(1))
-    for model, layer, message in ((hidden, None, "madry_cnn has no class activation map: its scores are not network.fc"), (soft, None, "do not come from a linear"),
-                               (pooled, "0", "what '0' gives"), (pooled, "conv", "layer = 'conv' is not a layer"), (wrapped, "1.network.layr4", "'1.network.layer4'"),
+    for model, layer, message in ((hidden, None, "madry_cnn has no class activation map: its scores "
+                                                 "are not network.fc"),
+                                  (soft, None, "do not come from a linear"),
+                               (pooled, "0", "what '0' gives"),
+                                  (pooled, "conv", "layer = 'conv' is not a layer"),
+                                  (wrapped, "1.network.layr4", "'1.network.layer4'"),
                                (pooled, nn.ReLU(), "'ReLU' is not a layer of this model")):
         with pytest.raises(ValueError, match=message):
             last_map(model, x, layer)
@@ -36,16 +42,24 @@ def test_last_maps():
 
 
 def test_cam_by_hand():
-    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        nn.Linear(2, 2))
     with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([1., -1]).view(2, 1, 1, 1))               # the channels are x and -x
-        net[3].weight.copy_(torch.tensor([[3., 1.], [0., 2.]]))                     # 3x - x = 2x, and -2x
+        # the channels are x and -x
+        net[0].weight.copy_(torch.tensor([1., -1]).view(2, 1, 1, 1))
+        # 3x - x = 2x, and -2x
+        net[3].weight.copy_(torch.tensor([[3., 1.], [0., 2.]]))
         net[3].bias.copy_(torch.tensor([.25, 0.]))
     x = torch.tensor([[[[0., 1.], [.5, .5]]], [[[1., 1.], [0., 0.]]]])
-    assert torch.equal(cam(net, x, 0), 2 * x[:, 0]) and torch.equal(cam(net, x, [1, 0]), torch.stack([-2 * x[0, 0], 2 * x[1, 0]]))
-    assert torch.equal(cam(net, x), cam(net, x, 0))                                # logits 1.25 and -1: class 0 is preferred
-    assert cam(net, x[:0]).shape == (0, 2, 2) and cam(net, x.double().float(), batch_size=1).dtype == torch.float32
-    for classes, message in ((2, "classes holds 2: this model knows 0 to 1"), ([0, -1], "holds -1"), ([0], "one for each of 2"), (.5, "float32"), (True, "bool"), ("bird", "whole number")):
+    assert torch.equal(cam(net, x, 0), 2 * x[:, 0])
+    assert torch.equal(cam(net, x, [1, 0]), torch.stack([-2 * x[0, 0], 2 * x[1, 0]]))
+    # logits 1.25 and -1: class 0 is preferred
+    assert torch.equal(cam(net, x), cam(net, x, 0))
+    assert cam(net, x[:0]).shape == (0, 2, 2)
+    assert cam(net, x.double().float(), batch_size=1).dtype == torch.float32
+    for classes, message in ((2, "classes holds 2: this model knows 0 to 1"), ([0, -1], "holds -1"),
+                             ([0], "one for each of 2"), (.5, "float32"), (True, "bool"),
+                             ("bird", "whole number")):
         with pytest.raises(ValueError, match=message):
             cam(net, x, classes)
 
@@ -55,8 +69,10 @@ def test_figure_of_maps():
     fig = maps_figure(x, {"CAM": maps}, torch.tensor([[2, 3, 10, 12]] * 2))
     assert [axes.get_title() for axes in fig.axes[:2]] == ["image", "CAM"] and len(fig.axes) == 4
     over = fig.axes[1].images[1]
-    assert torch.allclose(torch.as_tensor(over.get_array()).float(), maps[0] / 2) and torch.allclose(torch.as_tensor(over.get_alpha()), maps[0].abs() * .45)
-    assert fig.axes[0].patches[0].get_bbox().bounds == (2, 3, 8, 9) and not fig.axes[3].images[1].get_array().any()
+    assert torch.allclose(torch.as_tensor(over.get_array()).float(), maps[0] / 2)
+    assert torch.allclose(torch.as_tensor(over.get_alpha()), maps[0].abs() * .45)
+    assert fig.axes[0].patches[0].get_bbox().bounds == (2, 3, 8, 9)
+    assert not fig.axes[3].images[1].get_array().any()
     pyplot.close("all")
     with pytest.raises(ValueError, match="'CAM' have shape .1, 2, 2.: 2 images"):
         maps_figure(x, {"CAM": maps[:1]})
@@ -68,9 +84,12 @@ def test_mean_vote_and_bias_are_the_logit():
         model, x = build(arch, 6, mean=(.5,) * 3, std=(.25,) * 3).eval(), torch.rand(5, 3, 64, 64)
         k, logits = torch.tensor([0, 5, 2, 2, 1]), model(x).detach()
         maps = cam(model, x, k, batch_size=2)
-        assert torch.allclose(maps.mean((1, 2)) + model.network.fc.bias[k], logits[torch.arange(5), k], rtol=1e-4, atol=1e-5)
-        assert torch.equal(cam(model, x), cam(model, x, logits.argmax(1))) and maps.shape[1:] == model.features(x).shape[2:]
-    assert torch.allclose(cam(model.double(), x.double(), k).mean((1, 2)) + model.network.fc.bias[k], model(x.double())[torch.arange(5), k], rtol=1e-12)
+        assert torch.allclose(maps.mean((1, 2)) + model.network.fc.bias[k], logits[torch.arange(5), k],
+                              rtol=1e-4, atol=1e-5)
+        assert torch.equal(cam(model, x), cam(model, x, logits.argmax(1)))
+        assert maps.shape[1:] == model.features(x).shape[2:]
+    assert torch.allclose(cam(model.double(), x.double(), k).mean((1, 2)) + model.network.fc.bias[k],
+                          model(x.double())[torch.arange(5), k], rtol=1e-12)
 
 
 def test_grad_cam_is_cam():
@@ -79,24 +98,30 @@ def test_grad_cam_is_cam():
     for arch in ("wrn-10-1", "resnet18-s1", "fast-8-16-32"):
         model = build(arch, 6).double().requires_grad_(False)
         maps = cam(model, x.double(), k)
-        assert torch.allclose(maps[0].numel() * grad_cam(model, x.double(), k, batch_size=3), maps, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(maps[0].numel() * grad_cam(model, x.double(), k, batch_size=3), maps,
+                              rtol=1e-9, atol=1e-12)
         assert grad_cam(model, x.double()[:0]).shape == (0, *maps.shape[1:])
     with torch.inference_mode():
         assert torch.allclose(grad_cam(model, x.double().clone(), k), maps / maps[0].numel())
 
 
 def test_grad_cam_by_hand():
-    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False), nn.Softmax(1))
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False),
+                        nn.Softmax(1))
     with torch.no_grad():
         net[0].weight.fill_(2.)
         net[2].weight.copy_(torch.tensor([[1., 2., 3., 6.], [0., 0., 0., -4.]]))
     x = torch.tensor([[[[.25, .5], [.75, 1.]]]])
     assert torch.equal(grad_cam(net[:3], x, [0], "0"), 3 * 2 * x[0])               # mean of 1, 2, 3, 6
-    assert torch.equal(grad_cam(net[:3], x, 1, net[0]), -1 * 2 * x[0])             # negative stays negative
+    # negative stays negative
+    assert torch.equal(grad_cam(net[:3], x, 1, net[0]), -1 * 2 * x[0])
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    noise, hasty = torch.rand(2, 1, 8, 8), nn.Sequential(plain[0], nn.ReLU(inplace=True), *plain[2:])               # would rectify the map of layer 0 behind our back
-    assert torch.allclose(grad_cam(hasty, noise, [0, 1], "0"), grad_cam(plain, noise, [0, 1], "0")) and grad_cam(plain, noise, [0, 1], "0").min() < 0
+    plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(3, 2))
+    # would rectify the map of layer 0 behind our back
+    noise, hasty = torch.rand(2, 1, 8, 8), nn.Sequential(plain[0], nn.ReLU(inplace=True), *plain[2:])
+    assert torch.allclose(grad_cam(hasty, noise, [0, 1], "0"), grad_cam(plain, noise, [0, 1], "0"))
+    assert grad_cam(plain, noise, [0, 1], "0").min() < 0
     with pytest.raises(ValueError, match="'1' gives .1, 4."):
         grad_cam(net, x, 0, "1")
     with pytest.raises(ValueError, match="no class activation map"):
@@ -110,21 +135,29 @@ def test_filters_are_scipys():
     for sigma in (0, .86, 3, 9):
         for before, after in zip(maps, smoothed(maps, sigma)):
             mean = ndimage.uniform_filter(before.numpy(), 3, mode="reflect")
-            assert torch.allclose(after, torch.from_numpy(ndimage.gaussian_filter(mean, sigma, mode="reflect") if sigma else mean), atol=1e-12)
+            assert torch.allclose(after,
+                                  torch.from_numpy(ndimage.gaussian_filter(mean, sigma, mode="reflect")
+                                                   if sigma else mean), atol=1e-12)
     cut = clipped(maps, (2, 98))
-    assert torch.allclose(cut[1].max(), maps[1].quantile(.98)) and torch.allclose(cut[2].min(), maps[2].quantile(.02)) and (cut != maps).sum() < .05 * maps.numel()
+    assert torch.allclose(cut[1].max(), maps[1].quantile(.98))
+    assert torch.allclose(cut[2].min(), maps[2].quantile(.02))
+    assert (cut != maps).sum() < .05 * maps.numel()
 
 
 def test_gradient_map_by_hand():
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5)), torch.rand(4, 3, 8, 8)
     raw = input_gradient(net, x, torch.tensor([1, 1, 1, 1])).abs().mean(1)
-    assert torch.allclose(gradient_map(net, x, 1, sigma=0, percentiles=None), F.avg_pool2d(F.pad(raw[:, None], (1,) * 4, mode="replicate"), 3, 1)[:, 0])
+    assert torch.allclose(gradient_map(net, x, 1, sigma=0, percentiles=None),
+                          F.avg_pool2d(F.pad(raw[:, None], (1,) * 4, mode="replicate"), 3, 1)[:, 0])
     assert torch.allclose(gradient_map(net, x, 1), smoothed(clipped(raw, (2, 98)), 3 * 8 / 224))
-    assert torch.allclose(gradient_map(net, x, 1)[2:3], gradient_map(net, x[2:3], [1])) and (gradient_map(net, x) >= 0).all()
+    assert torch.allclose(gradient_map(net, x, 1)[2:3], gradient_map(net, x[2:3], [1]))
+    assert (gradient_map(net, x) >= 0).all()
     assert torch.equal(gradient_map(net, x, batch_size=3), gradient_map(net, x, net(x).argmax(1), batch_size=3)) and net[1].weight.grad is None
     assert gradient_map(net, x[:0]).shape == (0, 8, 8)
-    for options, message in (({"sigma": -1}, "sigma = -1"), ({"percentiles": (98, 2)}, "lower first"), ({"percentiles": (2,)}, "two numbers"), ({"batch_size": 0}, "batch_size")):
+    for options, message in (({"sigma": -1}, "sigma = -1"), ({"percentiles": (98, 2)}, "lower first"),
+                             ({"percentiles": (2,)}, "two numbers"),
+                             ({"batch_size": 0}, "batch_size")):
         with pytest.raises(ValueError, match=message):
             gradient_map(net, x, **options)
 
@@ -135,12 +168,16 @@ def test_models_are_left_as_they_were():
     model.network.bn.eval()
     model.network.fc.weight.grad = torch.ones_like(model.network.fc.weight)
     def state():
-        return ([module.training for module in model.modules()], [buffer.clone() for buffer in model.buffers()], sum(len(module._forward_hooks) for module in model.modules()),
-                [None if p.grad is None else p.grad.sum().item() for p in model.parameters()], [p.requires_grad for p in model.parameters()])
+        return ([module.training for module in model.modules()],
+                [buffer.clone() for buffer in model.buffers()],
+                sum(len(module._forward_hooks) for module in model.modules()),
+                [None if p.grad is None else p.grad.sum().item() for p in model.parameters()],
+                [p.requires_grad for p in model.parameters()])
     before = state()
     for draw in (cam, grad_cam, gradient_map):
         alone, together = draw(model, x[3:4]), draw(model, x)
-        assert torch.allclose(alone[0], together[3], rtol=1e-4, atol=1e-6) and not together.requires_grad
+        assert torch.allclose(alone[0], together[3], rtol=1e-4, atol=1e-6)
+        assert not together.requires_grad
         with pytest.raises(ValueError, match="divide by 255"):
             draw(model, 255 * x)
         with pytest.raises(ValueError, match="does not take images of 1×32×32"):
@@ -179,4 +216,5 @@ def test_maps_of_models_of_many_kinds():
             draw(inner, x)
         with pytest.raises(ValueError, match="before torch.jit"):
             draw(torch.jit.trace(net, x), x)
-    assert torch.equal(cam(torch.compile(net, backend="eager"), x, layer="_orig_mod.network.features"), cam(net, x, layer="network.features"))
+    assert torch.equal(cam(torch.compile(net, backend="eager"), x, layer="_orig_mod.network.features"),
+                       cam(net, x, layer="network.features"))

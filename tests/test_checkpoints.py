@@ -69,7 +69,8 @@ def test_resume_is_exact():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.pt"
         with pytest.raises(Stop):
-            trained(path, stop=221)       # two passes a step: killed in step 111, after step 110's save
+            # two passes a step: killed in step 111, after step 110's save
+            trained(path, stop=221)
         with pytest.raises(UserError, match="eps: 0.2, now 0.1"):
             trained(path, eps=.1)
         with patch(f"{train.__module__}.TRAINING_VERSION", 99):

@@ -80,7 +80,8 @@ def test_outputs_are_logits():
     original = x.clone()
     logits_of(Changed(lambda z: z, lambda x: x.sub_(.5)), x)
     assert torch.equal(x, original)     # the caller's images stay
-    bad = [(lambda z: (z, 1), r"gave tuple for 4 .*model\(x\)\[0\]"), (lambda z: z.argmax(1), r"\(4,\)"),
+    bad = [(lambda z: (z, 1), r"gave tuple for 4 .*model\(x\)\[0\]"),
+           (lambda z: z.argmax(1), r"\(4,\)"),
            (lambda z: {"logits": z}, r"gave dict for 4 .*model\(x\)\['logits'\]"),
            (lambda z: z[:, :, None], r"\(4, 10, 1\)"), (lambda z: z[:, :1], "one logit an image"),
            (lambda z: z.round().int(), "int32"), (lambda z: z * float("nan"), "NaN for 4 of 4"),

@@ -19,7 +19,8 @@ def test_files():
             atomic_write(path, 3)             # fails before the rename ...
         assert path.read_text() == "first"    # ... so the old file stays
         assert os.listdir(path.parent) == ["note.txt"]
-        with ThreadPoolExecutor(8) as pool:      # many writers at once: one of them is last, none fails
+        # many writers at once: one of them is last, none fails
+        with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
         assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000
         assert os.listdir(path.parent) == ["note.txt"]
@@ -47,10 +48,12 @@ def test_pairs_and_folders():
 
 def test_what_lies_beside():
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in (("x.json", b"\xef\xbb\xbf[1]"), ("._x.json", b"\0"), ("y.json", b"\xff\xfe{")):
+        for name, data in (("x.json", b"\xef\xbb\xbf[1]"), ("._x.json", b"\0"),
+                           ("y.json", b"\xff\xfe{")):
             Path(folder, name).write_bytes(data)
         assert [path.name for path in visible(folder, "*.json")] == ["x.json", "y.json"]
-        assert read_json(Path(folder, "x.json"), "a record") == [1] and not visible(folder + "/missing")
+        assert read_json(Path(folder, "x.json"), "a record") == [1]
+        assert not visible(folder + "/missing")
         with pytest.raises(UserError, match="y.json: not a record .*remove it"):
             read_json(Path(folder, "y.json"), "a record")
 

@@ -11,7 +11,8 @@ import pytest
 def test_score():
     hits = np.random.default_rng(0).random(1003) < .7
     stored = json.loads(json.dumps(Score.of(hits).to_dict()))
-    assert (Score.from_dict(stored).hits == hits).all() and Score.from_dict(stored).value == hits.mean()
+    assert (Score.from_dict(stored).hits == hits).all()
+    assert Score.from_dict(stored).value == hits.mean()
     assert Score.from_dict(Score(3, 4).to_dict()) == Score(3, 4) and "zero_gradients" not in stored
     assert Score.from_dict(json.loads(json.dumps(Score.of(hits, 7).to_dict()))).zero_gradients == 7
     for wrong, error in (({**stored, "correct": stored["correct"] + 1}, "damaged"),

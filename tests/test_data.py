@@ -33,7 +33,8 @@ def test_to_float():
 
 
 def test_one_or_some_images():
-    images = Images(torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2), torch.arange(6), tuple("abcdef"), "mine", "test")
+    images = Images(torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2), torch.arange(6),
+                    tuple("abcdef"), "mine", "test")
     for one in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), -3):
         assert images[one].y.tolist() == [3]
     for some in ([1, 2], np.array([1, 2]), torch.tensor([1, 2]), slice(1, 3), range(1, 3)):
@@ -52,8 +53,10 @@ def test_boxes_lie_in_their_images():
         return Images(pixels, y, ("a",), "mine", "test", torch.tensor([[0., 0, 9, 9], box]), **kwargs)
 
     assert boxed([0, 0, 50.001, 100]).boxes.shape == (2, 4)
-    for box, hint in (([60, 10, 95, 45], r"row 1 .*x1 <= 50 .*is it \(W, H\)"), ([-5, 0, 9, 9], "row 1"),
-                      ([0, 0, 0, 0], "x0 < x1"), ([9, 0, 9, 9], "x0 < x1"), ([0, 0, 9, float("nan")], "row 1")):
+    for box, hint in (([60, 10, 95, 45], r"row 1 .*x1 <= 50 .*is it \(W, H\)"),
+                      ([-5, 0, 9, 9], "row 1"),
+                      ([0, 0, 0, 0], "x0 < x1"), ([9, 0, 9, 9], "x0 < x1"),
+                      ([0, 0, 9, float("nan")], "row 1")):
         with pytest.raises(UserError, match=hint):
             boxed([float(side) for side in box])
         assert len(boxed([float(side) for side in box], framed=True)) == 2
@@ -217,7 +220,8 @@ def test_reading():
         with toy(name, x, y) as root:
             images = load(name, "test", root, download=False)
             assert images.y.tolist() == y.tolist() and images.classes == DATASETS[name].classes
-            assert abs(images.pixels.numpy().astype(int) - x).max() <= (name == "usps")   # has 6 digits
+            # has 6 digits
+            assert abs(images.pixels.numpy().astype(int) - x).max() <= (name == "usps")
     evil = pickle.dumps({"data": os.getcwd, "labels": []})
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(evil)
@@ -286,11 +290,13 @@ def test_own_copy_errors():
     slips = [({"x_test": None}, "no array x_test"), ({"x_train": x / 255}, "float64.*uint8"),
              ({"y_test": y}, "7 images but 40"), ({"x_test": x[0]}, "N,H,W"),
              ({"y_train": y / 2}, "whole numbers"), ({"y_test": y[:7] + 9}, "9 to 15.*0 to 9"),
-             ({"y_test": y[:7] - 1}, "-1 to 5"), ({"x_train": x[:0], "y_train": y[:0]}, "at least one"),
+             ({"y_test": y[:7] - 1}, "-1 to 5"), ({"x_train": x[:0], "y_train": y[:0]},
+                                                  "at least one"),
              ({"x_train": x[:1], "y_train": y[:1]}, "at least 2"),
              ({"y_test": y[:7].astype(object)}, "y_test of .*npz.*bjects"),
              ({"classes": np.array(["a", None])}, "classes of .*npz.*bjects"),
-             ({"boxes_test": np.ones((6, 4))}, r"boxes_test .*float64 \(6, 4\): expected numbers, 7,4"),
+             ({"boxes_test": np.ones((6, 4))},
+              r"boxes_test .*float64 \(6, 4\): expected numbers, 7,4"),
              ({"boxes_test": np.full((7, 4), "0")}, "boxes_test .*numbers")]
     for row in ([0, 0, 0, 1], [1, 0, 2, 0], [0, 0, 3, 1], [0, -1, 1, 1], [1, 1, 0, 2],
                 [0, 0, 1, np.nan]):
@@ -372,7 +378,8 @@ def test_resampling():
     gray = resample(colors.view(4, 3, 1, 1), (1, 1), "resize", 1)
     assert gray.flatten().tolist() == [76, 150, 29, 90]
     from PIL import Image
-    glyph = load("glyphs", "test", limit=1).pixels // 2 + 64     # gray: Pillow's bicubic clips half-way
+    # gray: Pillow's bicubic clips half-way
+    glyph = load("glyphs", "test", limit=1).pixels // 2 + 64
     for how, theirs in (("resize", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
         for side in (16, 44):
             image = Image.fromarray(glyph[0, 0].numpy()).resize((side, side), theirs)
@@ -387,17 +394,23 @@ def test_what_can_be_known_is_known_at_reading():
         return {"y_train": np.where(np.arange(40) == 3, value, y).astype(kind)}
 
     names = np.array(list("abcde"))
-    mistakes = [({"y_train": y + 1, "y_test": y[:8] + 1}, "no image of class 0: labels count from 0.*subtract 1"),
-                ({"y_train": y + 1, "y_test": y[:8] + 1, "classes": names}, r"no image of class 0 \('a'\)"),
-                (with_one(2 ** 31 - 1), "y_train .*holds 2147483647, but .* only 5 different labels: .* 0 to 4"),
+    mistakes = [({"y_train": y + 1, "y_test": y[:8] + 1},
+                 "no image of class 0: labels count from 0.*subtract 1"),
+                ({"y_train": y + 1, "y_test": y[:8] + 1, "classes": names},
+                 r"no image of class 0 \('a'\)"),
+                (with_one(2 ** 31 - 1),
+                 "y_train .*holds 2147483647, but .* only 5 different labels: .* 0 to 4"),
                 (with_one(2 ** 63, np.uint64), "holds 9223372036854775808"), (with_one(6), "holds 6"),
                 ({"y_train": y * 650_000, "y_test": y[:8] * 650_000}, "holds 1950000, but .* 0 to 3"),
                 ({"y_test": y[:8] + 1}, "y_test .*holds 4, of which y_train has no image"),
-                (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"), (with_one(-1), "holds -1: labels count from 0"),
+                (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"),
+                (with_one(-1), "holds -1: labels count from 0"),
                 ({"x_test": x[:8, :, :1]}, "images of 2×2×1, x_test of 2×1×1.*one size"),
                 ({"x_test": np.stack([x[:8]] * 3, -1)}, "x_test of 2×2×3.*channels"),
-                ({"x_train": x % 2}, r"bytes 0 and 1.*\(x \* 255\)"), ({"y_train": y[:39]}, "40 images but 39 labels"),
-                ({"classes": np.array(list("abca"))}, "names 'a' twice"), ({"classes": np.array("abcd")}, "shape"),
+                ({"x_train": x % 2}, r"bytes 0 and 1.*\(x \* 255\)"),
+                ({"y_train": y[:39]}, "40 images but 39 labels"),
+                ({"classes": np.array(list("abca"))}, "names 'a' twice"),
+                ({"classes": np.array("abcd")}, "shape"),
                 ({"x_train": x[:1], "y_train": y[:1], "y_test": 0 * y[:8]}, "at least 2")]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as printed:
         path = Path(folder, "mine.npz")
@@ -405,8 +418,10 @@ def test_what_can_be_known_is_known_at_reading():
             np.savez(path, **base | change)
             with pytest.raises(UserError, match=message):
                 load("mine", "train", folder)
-            assert main(["check", "mine", "--root", folder]) == 1 and re.search("mine.* refused: .*" + message, printed.getvalue())
-        np.savez(path, **base | {"x_train": x[..., None], "classes": names})     # one channel is one channel
+            assert main(["check", "mine", "--root", folder]) == 1
+            assert re.search("mine.* refused: .*" + message, printed.getvalue())
+        # one channel is one channel
+        np.savez(path, **base | {"x_train": x[..., None], "classes": names})
         assert "no training image of 1 of 5 classes (e)" in load("mine", "train", folder).note
         assert main(["check", "mine", "--root", folder]) == 0
 
@@ -443,7 +458,8 @@ def test_command():
 
     known = replace(DATASETS["usps"], files=(as_file("toy.bin", DATA, mirrors=("https://none/",)),))
     on = {"PAG_OFFLINE": "", "HF_HUB_OFFLINE": "", "PAG_PROGRESS": "none"}
-    with (tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as printed,
+    with (tempfile.TemporaryDirectory() as folder,
+          contextlib.redirect_stdout(io.StringIO()) as printed,
           mock.patch.dict(DATASETS, usps=known), mock.patch.dict(os.environ, on),
           mock.patch("pooch.HTTPDownloader.__call__", serve)):
         def run(*words):
@@ -451,7 +467,8 @@ def test_command():
         assert run("check", "usps") == 1 and run("check") == 0
         assert run("fetch", "usps", "digits") == 0 == run("check", "usps")
         Path(folder, "toy.bin").write_bytes(DATA[::-1])
-        assert run("check") == 1 and re.search("toy.bin +damaged: expected sha256:", printed.getvalue())
+        assert run("check") == 1 and re.search("toy.bin +damaged: expected sha256:",
+                                               printed.getvalue())
         assert run("fetch", "usps") == 0 and requested == ["https://none/toy.bin"] * 2
         np.savez(Path(folder, "svhn.npz"), **GOOD)
         assert run("check", "svhn") == 0 and "own copy, 40 + 7 images, sha256" in printed.getvalue()

@@ -26,13 +26,16 @@ def toy_images(n=6, gain=.3):
 
 def test_large_attacks_reach_other_classes():
     images = toy_images(gain=.1)
-    away = large_attack(Toy(), images.x, images.y, Linf("32/255"), generator=torch.Generator().manual_seed(0))
-    assert (Toy()(away).argmax(1) != images.y).all() and (away - images.x).abs().max() <= 32 / 255 + 1e-6
+    away = large_attack(Toy(), images.x, images.y, Linf("32/255"),
+                        generator=torch.Generator().manual_seed(0))
+    assert (Toy()(away).argmax(1) != images.y).all()
+    assert (away - images.x).abs().max() <= 32 / 255 + 1e-6
     to = (images.y + 2) % 3
     assert (Toy()(large_attack(Toy(), images.x, images.y, L2(2.), target=to)).argmax(1) == to).all()
     one = large_attack(Toy(), images.x[:1], images.y[:1], Linf("32/255"), steps=50, target=1)
     assert abs(2.5 * 32 / 255 / 50 - 1.6 / 255) < 1e-12 and Toy()(one).argmax() == 1
-    for target, message in ((0, "target 0 is the true class of image 0"), (7, "labels are 0 to 2"), (-1, "0 or more"), ("dog", "number of a class")):
+    for target, message in ((0, "target 0 is the true class of image 0"), (7, "labels are 0 to 2"),
+                            (-1, "0 or more"), ("dog", "number of a class")):
         with pytest.raises(ValueError, match=message):
             large_attack(Toy(), images.x, images.y, target=target)
     broken = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
@@ -45,30 +48,38 @@ def test_frames_lie_on_one_walk():
     images = toy_images(gain=.1)
     strip = path_frames(Toy(), images.x[:3], 2, Linf("32/255"), 6, y=torch.tensor([0, 1, 0]), steps=50)
     assert strip.shape == (6, 3, 3, 4, 4) and torch.equal(strip[0], images.x[:3])
-    assert torch.equal(strip[-1], pgd(Toy(), images.x[:3], torch.tensor([2, 2, 2]), Linf("32/255"), steps=50, random_start=False, targeted=True))
+    assert torch.equal(strip[-1], pgd(Toy(), images.x[:3], torch.tensor([2, 2, 2]), Linf("32/255"),
+                                      steps=50, random_start=False, targeted=True))
     sure = [Toy()(frame).softmax(1)[0, 2].item() for frame in strip]
     assert sure == sorted(sure) and sure[0] < .3 and sure[-1] > .7
-    for target, frames, message in ((1, 6, "true class"), (0, 1, "from 2 to 51"), (0, 52, "from 2 to 51")):
+    for target, frames, message in ((1, 6, "true class"), (0, 1, "from 2 to 51"),
+                                    (0, 52, "from 2 to 51")):
         with pytest.raises(ValueError, match=message):
             path_frames(Toy(), images.x[1:2], target, frames=frames)
 
 
 def test_noise_is_as_large_as_an_attack():
-    gray = Images(torch.full((200, 3, 4, 4), 128, dtype=torch.uint8), torch.zeros(200, dtype=torch.int64), ("one",), "toy", "test")
+    gray = Images(torch.full((200, 3, 4, 4), 128, dtype=torch.uint8),
+                  torch.zeros(200, dtype=torch.int64), ("one",), "toy", "test")
     moved = noisy_images(gray, L2(.5)) - gray.x
     assert torch.allclose(moved.flatten(1).norm(dim=1), torch.full((200,), .5), atol=1e-5)
     spread = (noisy_images(gray, Linf("32/255")) - gray.x).abs()
     assert spread.max() <= 32 / 255 + 1e-6 and abs(spread.mean() - 16 / 255) < 2 / 255
     away = attacked_images(Toy(), toy_images(), Linf("32/255"), seed=2)
-    assert torch.equal(away, attacked_images(Toy(), toy_images(), Linf("32/255"), seed=2)) and (away - toy_images().x).abs().max() <= 32 / 255 + 1e-6
-    assert torch.equal(noisy_images(gray, L2(.5), 3), noisy_images(gray, L2(.5), 3)) and not torch.equal(noisy_images(gray, L2(.5), 3), noisy_images(gray, L2(.5), 4))
+    assert torch.equal(away, attacked_images(Toy(), toy_images(), Linf("32/255"), seed=2))
+    assert (away - toy_images().x).abs().max() <= 32 / 255 + 1e-6
+    assert torch.equal(noisy_images(gray, L2(.5), 3), noisy_images(gray, L2(.5), 3))
+    assert not torch.equal(noisy_images(gray, L2(.5), 3), noisy_images(gray, L2(.5), 4))
 
 
 def test_trials_are_counted_by_hand():
     trial = Trial(y=torch.tensor([0, 0, 0, 1, 1, 2]), seen=torch.tensor([1, 1, 0, 2, 0, 1]),
-                  clean={"j": torch.tensor([0, 0, 0, 1, 0, 2])}, after={"j": torch.tensor([1, 2, 0, 2, 0, 1])})
-    score = trial.agreed("j")     # of five that count: yes; no, another class; no, nothing was changed; yes; (left out); yes
-    assert (score.correct, score.total) == (3, 5) and score.hits.tolist() == [True, False, False, True, True]
+                  clean={"j": torch.tensor([0, 0, 0, 1, 0, 2])},
+                  after={"j": torch.tensor([1, 2, 0, 2, 0, 1])})
+    # of five that count: yes; no, another class; no, nothing was changed; yes; (left out); yes
+    score = trial.agreed("j")
+    assert (score.correct, score.total) == (3, 5)
+    assert score.hits.tolist() == [True, False, False, True, True]
     assert trial.confusion("j", 3).tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
 
 
@@ -83,10 +94,13 @@ def test_evaluators_are_checked_first():
 
     images = toy_images(gain=.1)
     assert agreement(Toy(), {"twin": Toy()}, images)["twin"] == Score(6, 6)
-    assert agreement(Fixed(1., 0., 0.), {"twin": Toy()}, images)["twin"].value == 0        # nothing to climb: nothing is changed
+    # nothing to climb: nothing is changed
+    assert agreement(Fixed(1., 0., 0.), {"twin": Toy()}, images)["twin"].value == 0
     stubborn = agreement(Toy(), {"red": Fixed(1., 0., 0.)}, images)["red"]
-    assert (stubborn.correct, stubborn.total) == (0, 2)                                  # it is right on red alone, and stays with it
-    for evaluator, message in ((Fixed(1., 0.), "'j' answers with 2 classes, the images have 3"), (Fixed(float("nan"), 0., 0.), "'j' gives NaN")):
+    # it is right on red alone, and stays with it
+    assert (stubborn.correct, stubborn.total) == (0, 2)
+    for evaluator, message in ((Fixed(1., 0.), "'j' answers with 2 classes, the images have 3"),
+                               (Fixed(float("nan"), 0., 0.), "'j' gives NaN")):
         with pytest.raises(ValueError, match=message):
             agreement(Toy(), {"j": evaluator}, images)
     with pytest.raises(ValueError, match="the attacked model answers with 2"):
@@ -98,9 +112,12 @@ def test_evaluators_are_checked_first():
 def test_figures_show_what_is_asked():
     toys = toy_images(6)
     fig = large_figure(first_of(toys, toys.classes), {"toy": Toy()}, Toy(), steps=3)
-    assert len(fig.axes) == 6 and fig.axes[0].get_title() == "original" and fig.axes[1].get_title() == "toy"
-    assert "evaluator:" in fig.axes[1].get_xlabel() and fig.axes[1].xaxis.label.get_color() == UNCHANGED
-    assert colors_under(Toy(), Toy(), toys.x[1:4], toys.y[:3]) == [AGREES] * 3 and colors_under(Toy(), Toy(), toys.x[:3], toys.y[:3]) == [UNCHANGED] * 3
+    assert len(fig.axes) == 6 and fig.axes[0].get_title() == "original"
+    assert fig.axes[1].get_title() == "toy"
+    assert "evaluator:" in fig.axes[1].get_xlabel()
+    assert fig.axes[1].xaxis.label.get_color() == UNCHANGED
+    assert colors_under(Toy(), Toy(), toys.x[1:4], toys.y[:3]) == [AGREES] * 3
+    assert colors_under(Toy(), Toy(), toys.x[:3], toys.y[:3]) == [UNCHANGED] * 3
     strip = path_figure(Toy(), toys[:1], toys.classes[1], frames=3, steps=4)
     assert [axes.get_title() for axes in strip.axes] == ["step 0", "step 2", "step 4"]
     with pytest.raises(ValueError, match="no image of class"):

@@ -25,7 +25,8 @@ def test_the_groups_are_restricted_imagenet():
         assert list(wnids_of(group)) == sorted(wnids_of(group))          # ImageNet numbers them so
     first = {group: wnids_of(group)[0] for group in GROUPS}
     assert sorted(GROUPS, key=first.get) == ["frog", "turtle", "bird", "crab", "dog", "cat", "insect",
-                                             "monkey", "fish"]     # from frogs, 30-32, to fish, 389-397
+                                             # from frogs, 30-32, to fish, 389-397
+                                             "monkey", "fish"]
 
 
 def test_known_classes_are_in_their_groups():
@@ -149,7 +150,8 @@ def test_the_shell_is_told_its_own_words():
         (mine / "dog").rename(mine / "val" / dog)
         (mine / "train" / cat / "0.JPEG").write_bytes(b"")
         (mine / "train" / cat / "._0.JPEG").write_bytes(b"a Mac's")
-        assert "1 of 4 images are broken" in printed("--partial") and "--skip-broken leaves them out" in printed("--partial")
+        assert "1 of 4 images are broken" in printed("--partial")
+        assert "--skip-broken leaves them out" in printed("--partial")
         with redirect_stdout(io.StringIO()):
             assert main(["build", str(mine), "--partial", "--skip-broken"]) == 0
         assert load("restricted_imagenet", "train").part == ("2 of 9 groups, 4 of 203 classes; "

@@ -12,7 +12,10 @@ def test_blocks_are_in_place():
         images = load("glyph_letter", split, limit=30)
         top, digits = digit_on_top(images), load("glyphs", split, limit=30)
         assert torch.equal(images.y, digits.y) and images.shape == (1, 56, 28) and 5 < top.sum() < 25
-        assert all(torch.equal(image[:, :28] if first else image[:, 28:], digit) for image, first, digit in zip(images.pixels, top, digits.pixels))
-    assert images.note.count("glyphs") and images.synthetic and len(letter_atlas().flatten(1).unique(dim=0)) == 5
+        assert all(torch.equal(image[:, :28] if first else image[:, 28:], digit) for image, first,
+                   digit in zip(images.pixels, top, digits.pixels))
+    assert images.note.count("glyphs") and images.synthetic
+    assert len(letter_atlas().flatten(1).unique(dim=0)) == 5
     halves = digit_half(images.x, top)
-    assert torch.equal(halves, digits.x) and torch.equal(digit_half(stack_blocks(halves, 0 * halves, top), top), halves)
+    assert torch.equal(halves, digits.x)
+    assert torch.equal(digit_half(stack_blocks(halves, 0 * halves, top), top), halves)

@@ -13,7 +13,9 @@ from pag_companion.data import Images
 
 def boxed(boxes, side=10):
     "Black images with these boxes, for tests."
-    return Images(torch.zeros(len(boxes), 3, side, side, dtype=torch.uint8), torch.zeros(len(boxes), dtype=torch.int64), ("a", "b"), "toy", "test", torch.tensor(boxes))
+    return Images(torch.zeros(len(boxes), 3, side, side, dtype=torch.uint8),
+                  torch.zeros(len(boxes), dtype=torch.int64), ("a", "b"), "toy", "test",
+                  torch.tensor(boxes))
 
 
 def test_small_boxes_count():
@@ -29,13 +31,17 @@ def squares(n=8, side=16, size=8):
         pixels[k, 0 if k % 2 == 0 else 2, 4:4 + size, at[k]:at[k] + size] = 255
     y = torch.arange(n) % 2
     y[-1] = 1 - y[-1]
-    boxes = torch.stack([at, torch.full((n,), 4), at + size, torch.full((n,), 4 + size)], 1).float()
+    boxes = torch.stack([at, torch.full((n,), 4), at + size, torch.full((n,), 4 + size)],
+                        1).float()
     return Images(pixels, y, ("red", "blue"), "squares", "test", boxes)
 
 def two_channels():
     "A network whose logits are the means of the red and of the blue channel."
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 2))
-    for tensor, values in zip(model.parameters(), ([[1., 0, 0], [0, 0, 1]], [[1., 0], [0, 1]], [0., 0])):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False),
+                                torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+                                torch.nn.Linear(2, 2))
+    for tensor, values in zip(model.parameters(), ([[1., 0, 0], [0, 0, 1]], [[1., 0], [0, 1]],
+                                                   [0., 0])):
         tensor.data = torch.tensor(values).view_as(tensor)
     return model.eval()
 
@@ -43,11 +49,15 @@ def two_channels():
 def test_scores_by_hand():
     viewer, images = Viewer(two_channels(), 16), squares()
     scores, protocols, curve = source_scores(viewer, images, images, "cam", "cub")
-    assert {name: (score.correct, score.total) for name, score in scores.items() if "/all" not in name} == {
-        "gt_known/cam": (7, 8), "top1_loc/cam": (7, 8), "top1_acc": (7, 8), "gt_known/cam/chosen on test": (7, 8), "gt_known/cam/centre prior": (7, 8)}
-    assert scores["gt_known/cam"].hits.tolist() == [True] * 7 + [False] and max(curve) == .875 and len(viewer.made) == 1
+    assert {name: (score.correct, score.total) for name, score in scores.items()
+            if "/all" not in name} == {
+        "gt_known/cam": (7, 8), "top1_loc/cam": (7, 8), "top1_acc": (7, 8),
+        "gt_known/cam/chosen on test": (7, 8), "gt_known/cam/centre prior": (7, 8)}
+    assert scores["gt_known/cam"].hits.tolist() == [True] * 7 + [False] and max(curve) == .875
+    assert len(viewer.made) == 1
     seen = viewer.look(images, LocProtocol(map_class="predicted"))
-    assert seen.located(LocProtocol(), torch.ones(8, dtype=torch.bool))["gt_known"].correct == 8 and seen.predictions.tolist() == [0, 1] * 4
+    assert seen.located(LocProtocol(), torch.ones(8, dtype=torch.bool))["gt_known"].correct == 8
+    assert seen.predictions.tolist() == [0, 1] * 4
     assert boxes_from_maps(seen.maps, LocProtocol(), 16).tolist() == images.boxes.tolist()
     half = torch.arange(8) < 4
     assert seen.located(replace(LocProtocol(), normalise_over="batch"), half)["top1_acc"].total == 4
@@ -73,23 +83,30 @@ def test_thresholds_without_boxes():
 def test_baselines_and_conventions_by_hand():
     viewer, images = Viewer(two_channels(), 16), squares()
     others = preset_scores(viewer, images, "cub")
-    assert {name.split("/")[1] for name in others} == {*OTHERS, "0.3", "0.5", "0.7"} and others["gt_known/wsoleval_v2"].correct == 7
+    assert {name.split("/")[1] for name in others} == {*OTHERS, "0.3", "0.5", "0.7"}
+    assert others["gt_known/wsoleval_v2"].correct == 7
     fixed, boxes = baseline_scores(images, images, "cub", 16)
-    assert fixed["gt_known/full image"].correct == 0 and boxes["full image"] == [0, 0, 16, 16]         # 64 of 256 pixels
-    assert fixed["gt_known/constant box"].correct == 8                # squares at 2 to 6: the one at 4 overlaps all by 6 columns, IoU 48/80
-    assert boxes["centre box"] == [round(v, 2) for v in prior_box(16)] and fixed["gt_known/centre box"].total == 8
+    # 64 of 256 pixels
+    assert fixed["gt_known/full image"].correct == 0 and boxes["full image"] == [0, 0, 16, 16]
+    # squares at 2 to 6: the one at 4 overlaps all by 6 columns, IoU 48/80
+    assert fixed["gt_known/constant box"].correct == 8
+    assert boxes["centre box"] == [round(v, 2) for v in prior_box(16)]
+    assert fixed["gt_known/centre box"].total == 8
     moved = variant_scores(viewer, images, LocProtocol(), "cub")
-    assert len(moved) == len(VARIANTS) and moved["map_class = predicted"] == 1 and moved["far_edge = 0"] == moved["overlaps = 0.7"] == .875
+    assert len(moved) == len(VARIANTS) and moved["map_class = predicted"] == 1
+    assert moved["far_edge = 0"] == moved["overlaps = 0.7"] == .875
     assert variant_name(dict(frame="resize-crop", gt_clip=False)) == "frame = resize-crop, gt_clip = False"
     known = fixed_scores("two channels", viewer, images, images, "cub")
     assert known["gt_known/two channels, cam"].correct == 7
-    assert fixed_scores("two channels", viewer, images, images, "cub", "predicted")["gt_known/two channels, cam"].correct == 8
+    assert fixed_scores("two channels", viewer, images, images, "cub",
+                        "predicted")["gt_known/two channels, cam"].correct == 8
 
 
 def test_blurs_by_hand():
     from pag_companion.localize import BLURS
     viewer, images = Viewer(two_channels(), 16), squares()
     blurred = blur_scores(viewer, images, images, "cub")
-    assert {f"gt_known/gradient, blur {sigma}" for sigma in BLURS} <= set(blurred) and len(blurred) == 2 * len(BLURS)
+    assert {f"gt_known/gradient, blur {sigma}" for sigma in BLURS} <= set(blurred)
+    assert len(blurred) == 2 * len(BLURS)
     usual = source_scores(viewer, images, images, "gradient", "cub")[0]["gt_known/gradient"]
     assert all(score.total == usual.total == 8 for score in blurred.values())

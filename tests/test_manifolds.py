@@ -17,10 +17,14 @@ def test_projector():
     vectors, v = torch.randn(4, 9, 3).double(), torch.randn(4, 1, 3, 3).double()
     basis = tangent_basis(vectors)
     on = project(v, basis)
-    assert torch.allclose(project(on, basis), on) and torch.allclose((v - on).flatten(1).unsqueeze(1) @ vectors, torch.zeros(4, 1, 3).double(), atol=1e-12)
+    assert torch.allclose(project(on, basis), on)
+    assert torch.allclose((v - on).flatten(1).unsqueeze(1) @ vectors, torch.zeros(4, 1, 3).double(),
+                          atol=1e-12)
     twice = tangent_basis(torch.cat([vectors, vectors], 2))
-    assert torch.allclose(project(v, twice), on) and (twice.square().sum((1, 2)) - 3).abs().max() < 1e-9
-    assert torch.allclose(off_share(torch.tensor([[3., 4.]]), torch.tensor([[3., 0.]])), torch.tensor([.64]))
+    assert torch.allclose(project(v, twice), on)
+    assert (twice.square().sum((1, 2)) - 3).abs().max() < 1e-9
+    assert torch.allclose(off_share(torch.tensor([[3., 4.]]), torch.tensor([[3., 0.]])),
+                          torch.tensor([.64]))
     assert off_share(torch.zeros(1, 2), torch.zeros(1, 2)) == 0
     for wrong, message in ((lambda: tangent_basis(torch.eye(3)[None]), "fills all 3 dimensions"),
                            (lambda: tangent_basis(torch.eye(3)), "give N,D,k"),
@@ -32,7 +36,8 @@ def test_projector():
 
 def test_energy_share_is_relative_sensitivity():
     torch.manual_seed(0)
-    line, plane = (tangent_basis(v.double()) for v in (torch.tensor([[[1.], [2.]]]), torch.randn(1, 50, 7)))
+    line, plane = (tangent_basis(v.double()) for v in (torch.tensor([[[1.], [2.]]]),
+                                                       torch.randn(1, 50, 7)))
     for basis in (line, plane):
         w = torch.randn(basis.shape[1]).double()
         x, g = torch.randn(5, len(w)).double(), w.expand(5, -1)
@@ -43,7 +48,8 @@ def test_energy_share_is_relative_sensitivity():
     x = x.requires_grad_()
     g, = torch.autograd.grad(bent(x).sum(), x)
     x, share = x.detach(), off_share(g, project(g, plane))
-    gaps = [(relative_sensitivity(bent, x, plane, sigma) - share).abs().mean() for sigma in (1e-2, 1e-3)]
+    gaps = [(relative_sensitivity(bent, x, plane, sigma) - share).abs().mean()
+            for sigma in (1e-2, 1e-3)]
     assert .05 < gaps[1] / gaps[0] < .2 and gaps[1] < 1e-2
 
 
@@ -52,7 +58,8 @@ def test_bayes_has_no_gradient_off_the_signal():
     means, x = torch.randn(3, 4).double(), torch.randn(6, 9).double().requires_grad_()
     logs = gaussian_posterior(x, means, .7)
     g, = torch.autograd.grad(logs[:, 1].sum(), x)
-    assert torch.allclose(g[:, :4], (means[1] - logs.exp() @ means) / .49) and g[:, 4:].abs().max() < 1e-12
+    assert torch.allclose(g[:, :4], (means[1] - logs.exp() @ means) / .49)
+    assert g[:, 4:].abs().max() < 1e-12
 
 
 def test_six_numbers_are_six_directions():
@@ -67,7 +74,8 @@ def test_six_numbers_are_six_directions():
     for split in ("test", "val"):
         images = load("posed_digits", split, limit=40)
         six, y, face = numbers_of(images)
-        assert torch.equal(images.y, y) and (images.x - draw_posed(six, y, face).float()).abs().max() <= .5 / 255 + 1e-6
+        assert torch.equal(images.y, y)
+        assert (images.x - draw_posed(six, y, face).float()).abs().max() <= .5 / 255 + 1e-6
 
 
 def test_estimated_tangents():
@@ -96,7 +104,8 @@ def test_directions():
     near = -torch.cdist(x.flatten(1), pool.x.double().flatten(1)).square() / 2
     chosen = near.masked_fill(y[:, None] != pool.y, -torch.inf).logsumexp(1) - near.logsumexp(1)
     g, = torch.autograd.grad(chosen.sum(), x)
-    cosines = nn.functional.cosine_similarity(g.flatten(1), kernel_direction(digits.x, y, (pool.x, pool.y), 1.).double().flatten(1))
+    cosines = nn.functional.cosine_similarity(g.flatten(1),
+                                              kernel_direction(digits.x, y, (pool.x, pool.y), 1.).double().flatten(1))
     assert (cosines > 1 - 1e-6).all()
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

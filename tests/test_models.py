@@ -39,7 +39,8 @@ def test_statistics_and_sizes_are_read():
            (dict(mean=(.5, .5, float("nan")), std=(.2, .2, .2)), "between 0 and 1"),
            (dict(mean="abc", std="abc"), "mean = 'abc' is not a number"),
            (dict(mean=torch.rand(3, 8, 8), std=.1), r"shape \(3, 8, 8\): give one number a channel"),
-           (dict(mean=.5, std=.2), "has 1 numbers for 3 channels"), (dict(mean=[{}], std=[.1]), "no list"),
+           (dict(mean=.5, std=.2), "has 1 numbers for 3 channels"),
+           (dict(mean=[{}], std=[.1]), "no list"),
            (dict(num_classes=0), "num_classes = 0"), (dict(num_classes=2.5), "num_classes = 2.5"),
            (dict(in_channels=True), "in_channels = True"), (dict(image_size=0), "image_size = 0"),
            (dict(num_classes="10"), "num_classes = '10' should be a whole number, 1 or more")]
@@ -107,7 +108,8 @@ def test_pretrained_on_imagenet():
         path.parent.mkdir(parents=True, exist_ok=True)
         known = resnet18().eval()
         torch.save(known.state_dict(), path)
-        assert torch.equal(build("resnet18", 1000, pretrained="imagenet").network.fc.bias, known.fc.bias)
+        assert torch.equal(build("resnet18", 1000, pretrained="imagenet").network.fc.bias,
+                           known.fc.bias)
         model = build("resnet18-s1", 7, pretrained="imagenet").eval()
         known.fc, known.layer4[0].conv1.stride = model.network.fc, (1, 1)
         known.layer4[0].downsample[0].stride = (1, 1)

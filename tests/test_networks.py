@@ -9,8 +9,10 @@ from pag_companion.models import build, count_parameters
 
 def test_networks_by_hand():
     mlp, conv = build("mlp-784-200-200"), build("conv-16-32-100", in_channels=1, image_size=28)
-    assert count_parameters(mlp) == 784 * 200 + 200 + 200 * 200 + 200 + 2010 and mlp(torch.rand(2, 1, 28, 28)).shape == (2, 10)
-    assert count_parameters(conv) == 16 * 16 + 16 + 32 * 256 + 32 + 100 * 32 * 49 + 100 + 1010 and conv.features(torch.rand(2, 1, 28, 28)).shape == (2, 32, 7, 7)
+    assert count_parameters(mlp) == 784 * 200 + 200 + 200 * 200 + 200 + 2010
+    assert mlp(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert count_parameters(conv) == 16 * 16 + 16 + 32 * 256 + 32 + 100 * 32 * 49 + 100 + 1010
+    assert conv.features(torch.rand(2, 1, 28, 28)).shape == (2, 32, 7, 7)
     assert build("conv-8-16-50", image_size=32)(torch.rand(2, 3, 32, 32)).shape == (2, 10)
     points = torch.tensor([64., 128., 192.]).repeat(4)[:10].view(1, 1, 1, 10) / 255
     axes = build("axes-5", 2, 1)

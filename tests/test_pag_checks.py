@@ -24,7 +24,8 @@ def test_square_stays_in_its_ball_and_finds():
         made = square_attack(Sum(), x, y, eps, queries=300, generator=torch.Generator().manual_seed(0))
         assert (made - x).abs().max() <= eps + 1e-6 and 0 <= made.min() and made.max() <= 1
         assert (Sum()(made).argmax(1) == 1).sum() == fooled
-    same = [square_attack(Sum(), x, y, .02, queries=20, generator=torch.Generator().manual_seed(1)) for _ in (1, 2)]
+    same = [square_attack(Sum(), x, y, .02, queries=20, generator=torch.Generator().manual_seed(1))
+            for _ in (1, 2)]
     assert torch.equal(*same)
 
 
@@ -43,7 +44,8 @@ def quick(eps):
     "Train on 8x8 digits."
     torch.manual_seed(0)
     net, recipe = SmallCNN(image_size=8), Recipe("at" if eps else "natural", eps, unit=1, lr=5e-3)
-    train(net, load("digits", "train"), recipe, steps=200, batch_size=64, device="cpu", progress=False)
+    train(net, load("digits", "train"), recipe, steps=200, batch_size=64, device="cpu",
+          progress=False)
     return net
 
 

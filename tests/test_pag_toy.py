@@ -10,7 +10,8 @@ from pag_companion.pag_targets import cosines
 
 def test_toy_by_hand():
     x, y = toy_points(50, torch.Generator().manual_seed(0))
-    assert x.shape == (300, 2) and torch.equal(x[:, 1], 2 * x[:, 0]) and y.bincount().tolist() == [150, 150]
+    assert x.shape == (300, 2) and torch.equal(x[:, 1], 2 * x[:, 0])
+    assert y.bincount().tolist() == [150, 150]
     targets = toy_targets("nn", x, y)
     aligned = cosines(targets, (targets @ ALONG)[..., None].sign() * ALONG)
     assert aligned.min() > 1 - 1e-5 and (targets.norm(dim=-1) > 0).all()     # never itself

@@ -15,11 +15,14 @@ from pag_companion.core.numbers import UserError
 
 
 def test_the_prior_by_hand():
-    assert gini(torch.tensor([1., 1., 1.])) == 0 and gini(torch.tensor([0., 0., 0., 1.])).item() == pytest.approx(.75)
+    assert gini(torch.tensor([1., 1., 1.])) == 0
+    assert gini(torch.tensor([0., 0., 0., 1.])).item() == pytest.approx(.75)
     values = torch.rand(3, 7)
-    apart = (values[:, :, None] - values[:, None]).abs().mean((1, 2)) / values.mean(1) / 2      # the authors' formula
+    # the authors' formula
+    apart = (values[:, :, None] - values[:, None]).abs().mean((1, 2)) / values.mean(1) / 2
     assert torch.allclose(gini(values), apart, atol=1e-6)
-    assert auc(np.array([[.1, .4, .35, .8], [1., 1., 1., 1.]]), np.array([[0, 0, 1, 1]] * 2)).tolist() == [.75, .5]
+    assert auc(np.array([[.1, .4, .35, .8], [1., 1., 1., 1.]]),
+               np.array([[0, 0, 1, 1]] * 2)).tolist() == [.75, .5]
     x, y = patients_of("breast_cancer")
     assert x.shape == (569, 120) and abs(split_patients(x, y, 3, 50)["train"][0].mean()) < 1e-6
     biased, some = Stack([0, 1], 1, 6, bias=True), torch.randn(2, 9, 6)
@@ -28,10 +31,12 @@ def test_the_prior_by_hand():
             hidden = F.linear(hidden, weight[k].T, bias[k, 0]).relu() if depth < 2 else F.linear(hidden, weight[k].T, bias[k, 0])
         return hidden[:, 0]
     assert all(torch.allclose(biased(some)[k], alone(k, some[k]), atol=1e-6) for k in (0, 1))
-    assert biased.weights[0].std().item() == pytest.approx((1 / 6 / 3) ** .5, rel=.1)                   # as nn.Linear begins
+    # as nn.Linear begins
+    assert biased.weights[0].std().item() == pytest.approx((1 / 6 / 3) ** .5, rel=.1)
     net = Stack([0, 1], 1, 6, bias=False)
     fast = attributed(net, some, "X-gradient", None)
-    assert torch.allclose(fast.sum(2), net(some), atol=1e-5)                                  # complete
+    # complete
+    assert torch.allclose(fast.sum(2), net(some), atol=1e-5)
     line = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0))
     logit = line(some[0])
     both = torch.autograd.functional.jacobian(lambda v: (F.logsigmoid(line(v)) + F.logsigmoid(-line(v))).sum(), some[0])
@@ -52,11 +57,13 @@ def test_many_splits_are_each_as_if_alone():
         mine, missing = np.random.default_rng(1).random((240, 5)), np.random.default_rng(2).random((240, 5)) < .3
         np.savez(Path(folder) / "nhanes.npz", x=np.where(missing, np.nan, mine), y=np.arange(240) % 2)
         patients = patients_of("nhanes", folder)
-        assert np.isnan(patients[0]).mean() > .2 and all(part[0].isfinite().all() for part in split_patients(*patients, 0, 100).values())
+        assert np.isnan(patients[0]).mean() > .2
+        assert all(part[0].isfinite().all() for part in split_patients(*patients, 0, 100).values())
         np.savez(Path(folder) / "nhanes.npz", x=mine[:9], y=np.arange(9))
         with pytest.raises(UserError, match="over 200 patients"):
             patients_of("nhanes", folder)
-    for wrong, named in ((dict(name="iris"), "breast_cancer, nhanes"), (dict(name="nhanes", root="nowhere"), "bring NHANES")):
+    for wrong, named in ((dict(name="iris"), "breast_cancer, nhanes"),
+                         (dict(name="nhanes", root="nowhere"), "bring NHANES")):
         with pytest.raises(UserError, match=named):
             patients_of(**wrong)
     with pytest.raises(UserError, match="one class"):

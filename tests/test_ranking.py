@@ -38,12 +38,14 @@ def test_the_margin_ranks_as_the_loss():
 
 
 def test_keep_and_fill():
-    images = Images(torch.arange(1, 9, dtype=torch.uint8).view(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "b"), "toy", "test")
+    images = Images(torch.arange(1, 9, dtype=torch.uint8).view(2, 1, 2, 2), torch.tensor([0, 1]),
+                    ("a", "b"), "toy", "test")
     ranks = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]], dtype=torch.int16)
     black = torch.zeros(1, 2, 2, dtype=torch.uint8)
     assert blanked(images, ranks, .25, "top", black).pixels.flatten(1).tolist() == [[1, 0, 0, 0], [0, 0, 0, 8]]
     assert blanked(images, ranks, .5, "bottom", black).pixels.flatten(1).tolist() == [[0, 0, 3, 4], [5, 6, 0, 0]]
-    assert blanked(images, ranks, 1, "bottom", black).sha256 == images.sha256 and mean_image(images).flatten().tolist() == [3, 4, 5, 6]
+    assert blanked(images, ranks, 1, "bottom", black).sha256 == images.sha256
+    assert mean_image(images).flatten().tolist() == [3, 4, 5, 6]
     for k in (0, -.1, 1.5, "all", .01):
         with pytest.raises(UserError, match="k = "):
             blanked(images, ranks, k, "top", black)
@@ -71,6 +73,8 @@ def test_the_largest_gradient_is_at_the_signal():
     class Square(torch.nn.Module):
         def forward(self, x):
             z = (255 * x - 128).flatten(1) / 64
-            return torch.stack([(z ** 2).sum(1) + 1, 0 * z.sum(1)], 1)     # its gradient is 2x: largest where the signal is
+            # its gradient is 2x: largest where the signal is
+            return torch.stack([(z ** 2).sum(1) + 1, 0 * z.sum(1)], 1)
     measures = axis_measures(Square(), images)
-    assert measures["hit/top"].mean() == 1 and measures["hit/bottom"].mean() == 0 and measures["block/spread"] < 1
+    assert measures["hit/top"].mean() == 1 and measures["hit/bottom"].mean() == 0
+    assert measures["block/spread"] < 1

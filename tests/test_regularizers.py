@@ -24,14 +24,16 @@ def test_objectives():
             random = torch.Generator().manual_seed(0)
             return made.loss(net, few.x[part], few.y[part], random) - nn.functional.cross_entropy(net(few.x[part]), few.y[part])
         assert penalty(slice(64)) > 0 and .5 < penalty(slice(16)) / penalty(slice(64)) < 2
-    single = torch.stack([GradientNorm(2.).loss(net, x, y) for x, y in zip(few.x.split(1), few.y.split(1))])
+    single = torch.stack([GradientNorm(2.).loss(net, x, y)
+                          for x, y in zip(few.x.split(1), few.y.split(1))])
     assert torch.allclose(GradientNorm(2.).loss(net, few.x, few.y), single.mean(), atol=1e-5)
     line, chosen = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), nn.functional.one_hot(few.y, 10)
     by_hand = ((line(few.x).softmax(1) - chosen) @ line[1].weight).square().sum(1).mean()
     extra = GradientNorm(3.).loss(line, few.x, few.y) - nn.functional.cross_entropy(line(few.x), few.y)
     assert torch.allclose(extra, 3 * by_hand, atol=1e-5)
     delta = (EuclideanAT(.5).inputs(net, few.x, few.y) - few.x).flatten(1).norm(dim=1)
-    assert (delta <= .5 + 1e-5).all() and delta.mean() > .4 and all(p.grad is None for p in net.parameters())
+    assert (delta <= .5 + 1e-5).all() and delta.mean() > .4
+    assert all(p.grad is None for p in net.parameters())
     alone = EuclideanAT(.5).inputs(net, few.x[:1], few.y[:1], torch.Generator().manual_seed(0))
     assert (alone - few.x[:1]).norm() > .4
     for made in (GradientNorm, Smoothing, EuclideanAT, Denoise):

@@ -25,7 +25,8 @@ def test_species():
     assert (body_radius(turn, y, 0, straight) == 1).all()                  # all bodies are round
     radius = body_radius(turn, y, 1, straight)
     peaks = ((radius > radius.roll(1, 1)) & (radius > radius.roll(-1, 1))).sum(1)
-    assert peaks.tolist() == [2, 3, 4] * 4 and len(set(SPECIES)) == 12 and SPECIES[5] == "banded clover"
+    assert peaks.tolist() == [2, 3, 4] * 4 and len(set(SPECIES)) == 12
+    assert SPECIES[5] == "banded clover"
     v, u = torch.meshgrid(torch.linspace(-1, 1, 9), torch.linspace(-1, 1, 9), indexing="ij")
     woven = coat(u.expand(12, 9, 9), v.expand(12, 9, 9), y, torch.ones(12, 2))
     assert (woven[:3].std(1) < 1e-6).all() and (woven[3:6].std(2) < 1e-6).all()  # stand; lie
@@ -113,7 +114,8 @@ def test_keeping():
             for group in (first, second, mended):
                 assert set(group) == set(expected) - {"masks"}
                 assert all(torch.equal(group[key], expected[key]) for key in group)
-        assert len(kept_group("glyphs", "test", 0, file)["y"]) == 500           # a file is no data root
+        # a file is no data root
+        assert len(kept_group("glyphs", "test", 0, file)["y"]) == 500
 
 
 def test_drawing():

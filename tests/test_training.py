@@ -37,7 +37,8 @@ def test_objectives():
                            (lambda: AT(.1, "pgd", 0), "attack_steps = 0"),
                            (lambda: AT(.1, "pgd", attack_reach=-1), "attack_reach = -1"),
                            (lambda: Objective.from_settings({"method": "cw"}), "natural, noise, at"),
-                           (lambda: register_objective(type("Mine", (Natural,), {})), "there already")):
+                           (lambda: register_objective(type("Mine", (Natural,), {})),
+                            "there already")):
         with pytest.raises(UserError, match=message):
             wrong()
 
@@ -98,8 +99,10 @@ def test_models_are_tried_first():
     digits, steps = load("digits", "train"), dict(steps=1, batch_size=8, device="cpu", progress=False)
     def root(z, x):
         return z + torch.where(torch.ones(len(x)) > 0, 0, (x.sum((1, 2, 3)) * 0).sqrt())[:, None]
-    bad = [(Odd(lambda z, x: (z, 1)), "tuple"), (Odd(lambda z, x: {"logits": z}), r"model\(x\)\['logits'\]"),
-           (Odd().double(), "the model is float64"), (Odd(classes=1), "one logit"), (Odd(classes=5), "0 to 4"),
+    bad = [(Odd(lambda z, x: (z, 1)), "tuple"), (Odd(lambda z, x: {"logits": z}),
+                                                 r"model\(x\)\['logits'\]"),
+           (Odd().double(), "the model is float64"), (Odd(classes=1), "one logit"),
+           (Odd(classes=5), "0 to 4"),
            (Odd(lambda z, x: z.detach()), "no gradient"), (Odd().requires_grad_(False), "thaws"),
            (Odd().forward, "wrap it in an nn.Module"), (Odd, "make one")]
     with patch("pag_companion.training.run_steps", side_effect=AssertionError("work was begun")):
@@ -108,7 +111,8 @@ def test_models_are_tried_first():
                 train(model, digits, Recipe(), **steps)
         with pytest.raises(UserError, match="not finite for 2 of 2"):
             train(Odd(root), digits, Recipe("at", .1), **steps)
-        for wrong, message in (((digits.x, digits.y), r"Images\("), ("digits", r"Images\("), (digits[:0], "no images")):
+        for wrong, message in (((digits.x, digits.y), r"Images\("), ("digits", r"Images\("),
+                               (digits[:0], "no images")):
             with pytest.raises(UserError, match=message):
                 train(Odd(), wrong, Recipe(), **steps)
         for seed in (-1, 2 ** 64, 1.5, "0", True):
@@ -121,14 +125,17 @@ def test_models_are_tried_first():
 
 
 def test_what_is_frozen_stays_frozen():
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 10))
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4),
+                        nn.Flatten(), nn.Linear(64, 10))
     net[1].eval()
     digits = load("digits", "train")
     means = [net[k].running_mean.clone() for k in (1, 3)]
     train(net, digits, Recipe(), steps=3, batch_size=8, device="cpu", progress=False)
-    assert torch.equal(net[1].running_mean, means[0]) and not torch.equal(net[3].running_mean, means[1])
+    assert torch.equal(net[1].running_mean, means[0])
+    assert not torch.equal(net[3].running_mean, means[1])
     assert not net.training
-    train(net, digits, Recipe(), steps=3, batch_size=8, device="cpu", progress=False)     # in eval mode as a whole: all train
+    # in eval mode as a whole: all train
+    train(net, digits, Recipe(), steps=3, batch_size=8, device="cpu", progress=False)
     assert not torch.equal(net[1].running_mean, means[0])
 
 

@@ -49,11 +49,14 @@ def test_only_what_loads_is_saved():
            (None, "NoneType"), (small().to("meta"), "has no values"),
            (changed(lambda m: setattr(m.network, "fc", nn.Linear(1024, 4))),
             r"fc.weight is 4,1024, the card builds 10,1024: build\(..., num_classes=4\)"),
-           (changed(lambda m: setattr(m.network, "extra", nn.Linear(3, 3))), "extra.weight is 3,3, .* none"),
+           (changed(lambda m: setattr(m.network, "extra", nn.Linear(3, 3))),
+            "extra.weight is 3,3, .* none"),
            (changed(lambda m: setattr(m.network, "fc", nn.Identity())), "fc.weight is none"),
            (changed(lambda m: m.append(nn.Softmax(1))), "2 is Softmax"),
-           (changed(lambda m: setattr(m.network.conv1, "stride", (2, 2))), r"conv1 is .*stride=\(2, 2\)"),
-           (changed(lambda m: m.config.update(mean=[.1], std=[.3])), "normalize.mean is none, .* 1,1,1,1"),
+           (changed(lambda m: setattr(m.network.conv1, "stride", (2, 2))),
+            r"conv1 is .*stride=\(2, 2\)"),
+           (changed(lambda m: m.config.update(mean=[.1], std=[.3])),
+            "normalize.mean is none, .* 1,1,1,1"),
            (changed(lambda m: m.config.update(arch="other")), "builds nothing")]
     with tempfile.TemporaryDirectory() as folder:
         path = save_model(small(), Path(folder, "m"))
@@ -61,7 +64,8 @@ def test_only_what_loads_is_saved():
         for model, message in bad:
             with pytest.raises(UserError, match=message):
                 save_model(model, path)
-        for card, message in (({"acc": np.float32(.9)}, "acc is numpy.float32; give numbers, text, lists"),
+        for card, message in (({"acc": np.float32(.9)},
+                               "acc is numpy.float32; give numbers, text, lists"),
                               ({"a": {"b": [1, torch.ones(1)]}}, r"a\['b'\]\[1\] is torch.Tensor"),
                               ({1: 2}, "key 1"), ([1], "card is a list")):
             with pytest.raises(UserError, match=message):
@@ -69,7 +73,9 @@ def test_only_what_loads_is_saved():
         with pytest.raises(UserError, match="m.safetensors is a file"):
             save_model(small(), path / "below")
         assert (path.read_bytes(), path.with_suffix(".json").read_text()) == before
-        for wrap in (torch.compile, lambda m: changed(lambda new: setattr(new, "network", torch.compile(new.network)))):
+        for wrap in (torch.compile,
+                     lambda m: changed(lambda new: setattr(new, "network",
+                                                           torch.compile(new.network)))):
             model = wrap(small())
             saved = load_model(save_model(model, path, {"acc": np.float64(.5), "seeds": (1, 2)}))
             assert weights_sha256(saved) == weights_sha256(getattr(model, "_orig_mod", saved))
@@ -166,5 +172,6 @@ def test_pretrained():
         with pytest.raises(UserError, match="'digits/AT-9': choose one of digits/Natural"):
             pretrained("digits/AT-9", folder=folder)
         save_model(model, Path(folder) / "second", {"name": "digits/Natural"})
-        with pytest.raises(UserError, match="second.safetensors and first.safetensors are both called"):
+        with pytest.raises(UserError,
+                           match="second.safetensors and first.safetensors are both called"):
             pretrained_names(folder)

@@ -123,6 +123,7 @@ def run_lock(key: str, # the run's key
     finally:
         lock.release()
 
+# %% ../../nbs/core/03_files.ipynb #a601434c
 def is_held(key: str, # the run's key
             folder: str | Path | None = None, # None: runs/locks
            ) -> bool:

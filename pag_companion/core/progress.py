@@ -38,6 +38,7 @@ def progress(total: int, # number of steps
     pulse = os.environ.get("PAG_PULSE") if show else None
     yield from _beating(steps, Path(pulse), total, label, first, note) if pulse else steps
 
+# %% ../../nbs/core/04_progress.ipynb #6052216b
 def _lines(total, label, first, note):
     "Print a line when ten seconds have passed, and one at the end."
     start = last = time.monotonic()

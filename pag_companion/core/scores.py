@@ -32,7 +32,8 @@ class Score:
     correct: int # number of hits
     total: int # number of images
     hits: Any = field(default=None, repr=False, compare=False) # bool array, or None
-    zero_gradients: int = field(default=0, repr=False, compare=False) # images an attack cannot move
+    zero_gradients: int = field(default=0, repr=False,
+                                compare=False) # images an attack cannot move
 
     def __post_init__(self):
         if not 0 <= self.correct <= self.total:
