@@ -7,7 +7,6 @@ import pytest
 import tempfile
 from pathlib import Path
 from pag_companion.core.numbers import UserError
-from pag_companion.lab.claims import judge
 from pag_companion.lab.results import Results, made_up
 import matplotlib.pyplot as plt
 

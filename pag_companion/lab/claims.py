@@ -8,7 +8,8 @@ __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE'
            'Comparison', 'values_of', 'rule_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval',
            'p_values', 'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree',
            'fewest_seeds', 'main_result', 'verdict_frame', 'Verdict', 'verdict', 'p_of_claim', 'check_values', 'claims',
-           'judge', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices', 'claims_table', 'claim_line', 'headline']
+           'judge', 'judge_scales', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices', 'claims_table',
+           'claim_line', 'headline']
 
 # %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
 import math
@@ -22,6 +23,7 @@ from scipy import stats
 from ..core.numbers import UserError
 from .experiment import chapter_modules, experiments
 from .results import Results
+from .settings import SCALES
 
 # %% ../../nbs/lab/95_claims.ipynb #163135b1
 ABOVE = (0., math.inf) # a gain
@@ -425,6 +427,13 @@ def judge(results: Results, # of one side
         verdicts[id] = replace(made, warnings=warnings_on(results, claim, scale))
     verdicts = with_holm(verdicts)
     return verdicts if ids is None else {id: verdicts[id] for id in ids}
+
+# %% ../../nbs/lab/95_claims.ipynb #5ca1e5aa
+def judge_scales(results: Results, # of one side
+                ) -> dict: # scale -> id -> Verdict
+    "Judge every claim at each scale of which there are real runs."
+    return {scale: judge(results, scale) for scale in SCALES[1:]
+            if results.only(scale=scale).records}
 
 # %% ../../nbs/lab/95_claims.ipynb #d48703dd
 LEVEL = .025 # one-sided, as the 95 % intervals

@@ -8,13 +8,13 @@ __all__ = ['SURVIVES', 'LATEX_MARKS', 'SYMBOLS', 'best_verdict', 'ours_in_short'
 
 # %% ../../nbs/lab/98d_findings.ipynb #5f18c639
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 
 from ..core.numbers import UserError
 from .claims import (
-    INCONCLUSIVE, NOT_RUN, NOT_SUPPORTED, SUPPORTED, Verdict, headline, judge)
-from .experiment import find_experiment
+    INCONCLUSIVE, NOT_RUN, NOT_SUPPORTED, SUPPORTED, Verdict, headline, judge_scales)
 from .results import Results
 from .settings import SCALES
 
@@ -23,7 +23,7 @@ def best_verdict(verdicts: dict, # scale -> id -> Verdict
                  id: str, # of a claim
                 ) -> tuple: # (scale, Verdict)
     "Pick the largest scale at which a claim has a verdict, else the first with any run."
-    for scale in ("paper", "small"):
+    for scale in reversed(SCALES[1:]):
         verdict = verdicts.get(scale, {}).get(id)
         if verdict and verdict.outcome in (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE):
             return scale, verdict
@@ -57,8 +57,7 @@ def findings(results: Results, # of one side
              verdicts: dict | None = None, # scale -> id -> Verdict, if they are there
             ) -> pd.DataFrame: # a line a finding; empty where nothing real was run
     "Answer the headline's questions."
-    scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
-    verdicts = verdicts or {scale: judge(results, scale) for scale in scales}
+    verdicts = verdicts or judge_scales(results)
     if not verdicts:
         return pd.DataFrame()
     every = next(iter(verdicts.values()))
@@ -96,14 +95,13 @@ def alt_of(path) -> str: # of a PNG
 
 def gallery(folder) -> str: # of figures -> Markdown
     "List all figures, each with its description."
-    from pathlib import Path
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:
         raise UserError(f"{folder} holds no figures: draw them with `python -m "
                         "pag_companion.report promote`")
-    parts = [
-        f"## {path.stem}\n\n![{alt_of(path) or path.stem}]({path.name})\n\n{alt_of(path)}".rstrip()
-        for path in paths]
+    alts = {path: alt_of(path) for path in paths}
+    parts = [f"## {path.stem}\n\n![{alt or path.stem}]({path.name})\n\n{alt}".rstrip()
+             for path, alt in alts.items()]
     return ("# Gallery\n\nEvery committed figure. Written by `python -m pag_companion.report "
             "fill`.\n\n" + "\n\n".join(parts) + "\n")
 
@@ -127,7 +125,7 @@ def settings_table(results: Results) -> pd.DataFrame:
     "List the setups, a line for each experiment, data set and scale."
     seen = dict.fromkeys((r["experiment"], r["settings"]["dataset"], r["settings"]["scale"])
                          for r in results.records)
-    rows = [(find_experiment(name).name, results.main(name, dataset, scale).records[0]["setup"])
+    rows = [(name, results.main(name, dataset, scale).records[0]["setup"])
             for name, dataset, scale in sorted(seen)]
     return pd.DataFrame(rows, columns=["experiment", "setup"])
 
@@ -146,8 +144,7 @@ def mlrc(results: Results, # of one side
         raise UserError(f"{results.name} hold no run on real data: a report needs such runs")
     marks = {} if form == "md" else LATEX_MARKS
     template = files("pag_companion.lab").joinpath(f"mlrc.{form}").read_text(encoding="utf-8")
-    scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
-    verdicts = {scale: judge(results, scale) for scale in scales}
+    verdicts = judge_scales(results)
     written = {"findings": findings(results, verdicts).reset_index(),
                "data": datasets_table(results), "settings": settings_table(results),
                "cost": cost_table(results)}

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['WARNING', 'NAMES', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'NOTHING', 'MARKER', 'FILES', 'parts_of', 'kind_of', 'title_of',
-           'main_table', 'notes_on', 'png', 'alt_text', 'image_of', 'section', 'claims_on', 'one_side', 'page',
-           'names_of', 'others_table', 'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts',
-           'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'main_parts', 'blocks',
-           'findings_markdown', 'table_markdown', 'claims_markdown', 'verdicts_markdown', 'fill_text', 'fill_file',
-           'claims_page', 'fill', 'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc',
-           'print_comparison', 'main']
+           'main_table', 'names_of', 'main_parts', 'notes_on', 'png', 'alt_text', 'image_of', 'html_of', 'section',
+           'claims_on', 'one_side', 'page', 'others_table', 'machines_table', 'build', 'side', 'write_tables', 'welch',
+           'compare_parts', 'compare', 'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'blocks',
+           'findings_markdown', 'table_markdown', 'claims_markdown', 'fill_text', 'fill_file', 'claims_page', 'fill',
+           'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc', 'print_comparison', 'main']
 
 # %% ../../nbs/lab/98_report.ipynb #6fcf29b7
 import argparse
@@ -27,7 +26,7 @@ from scipy import stats
 
 from ..core.files import atomic_write, repo_root, results_folder, runs_folder
 from ..core.numbers import UserError
-from .claims import NOT_RUN, claims_table, headline, judge
+from .claims import NOT_RUN, claims_table, headline, judge, judge_scales
 from .experiment import experiments, find_experiment
 from .findings import SURVIVES, findings, gallery, mlrc, scope
 from .records import promote
@@ -91,6 +90,17 @@ def main_table(part: Results) -> pd.DataFrame:
     made["minutes a model"] = [f"{sum(m) / len(m):.1f}" if m else "" for m in minutes.values()]
     return made
 
+# %% ../../nbs/lab/98_report.ipynb #3a1b9ad5
+def names_of(part: Results) -> tuple: # experiment, data set, scale, by name
+    "Name what a part is about."
+    experiment, dataset, scale = kind_of(part)
+    return experiment.name, dataset, scale
+
+def main_parts(results: Results) -> dict: # (experiment, data set, scale) -> part
+    "Select the parts that are main tables."
+    return {names_of(part): part for part in parts_of(results)
+            if part.records == results.main(*names_of(part)).records}
+
 # %% ../../nbs/lab/98_report.ipynb #8df02243
 def notes_on(part: Results) -> list:
     "Say what was run, on what, and how to read a cell."
@@ -129,15 +139,19 @@ def image_of(part: Results, stem: str) -> bytes:
     return png(experiment.figures[stem](part, dataset), alt_text(part))
 
 # %% ../../nbs/lab/98_report.ipynb #e7b56acb
+def html_of(frame: pd.DataFrame): # -> markupsafe.Markup, which the template does not escape
+    "Lay a table out in HTML."
+    from markupsafe import Markup
+    return Markup(frame.to_html(border=0))
+
 def section(part: Results) -> dict: # what the page's template asks for
     "Collect a part's section of the page."
     experiment, dataset, _ = kind_of(part)
     stem = next(iter(experiment.figures), None)
-    more = [(title, make(part, dataset).to_html(border=0))
-            for title, make in experiment.tables.items()]
+    more = [(title, html_of(make(part, dataset))) for title, make in experiment.tables.items()]
     return {"title": title_of(part), "synthetic": part.synthetic,
             "stale": staleness(part.records[0]), "more": more,
-            "table": main_table(part).to_html(border=0), "notes": notes_on(part),
+            "table": html_of(main_table(part)), "notes": notes_on(part),
             "alt": alt_text(part), "caption": experiment.caption,
             "figure": base64.b64encode(image_of(part, stem)).decode() if stem else ""}
 
@@ -155,24 +169,17 @@ def claims_on(part: Results, verdicts: dict) -> list: # scale -> id -> Verdict; 
 # %% ../../nbs/lab/98_report.ipynb #e8d62cd3
 def one_side(results: Results) -> dict: # what the page's template asks for
     "Collect what the page says about one side."
-    from markupsafe import Markup
-    scales = [scale for scale in SCALES[1:] if results.only(scale=scale).records]
-    verdicts = {scale: judge(results, scale) for scale in scales}
+    verdicts = judge_scales(results)
     tables = [{"scale": s, "headline": headline(v),
-               "table": Markup(claims_table(results, s, verdicts=v).to_html(border=0))}
+               "table": html_of(claims_table(results, s, verdicts=v))}
               for s, v in verdicts.items()]
-    main = [part for part in parts_of(results)
-            if part.records == results.main(*names_of(part)).records]
-    sections = [{**section(part), "claims": claims_on(part, verdicts)} for part in main]
-    for part in sections:
-        more = [(title, Markup(html)) for title, html in part["more"]]
-        part |= {"table": Markup(part["table"]), "more": more}
+    sections = [{**section(part), "claims": claims_on(part, verdicts)}
+                for part in main_parts(results).values()]
     answers = findings(results, verdicts).replace(r"\*\*", "", regex=True)
     frames = {"findings": answers, "others": others_table(results),
               "machines": machines_table(results)}
-    html = {name: Markup(frame.to_html(border=0)) if len(frame) else ""
-            for name, frame in frames.items()}
-    return {"name": results.name, "scope": scope(results), "real": bool(scales),
+    html = {name: html_of(frame) if len(frame) else "" for name, frame in frames.items()}
+    return {"name": results.name, "scope": scope(results), "real": bool(verdicts),
             "parts": sections, "claims_tables": tables, **html}
 
 # %% ../../nbs/lab/98_report.ipynb #b3aa5408
@@ -185,16 +192,9 @@ def page(*sides: Results) -> str: # HTML
                            sides=[one_side(results) for results in sides])
 
 # %% ../../nbs/lab/98_report.ipynb #1edd62bb
-def names_of(part: Results) -> tuple: # experiment, data set, scale, by name
-    "Name what a part is about."
-    experiment, dataset, scale = kind_of(part)
-    return experiment.name, dataset, scale
-
 def others_table(results: Results) -> pd.DataFrame:
     "List the runs that stand in no table of the page."
-    main = [part for part in parts_of(results)
-            if part.records == results.main(*names_of(part)).records]
-    listed = {record["key"] for part in main for record in part.records}
+    listed = {record["key"] for part in main_parts(results).values() for record in part.records}
     lines = [{"run": r["key"], "what": r["setup"],
               **{name: f"{100 * s['correct'] / s['total']:.2f}" for name, s in r["scores"].items()
                  if "/" not in name}}
@@ -349,11 +349,9 @@ def write_figures(results: Results,
                  ) -> list: # of Path
     "Draw the figures of the main tables at scale small."
     folder, paths = Path(folder or results_folder() / "figures"), []
-    for part in parts_of(results.only(scale="small")):
-        experiment, dataset, scale = kind_of(part)
-        if part.records == results.main(experiment.name, dataset, scale).records:
-            paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
-                      for stem in experiment.figures]
+    for (name, dataset, _), part in main_parts(results.only(scale="small")).items():
+        paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
+                  for stem in find_experiment(name).figures]
     return paths
 
 # %% ../../nbs/lab/98_report.ipynb #5a307869
@@ -377,21 +375,16 @@ def draw_images(names: list, # experiments; none: all
 NOTHING = "*No results have been promoted yet.*"
 MARKER = re.compile(r"<!-- *report:([\w-]+) +(begin|end) *-->")
 
-def main_parts(results: Results) -> dict: # (experiment, data set, scale) -> part
-    "Select the parts that are main tables."
-    return {names_of(part): part for part in parts_of(results)
-            if part.records == results.main(*names_of(part)).records}
 
 # %% ../../nbs/lab/98_report.ipynb #2158a7cf
 def blocks(results: Results, here: str = "", # way from the file to the project's folder
-           verdicts: dict | None = None, # from `judge`, if there are some
+           verdicts: dict | None = None, # from `judge_scales`, if there are some
           ) -> dict: # name -> Markdown
     "Write the blocks that README and tour have room for."
     mains = main_parts(results)
-    verdicts = verdicts or judge(results)
-    made = {"claims": claims_markdown(results, verdicts),
-            "verdicts": verdicts_markdown(verdicts) if results.records else NOTHING,
-            "findings": findings_markdown(results), "scope": scope(results),
+    verdicts = verdicts or judge_scales(results)
+    made = {"claims": claims_markdown(results, verdicts.get("small") or judge(results)),
+            "findings": findings_markdown(results, verdicts), "scope": scope(results),
             "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs"
                                  for part in mains.values()) or NOTHING}
     for (name, dataset, scale), part in mains.items():
@@ -406,9 +399,9 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
     return made
 
 # %% ../../nbs/lab/98_report.ipynb #72ae4dc4
-def findings_markdown(results: Results) -> str:
+def findings_markdown(results: Results, verdicts: dict) -> str: # scale -> id -> Verdict
     "Write the headline's questions with their answers."
-    answers = _escaped(findings(results).reset_index(drop=True))
+    answers = _escaped(findings(results, verdicts).reset_index(drop=True))
     return answers.to_markdown(index=False, disable_numparse=True) if len(answers) else NOTHING
 
 def table_markdown(part: Results) -> str:
@@ -425,17 +418,6 @@ def claims_markdown(results: Results, verdicts: dict) -> str:
                "survives Holm", "warnings"]
     lines = _escaped(claims_table(results, verdicts=verdicts)[columns])
     return f"{headline(verdicts)}.\n\n{lines.to_markdown(disable_numparse=True)}"
-
-def verdicts_markdown(verdicts: dict) -> str:
-    "Write the authors' own claims that have a verdict, and what it rests on."
-    def ours(v):
-        return "<br>".join(str(r) for r in v.results if r.n and r.comparison.counted)
-    lines = {id: {"the paper's claim, in our words": v.claim.sentence,
-                  "ours [95 % over seeds]": ours(v), "outcome": f"**{v.outcome}**",
-                  "survives Holm": {True: "yes", False: "no"}[v.survives]}
-             for id, v in verdicts.items() if v.claim.who == "S" and v.survives is not None}
-    text = _escaped(pd.DataFrame(lines).T).to_markdown(disable_numparse=True) if lines else ""
-    return f"{headline(verdicts)}.\n\n{text}".rstrip()
 
 def _escaped(frame):
     "Keep a bar in a cell from ending it."
@@ -468,17 +450,15 @@ def fill_file(path: Path, made: dict) -> str:
             cell_["source"] = fill_text("".join(cell_["source"]), made, path.name).splitlines(True)
     return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
-def claims_page(results: Results) -> str:
+def claims_page(results: Results, judged: dict) -> str: # scale -> id -> Verdict
     "Write the page of all claims, at every scale that was run."
     parts = ["# Claims\n\nEvery claim of every paper, judged from the committed records by a rule "
              "fixed beforehand (`nbs/10_paper.ipynb`, `nbs/lab/95_claims.ipynb`). This page is "
              "written by `python -m pag_companion.report fill`."]
-    for scale in SCALES[1:]:
-        if results.only(scale=scale).records:
-            verdicts = judge(results, scale)
-            lines = _escaped(claims_table(results, scale, verdicts=verdicts))
-            parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n"
-                         f"{lines.to_markdown(disable_numparse=True)}")
+    for scale, verdicts in judged.items():
+        lines = _escaped(claims_table(results, scale, verdicts=verdicts))
+        parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n"
+                     f"{lines.to_markdown(disable_numparse=True)}")
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/lab/98_report.ipynb #b6139712
@@ -487,12 +467,12 @@ FILES = {"README.md": "", "nbs/00_tour.ipynb": "../"}
 def fill(check: bool = False, # True: change nothing
          root: Path | None = None, results: Results | None = None,
         ) -> list: # names of files that were out of date
-    "Fill README and tour from the committed results, and write the pages of claims and weights."
+    "Fill README and tour, and write the pages of claims, figures and weights."
     root, results = Path(root or repo_root()), results or Results.read()
-    verdicts = judge(results)
+    verdicts = judge_scales(results)
     texts = {name: fill_file(root / name, blocks(results, here, verdicts))
              for name, here in FILES.items()}
-    texts |= {"results/README.md": claims_page(results),
+    texts |= {"results/README.md": claims_page(results, verdicts),
               "weights/README.md": weights_page(root / "weights"),
               "results/figures/README.md": gallery(root / "results" / "figures")}
     stale = [name for name, text in texts.items() if not (root / name).exists()
@@ -534,8 +514,8 @@ def add_writing(commands) -> None: # subparsers
     promote_.add_argument("--weights", metavar="LABEL", action="append", default=[],
                           help="also store this model in weights/")
     promote_.add_argument("--seed", type=int, default=0, help="of the models to store (0)")
-    fill_ = commands.add_parser("fill", help="bring README.md, the tour, results/README.md and "
-                                             "weights/README.md up to date")
+    fill_ = commands.add_parser("fill", help="bring README.md, the tour and the pages of claims, "
+                                             "figures and weights up to date")
     fill_.add_argument("--check", action="store_true",
                        help="change nothing; exit status 1 if something is out of date")
 
