@@ -8,7 +8,7 @@ __all__ = ['CHOICES', 'PRESETS', 'iou', 'LocProtocol', 'frame_boxes', 'frame_pic
            'max_box_acc', 'best_threshold', 'accuracy_curve', 'full_box', 'best_constant_box']
 
 # %% ../nbs/library/19_boxes.ipynb #f054da67
-import difflib, math
+import difflib, math, warnings
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from .checks import read_labels
 from .core.scores import Score
 from .data import match_domain, with_note
 from .core.numbers import UserError
@@ -28,7 +29,11 @@ def iou(a, # boxes x0,y0,x1,y1; N,4, or 1,4 or 4 to stand for all
         clamp=True, # False is a quirk: let the sides of an empty intersection be negative
        ): # -> float64, N
     "Measure the overlap of pairs of boxes as intersection over union (section 2, Table 4)."
-    a, b = _checked_boxes(a, "a"), _checked_boxes(b, "b")
+    a, b = _checked_boxes(a, "a", (1, 2, 3)), _checked_boxes(b, "b", (1, 2, 3))
+    for one, other, name in ((a, b, "a"), (b, a, "b")):
+        if one.ndim == 3 and one.shape[1] == 1 and len(one) > 1 and other.ndim == 2 and len(one) == len(other):
+            raise UserError(f"{name} has shape {tuple(one.shape)}: paired with {len(other)} boxes it would make {len(other)}² overlaps; "
+                            f"{name}.squeeze(1) makes boxes N,4")
     if a.ndim == b.ndim == 2 and len(a) != len(b) and 1 not in (len(a), len(b)):
         raise UserError(f"{len(a)} boxes cannot be paired with {len(b)}: give as many, or a single one")
     return torch.from_numpy(_overlap(a.numpy(), b.numpy(), plus_one, clamp))
@@ -41,11 +46,15 @@ def _overlap(a, b, plus_one, clamp):
     union = np.asarray(area_a + area_b - shared)
     return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
-def _checked_boxes(boxes, name):
+def _checked_boxes(boxes, name, axes=(1, 2)): # axes: how many there may be
     "Read boxes as float64; refuse other shapes, numbers that are none, and a far edge before the near one."
-    boxes = torch.as_tensor(boxes).detach().double().cpu()
-    if not boxes.ndim or boxes.shape[-1] != 4:
-        raise UserError(f"{name} has shape {tuple(boxes.shape)}: boxes are N,4 as x0,y0,x1,y1")
+    try:
+        boxes = torch.as_tensor(boxes).detach().double().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{name} is a {type(boxes).__name__}, not boxes: give N,4 as x0,y0,x1,y1") from None
+    if boxes.ndim not in axes or boxes.shape[-1] != 4:
+        hint = "; boxes.squeeze(1) takes the middle axis out" if boxes.ndim == 3 and boxes.shape[1:] == (1, 4) else ""
+        raise UserError(f"{name} has shape {tuple(boxes.shape)}: boxes are N,4 as x0,y0,x1,y1, one a row{hint}")
     wrong = ~((boxes[..., 2:] >= boxes[..., :2]).all(-1) & boxes.isfinite().all(-1))
     if wrong.any():
         first = boxes[wrong][0].tolist()
@@ -161,15 +170,29 @@ def frame_boxes(boxes, # true boxes, N,4, pixels of the pictures
                ): # -> float64, N,4, pixels of the frame
     "Carry true boxes into the model's frame."
     boxes, sizes = _checked_boxes(boxes, "boxes"), torch.as_tensor(image_sizes).double()
+    boxes = boxes[None] if boxes.ndim == 1 else boxes
     if sizes.shape not in ((), (2,), (len(boxes), 2)) or not (sizes > 0).all():
         raise UserError(f"image_sizes has shape {tuple(sizes.shape)} for {len(boxes)} boxes: give (H, W), or one H,W a box")
     whole, cut = _resized(protocol, side)
     if protocol.gt_scale == "one-less":
         whole, cut = whole - 1, max(0, whole - 1 - side) // 2
     height, width = sizes.expand(2) if sizes.ndim == 0 else sizes.unbind(-1)
+    _check_inside(boxes, height.expand(len(boxes)), width.expand(len(boxes)))
     moved = boxes * whole / torch.stack([width, height, width, height], -1) - cut
     moved = moved.clamp(0, side) if protocol.gt_clip else moved
     return moved.trunc() if protocol.gt_round else moved
+
+def _check_inside(boxes, height, width): # N,4; N; N
+    "Refuse true boxes without area, or a pixel and more outside their images."
+    room = torch.stack([width, height, width, height], -1)
+    outside = torch.cat([-boxes[:, :2], boxes[:, 2:] - room[:, 2:]], 1).amax(1) >= 1
+    wrong = outside | (boxes[:, 2:] <= boxes[:, :2]).any(1) | (boxes[:, :2] >= room[:, :2]).any(1) | (boxes[:, 2:] <= 0).any(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        h, w, box = height[row].item(), width[row].item(), boxes[row].tolist()
+        hint = "; is it (W, H)?" if (box[2] > w or box[3] > h) and box[2] <= h and box[3] <= w else ""
+        raise UserError(f"boxes, row {row} (from 0), are {box} in an image of image_sizes (H, W) = ({h:g}, {w:g}): expected "
+                        f"0 <= x0 < x1 <= {w:g} and 0 <= y0 < y1 <= {h:g}{hint}")
 
 # %% ../nbs/library/19_boxes.ipynb #969f1f8f
 def frame_pictures(images, # Images
@@ -182,7 +205,7 @@ def frame_pictures(images, # Images
     fitted = match_domain(images, (images.shape[0], whole, whole))
     if whole != side:
         fitted = with_note(fitted, f"its centre {side}×{side}")
-    return replace(fitted, pixels=fitted.pixels[:, :, cut:cut + side, cut:cut + side], boxes=boxes)
+    return replace(fitted, pixels=fitted.pixels[:, :, cut:cut + side, cut:cut + side], boxes=boxes, framed=True)
 
 # %% ../nbs/library/19_boxes.ipynb #e4c5ac53
 def _checked_maps(maps):
@@ -418,6 +441,9 @@ def _overlaps(maps, boxes, protocol, size, thresholds, settles):
     boxes, maps = _checked_boxes(boxes, "boxes").numpy(), _checked_maps(maps)
     if boxes.shape != (len(maps), 4):
         raise UserError(f"{len(maps)} maps but boxes of shape {boxes.shape}: give one true box a map (several are out of scope)")
+    unsound = int((~maps.isfinite().flatten(1).all(1)).sum()) if len(maps) else 0
+    if unsound:
+        warnings.warn(f"{unsound} of {len(maps)} maps hold NaN or infinity: each counts as a miss; look at where they come from", stacklevel=4)
     found = np.empty((len(thresholds), len(maps)))
     for n, passed in enumerate(_pictures(maps, protocol, size, thresholds)):
         look = _look_at_all(boxes[n]) if protocol.component == "any" else _look
@@ -482,6 +508,9 @@ def box_hits(estimated, # boxes N,4, or one box of 4 for all
              overlap=None, # IoU needed; None: the protocol's .5, or its first
             ): # -> bool, N
     "Tell which boxes hit."
+    boxes = _checked_boxes(boxes, "boxes")
+    if boxes.ndim == 2 and _checked_boxes(estimated, "estimated").shape not in ((4,), (1, 4), boxes.shape):
+        raise UserError(f"estimated has shape {tuple(torch.as_tensor(estimated).shape)} for {len(boxes)} true boxes: give N,4, or one box of 4 for all")
     found = iou(estimated, boxes, protocol.plus_one, protocol.iou_clamp)
     return _hits(found, protocol.overlap if overlap is None else overlap, protocol)
 
@@ -495,13 +524,17 @@ def localization(maps, # raw maps N,h,w, of the class that the protocol names
                  swept=None, # Sweep of these maps, if there is one already
                 ): # -> dict of Score with hits: "gt_known", "top1_loc", "top1_acc", and for a sweep or several overlaps one for each
     "Score maps as boxes (section 2, Table 4); with threshold=None the best threshold is chosen on these very pictures."
-    if not len(maps) == len(boxes) == len(labels) == len(predictions):
-        counts = f"{len(maps)} maps, {len(boxes)} boxes, {len(labels)} labels and {len(predictions)} predictions"
-        raise UserError(f"{counts} do not fit together: give one of each a picture")
+    many = [len(each) if hasattr(each, "__len__") and np.ndim(each) else 1 for each in (maps, boxes, labels, predictions)]
+    if len(set(many)) > 1:
+        counts = "{} maps, {} boxes, {} labels and {} predictions".format(*many)
+        raise UserError(f"{counts} do not fit together: give one of each an image")
+    labels, predictions = read_labels(labels, len(maps), "labels"), read_labels(predictions, len(maps), "predictions")
+    if _checked_boxes(boxes, "boxes").shape != (len(maps), 4):
+        raise UserError(f"boxes have shape {tuple(torch.as_tensor(boxes).shape)} for {len(maps)} maps: give one true box an image, {len(maps)},4")
     single = None if protocol.threshold is None else [protocol.threshold]
     swept = swept or sweep_hits(maps, boxes, protocol, size, thresholds=single)
     hits = {overlap: swept.at(overlap)[_place(swept, overlap, protocol)].numpy() for overlap in protocol.overlaps}
-    right = (torch.as_tensor(labels).cpu() == torch.as_tensor(predictions).cpu()).numpy()
+    right = (labels == predictions).numpy()
     scores = {"gt_known": hits[protocol.overlap], "top1_loc": hits[protocol.overlap] & right, "top1_acc": right}
     if single is None or len(hits) > 1:
         scores |= {f"{'box_acc' if single else 'max_box_acc'}/{overlap:g}": found for overlap, found in hits.items()}
@@ -564,6 +597,6 @@ def best_constant_box(boxes, # true boxes of the training split in the frame, N,
 def _fittest(tried, boxes, protocol):
     "Choose the box that hits most; of equals the one with the larger mean overlap."
     tried = tried[(tried[:, 2:] > tried[:, :2]).all(1)]
-    found = [iou(some[:, None], boxes, protocol.plus_one, protocol.iou_clamp) for some in tried.split(64)]
+    found = [torch.from_numpy(_overlap(some[:, None].double().numpy(), boxes.numpy(), protocol.plus_one, protocol.iou_clamp)) for some in tried.split(64)]
     worth = torch.cat([_hits(each, protocol.overlap, protocol).sum(1) + each.mean(1).clamp(0, 1) / 2 for each in found])
     return tried[worth.argmax()]

@@ -16,7 +16,8 @@ from torch import nn
 
 from .core.numbers import number
 from .models import Model
-from .attacks import _count, check_images
+from .attacks import _count
+from .checks import check_differentiable, check_images, check_model
 from .robustness import device_of, evaluating
 from .gradients import _logits, input_gradient
 from .core.numbers import UserError
@@ -43,12 +44,13 @@ def _watched(modules, apart=False): # dict: name -> module; hand on a copy, whic
 def _name_of(model, layer):
     "Find a layer's name in a model; refuse what is none of its layers."
     modules = dict(model.named_modules())
+    layer = layer.removeprefix("_orig_mod.") if isinstance(layer, str) else layer     # of torch.compile
     if isinstance(layer, str) and layer in modules:
         return layer
     if isinstance(layer, nn.Module):
-        found = [name for name, module in modules.items() if module is layer]
-        if found:
-            return found[0]
+        matching = [name for name, module in modules.items() if module is layer]
+        if matching:
+            return matching[0]
     close = difflib.get_close_matches(str(layer), modules, 3, .3) if isinstance(layer, str) else []
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "give a name of model.named_modules(), or the module itself"
     raise UserError(f"layer = {layer if isinstance(layer, str) else type(layer).__name__!r} is not a layer of this model: {hint}")
@@ -74,23 +76,35 @@ def _same(a, b):
 # %% ../nbs/library/18_cam.ipynb #0d7fc472
 def last_map(model, # nn.Module from images in [0,1] to logits
              x, # images in [0,1], N,C,H,W; only their size matters
-             layer=None, # name or module; None: found
+             layer=None, # name or module; None: looked for
             ): # -> LastMap
     "Find the feature map that CAM needs; ValueError if the model has none (Zhou et al. 2016)."
+    model = _watchable(model)
     modules = dict(model.named_modules())
-    wanted = modules if layer is None else [_name_of(model, layer)]
+    chosen = modules if layer is None else [_name_of(model, layer)]
     with evaluating(model), torch.no_grad(), _watched(modules) as given:
         logits = _logits(model, _noise(model, x), None)
         linear = [name for name in given if isinstance(modules[name], nn.Linear) and _same(given[name], logits)]
-        found = [LastMap(name, linear[-1], pooling) for name in given for pooling in POOLINGS if linear and name in wanted
+        matching = [LastMap(name, linear[-1], pooling) for name in given for pooling in POOLINGS if linear and name in chosen
                  and _is_map(given[name], modules[linear[-1]]) and _same(_scores_of(given[name], modules[linear[-1]], pooling), logits)]
-    if not found:
+    if not matching:
         raise UserError(_no_map(model, layer, linear))
-    return max(reversed(found), key=lambda one: given[one.layer][0, 0].numel())
+    return max(reversed(matching), key=lambda one: given[one.layer][0, 0].numel())
 
 # %% ../nbs/library/18_cam.ipynb #abf5e25a
+def _watchable(model):
+    "Give the model beneath torch.compile; refuse code that calls no hooks, by which maps are read."
+    check_model(model)
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("scripted or traced code calls no hooks, by which maps are read: give the model before torch.jit")
+    if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) for module in model.modules()):
+        raise UserError("compiled code calls no hooks, by which maps are read: give the model before torch.compile")
+    return model
+
 def _noise(model, x):
-    "Draw two pictures of noise to try a model on; a plain picture may have the same mean and maximum."
+    "Draw two images of noise to try a model on; a plain image may have the same mean and maximum."
+    check_model(model)
     check_images(x)
     return torch.rand(2, *x.shape[1:], dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(device_of(model))
 
@@ -108,17 +122,17 @@ def _no_map(model, layer, linear):
     return f"{name} has no class activation map: {why}; grad_cam with a layer of your choice works with any model"
 
 # %% ../nbs/library/18_cam.ipynb #a09e8154
-def _asked(classes, n, known): # -> int64, N, or None for the preferred class
-    "Read which classes are asked for; refuse those that the model does not know."
+def _class_numbers(classes, n, known): # -> int64, N, or None for the preferred class
+    "Read which classes are meant; refuse those that the model does not know."
     if classes is None:
         return None
-    wanted = torch.as_tensor(-1. if isinstance(classes, str) else classes).cpu()
-    if wanted.is_floating_point() or wanted.dtype == torch.bool or wanted.shape not in ((), (n,)):
-        raise UserError(f"classes = {wanted.dtype} of shape {tuple(wanted.shape)}: give None, one whole number, or one for each of {n} images")
-    unknown = [value for value in wanted.flatten().tolist() if not 0 <= value < known]
+    chosen = torch.as_tensor(-1. if isinstance(classes, str) else classes).cpu()
+    if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape not in ((), (n,)):
+        raise UserError(f"classes = {chosen.dtype} of shape {tuple(chosen.shape)}: give None, one whole number, or one for each of {n} images")
+    unknown = [value for value in chosen.flatten().tolist() if not 0 <= value < known]
     if unknown:
         raise UserError(f"classes holds {unknown[0]}: this model knows 0 to {known - 1}")
-    return wanted.long().expand(n)
+    return chosen.long().expand(n)
 
 def _in_parts(draw, model, x, classes, batch_size): # draw: from x and classes of a part to maps
     "Draw the maps of many images part by part, on the model's device; they come back to that of the images."
@@ -126,23 +140,24 @@ def _in_parts(draw, model, x, classes, batch_size): # draw: from x and classes o
     tried, device = _noise(model, x), device_of(model)
     with evaluating(model), torch.no_grad():
         known = _logits(model, tried, None).shape[1]
-    wanted = _asked(classes, len(x), known)
+    chosen = _class_numbers(classes, len(x), known)
     if not len(x):
         return draw(tried, torch.zeros(2, dtype=torch.long, device=device))[:0].to(x.device)
     with torch.inference_mode(False):
         parts = [slice(start, start + batch_size) for start in range(0, len(x), batch_size)]
-        maps = [draw(x[part].to(device, copy=True), None if wanted is None else wanted[part].to(device)).to(x.device) for part in parts]
+        maps = [draw(x[part].to(device, copy=True), None if chosen is None else chosen[part].to(device)).to(x.device) for part in parts]
     return torch.cat(maps)
 
 # %% ../nbs/library/18_cam.ipynb #04882521
 def cam(model, # nn.Module from images in [0,1] to logits that ends in pooling and a linear layer
         x, # images in [0,1], N,C,H,W
         classes=None, # a class, or N of them; None: the class with the highest logit
-        layer=None, # name or module of the last feature map; None: found
+        layer=None, # name or module of the last feature map; None: looked for
         *,
         batch_size=100, # images at a time
        ): # -> maps N,h,w, signed; their mean plus the bias is the logit (pooling by the mean)
     "Draw class activation maps (section 2, Figure 4; Zhou et al. 2016)."
+    model = _watchable(model)
     place, modules = last_map(model, x, layer), dict(model.named_modules())
     classifier = modules[place.classifier]
     def draw(x, classes):
@@ -161,30 +176,30 @@ def maps_figure(x, # images in [0,1], N,C,H,W: one a row
                 maps, # dict: title -> maps N,h,w: one a column
                 boxes=None, # N,4 as x0,y0,x1,y1 in pixels, drawn in black
                ): # -> matplotlib figure
-    "Draw heat maps over pictures, positive values vermilion and negative ones blue, each map by its own largest value (Figure 4)."
+    "Draw saliency maps over images, positive values vermilion and negative ones blue, each map by its own largest value (Figure 4)."
     from matplotlib import pyplot
     for title, values in maps.items():
         if values.ndim != 3 or len(values) != len(x):
             raise UserError(f"maps {title!r} have shape {tuple(values.shape)}: {len(x)} images need maps N,h,w")
     fig, grid = pyplot.subplots(len(x), 1 + len(maps), figsize=(1.35 * (1 + len(maps)), 1.45 * len(x)), squeeze=False, layout="constrained")
-    for column, title in zip(grid.T, ("picture", *maps)):
+    for column, title in zip(grid.T, ("image", *maps)):
         column[0].set_title(title, fontsize=9)
         for row, axes in enumerate(column):
             _draw_map(axes, x[row], maps[title][row] if title in maps else None, None if boxes is None else boxes[row])
     return fig
 
 # %% ../nbs/library/18_cam.ipynb #7ddb944c
-def _draw_map(axes, picture, values, box):
-    "Draw one picture, gray under a map where there is one."
+def _draw_map(axes, image, values, box):
+    "Draw one image, gray under a map where there is one."
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     axes.set(xticks=[], yticks=[])
     if values is None:
-        axes.imshow(picture.permute(1, 2, 0).expand(-1, -1, 3).numpy(), extent=(0, width, height, 0))
+        axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), extent=(0, width, height, 0))
     else:
         top = values.abs().max().clamp_min(1e-30)
-        axes.imshow((.5 + .5 * picture.mean(0)).numpy(), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+        axes.imshow((.5 + .5 * image.mean(0)).numpy(), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
         axes.imshow((values / top).numpy(), cmap=LinearSegmentedColormap.from_list("votes", [AGAINST, "white", FOR]), vmin=-1, vmax=1,
                     alpha=(values / top).abs().mul(.9).numpy(), extent=(0, width, height, 0), interpolation="nearest")
     if box is not None:
@@ -199,14 +214,16 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
              batch_size=100, # images at a time
             ): # -> maps N,h,w, signed
     "Draw Grad-CAM maps, without their ReLU, from the gradient of the class's logit (Selvaraju et al. 2017)."
+    model = _watchable(model)
+    check_differentiable(model)
     name = last_map(model, x).layer if layer is None else _name_of(model, layer)
     watched = {name: model.get_submodule(name)}
     def draw(x, classes):
         with evaluating(model), torch.enable_grad(), _watched(watched, apart=True) as given:
             logits = _logits(model, x.requires_grad_(), None)
             features = _checked(given.get(name), name)
-            wanted = logits.argmax(1) if classes is None else classes
-            slopes, = torch.autograd.grad(logits.gather(1, wanted[:, None]).sum(), features, allow_unused=True)
+            chosen = logits.argmax(1) if classes is None else classes
+            slopes, = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), features, allow_unused=True)
         if slopes is None:
             raise UserError(f"layer {name!r} has no part in the class scores: choose another")
         return (slopes.mean((2, 3), keepdim=True) * features.detach()).sum(1)
@@ -216,8 +233,8 @@ def grad_cam(model, # nn.Module from images in [0,1] to logits
 def _checked(output, name):
     "Refuse a layer that gives no feature maps."
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        found = "nothing" if output is None else tuple(getattr(output, "shape", ())) or type(output).__name__
-        raise UserError(f"layer {name!r} gives {found}: Grad-CAM needs maps N,C,h,w; choose a convolution, or what follows it")
+        shape = "nothing" if output is None else tuple(getattr(output, "shape", ())) or type(output).__name__
+        raise UserError(f"layer {name!r} gives {shape}: Grad-CAM needs maps N,C,h,w; choose a convolution, or what follows it")
     return output
 
 # %% ../nbs/library/18_cam.ipynb #5a55188f

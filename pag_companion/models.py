@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGENET', 'ARCHITECTURES', 'THREE', 'Normalize', 'full_precision', 'FirstConv', 'MadryCNN', 'count_parameters',
            'WideBlock', 'WideResNet', 'FastStage', 'FastCNN', 'MapCNN', 'resnet', 'Architecture', 'register_arch',
-           'find_arch', 'Model', 'build', 'pretrained']
+           'find_arch', 'Model', 'build', 'expected_statistics', 'read_statistics', 'pretrained']
 
 # %% ../nbs/library/13_models.ipynb #e746907e
 import re
@@ -14,11 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core.numbers import UserError
+from .checks import float32_default
+from .core.numbers import UserError, number, whole_number
 
 # %% ../nbs/library/13_models.ipynb #b35edd40
 class Normalize(nn.Module):
@@ -201,8 +203,9 @@ def resnet(depth: int, # 18, 34 or 50
     network.conv1 = FirstConv(in_channels, 64, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     if pretrained:
-        classifier = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
-        network.load_state_dict(_imagenet_weights(known, depth) | classifier)
+        own = {f"fc.{name}": w for name, w in network.fc.state_dict().items()}
+        own = {} if num_classes == 1000 else own     # 1,000 classes are ImageNet's own
+        network.load_state_dict(_imagenet_weights(known, depth) | own)
     for module in network.layer4[0].modules() if stride_1 else ():
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
@@ -227,14 +230,14 @@ class Architecture(NamedTuple):
     "Keep what is known about the networks of one pattern."
     builder: Callable[..., nn.Module]
     described: str # as errors list it
-    pretrained: bool = False # can it begin with ImageNet's weights?
+    pretrained: Any = False # can it begin with ImageNet's weights? or the (mean, std) they expect
 
 ARCHITECTURES: dict[str, Architecture] = {} # pattern -> what is known
 
 def register_arch(pattern: str, # regular expression for the whole name
                   builder: Callable[..., nn.Module], # (*groups, num_classes, in_channels, **more)
                   described: str = "", # the names, for errors; "": the pattern
-                  pretrained: bool = False, # can it begin with ImageNet's weights?
+                  pretrained: Any = False, # can it begin with ImageNet's weights? or the (mean, std) they expect
                  ) -> None:
     "Make an architecture known to build; more: image_size, and pretrained where there are weights."
     for known, taken in ARCHITECTURES.items():
@@ -255,6 +258,10 @@ def _fast(*widths, num_classes, in_channels, **_):
 def _map(*widths, num_classes, in_channels, **_):
     return MapCNN([int(width) for width in widths], num_classes, in_channels)
 
+def _lite(s1, num_classes, in_channels, pretrained, **_):
+    known = import_module("pag_companion.efficientnet")
+    return known.efficientnet_lite0(num_classes, in_channels, bool(s1), pretrained)
+
 def _residual(depth, s1, num_classes, in_channels, pretrained, **_):
     return resnet(int(depth), num_classes, in_channels, stride_1=bool(s1), pretrained=pretrained)
 
@@ -265,6 +272,8 @@ register_arch("fast" + THREE, _fast, "fast-<widths>, such as fast-64-128-256")
 register_arch("map" + THREE, _map, "map-<widths>, such as map-32-64-128")
 register_arch(r"resnet(18|34|50)(-s1)?", _residual, "resnet18, resnet34, resnet50; with -s1 the "
               "last stage keeps its size", pretrained=True)
+register_arch(r"efficientnet-lite0(-s1)?", _lite, "efficientnet-lite0, also with -s1",
+              pretrained=((127 / 255,) * 3, (128 / 255,) * 3))
 
 # %% ../nbs/library/13_models.ipynb #47fd60de
 def find_arch(arch: str) -> tuple[Architecture, tuple]: # with what the name's groups say
@@ -303,18 +312,24 @@ def build(arch: str, # "madry_cnn", "wrn-d-k", "fast-w-w-w", "resnet18", ...
          ) -> Model: # from images in [0,1], N,C,H,W, to logits, N,num_classes
     "Build a model that takes images in [0, 1]."
     known, groups = find_arch(arch)
+    mean, std = read_statistics(mean, "mean"), read_statistics(std, "std")
+    num_classes, in_channels = (whole_number(value, name) for value, name in (
+        (num_classes, "num_classes"), (in_channels, "in_channels")))
+    image_size = None if image_size is None else whole_number(image_size, "image_size")
     config: dict[str, Any] = {
         "arch": arch, "num_classes": num_classes, "in_channels": in_channels,
         "mean": mean and list(mean), "std": std and list(std), "image_size": image_size}
     shape = {name: config[name] for name in ("num_classes", "in_channels", "image_size")}
     if pretrained is not None:
         _check_pretrained(pretrained, arch, mean, std)
-        config |= {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1]), "pretrained": pretrained}
+        expected = expected_statistics(arch)
+        config |= {"mean": list(expected[0]), "std": list(expected[1]), "pretrained": pretrained}
     if known.pretrained:
         shape["pretrained"] = pretrained
     _check_channels(config)
-    normalize = Normalize(config["mean"], config["std"]) if config["mean"] else nn.Identity()
-    return Model(config, normalize, known.builder(*groups, **shape))
+    with float32_default():
+        normalize = Normalize(config["mean"], config["std"]) if config["mean"] else nn.Identity()
+        return Model(config, normalize, known.builder(*groups, **shape))
 
 # %% ../nbs/library/13_models.ipynb #b3897673
 def _check_pretrained(pretrained: str, arch: str, mean: Any, std: Any) -> None:
@@ -326,9 +341,15 @@ def _check_pretrained(pretrained: str, arch: str, mean: Any, std: Any) -> None:
         able = ", ".join(known.described for known in ARCHITECTURES.values() if known.pretrained)
         raise UserError(f"pretrained = 'imagenet': there are such weights for {able}; "
                         f"not for {arch!r}")
-    if (mean, std) != (None, None) and (tuple(mean or ()), tuple(std or ())) != IMAGENET:
+    expected = expected_statistics(arch)
+    if (mean, std) != (None, None) and (tuple(mean or ()), tuple(std or ())) != expected:
         raise UserError(f"mean = {mean}, std = {std}: ImageNet's weights expect its own, "
-                        f"{IMAGENET[0]} and {IMAGENET[1]}; leave both out")
+                        f"{expected[0]} and {expected[1]}; leave both out")
+
+def expected_statistics(arch: str) -> tuple: # (mean, std), a number a channel, image units
+    "Give the normalization that an architecture's ImageNet weights expect."
+    known = find_arch(arch)[0].pretrained
+    return IMAGENET if known is True else known
 
 def _check_channels(config: dict) -> None:
     "Refuse a normalization that does not fit the channels."
@@ -340,6 +361,26 @@ def _check_channels(config: dict) -> None:
             raise UserError(f"{name} = {values} has {len(values)} numbers for {channels} channels")
     if std is not None and min(std) <= 0:
         raise UserError(f"std = {std}: the standard deviation of every channel is above 0")
+
+# %% ../nbs/library/13_models.ipynb #a1c2e351
+def read_statistics(values: Any, # a number a channel, or one number; a list, array or tensor; None
+                    name: str, # "mean" or "std"
+                   ) -> list[float] | None:
+    "Read a mean or a standard deviation in image units."
+    if values is None or isinstance(values, str):
+        return None if values is None else [number(values, name)]
+    values = values.detach().cpu() if isinstance(values, Tensor) else values
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{name} = {values!r} is no list of numbers: give one a channel") from None
+    if array.ndim and max(array.shape) != array.size:
+        raise UserError(f"{name} has shape {array.shape}: give one number a channel")
+    read = array.flatten().tolist()
+    if not all(0 <= value <= 1 for value in read):
+        raise UserError(f"{name} = {read}: it is in image units, between 0 and 1; "
+                        "of bytes, divide by 255")
+    return read
 
 # %% ../nbs/library/13_models.ipynb #bf392884
 def pretrained(name: str, # such as "mnist/AT-0.1"

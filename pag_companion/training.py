@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['NO_ATTACK', 'OBJECTIVES', 'ATTACKS', 'CHOICES', 'HEAD', 'TRAINING_VERSION', 'COLLAPSE', 'Objective',
            'register_objective', 'Natural', 'Noise', 'AT', 'Recipe', 'check_recipe', 'History', 'train', 'train_step',
-           'make_optimizer', 'run_steps', 'surroundings', 'finite', 'last_loss', 'check_training', 'precision_for',
-           'facts', 'learning_rate', 'random_for', 'epoch_order', 'batch_rows', 'next_batch', 'correct_under_attack',
-           'watch_training', 'note_watched']
+           'make_optimizer', 'run_steps', 'surroundings', 'to_train', 'finite', 'last_loss', 'check_training',
+           'precision_for', 'try_model', 'facts', 'learning_rate', 'random_for', 'epoch_order', 'batch_rows',
+           'next_batch', 'correct_under_attack', 'watch_training', 'note_watched']
 
 # %% ../nbs/library/15_training.ipynb #72b5353b
 import json, math, os, re, time, warnings
@@ -25,7 +25,9 @@ from torch.optim import Optimizer
 from .attacks import Linf, fgsm, gaussian_noise, pgd, untouched
 from .augment import AUGMENT
 from .checkpoints import Checkpoint, check_finite, last_good, only_writer
-from .core.numbers import UserError, fingerprint, parse_eps
+from .checks import (check_differentiable, check_gradients, check_labels, check_model,
+    check_logits, check_set, device_of, differentiable, gradient_of, not_finite, outputs_of)
+from .core.numbers import UserError, fingerprint, parse_eps, read_seed, whole_number
 from .core.progress import progress
 from .data import Images, to_float
 from .device import Compiled, keep_memory, pick_device, pick_precision
@@ -42,6 +44,7 @@ class Objective:
     norm: ClassVar[str] = "linf" # how eps is read: "linf", "l2" or "sigma"
     needs_eps: ClassVar[bool | None] = None # True: above 0; False: 0; None: 0 or more
     adversarial: ClassVar[bool] = False # True: watched for catastrophic overfitting
+    classifies: ClassVar[bool] = True # False: the network gives something else than logits
     eps: float = 0. # radius or standard deviation, image units; a number or text such as "8/255"
 
     def __post_init__(self):
@@ -231,8 +234,13 @@ def train(model: nn.Module, # from build, or any from images in [0,1] to logits
           progress: bool = True, # show it
           compiled: bool | None = None, # compile the network first; None: where PAG_COMPILE is 1
          ) -> History: # the model is trained in place and left in eval mode
-    "Train a model by a recipe (section 2)."
+    """Train a model by a recipe (section 2).
+
+    All modules are put in train mode; but in a model that is in train mode itself, those that
+    are in eval mode (a frozen BatchNorm) stay in it."""
     check_training(model, images, steps, batch_size)
+    seed = read_seed(seed)
+    try_model(model, images, recipe)
     device, precision = pick_device(device), precision_for(model, precision, device)
     compiled = os.environ.get("PAG_COMPILE") == "1" if compiled is None else compiled
     model.to(device, memory_format=torch.channels_last)
@@ -326,8 +334,9 @@ def run_steps(model: nn.Module, # in training mode until the end
 def surroundings(model: nn.Module, checkpoint: Checkpoint) -> Iterator[None]:
     "Lend out the random numbers, the threads and the right to write."
     settings, threads = checkpoint.settings, torch.get_num_threads()
+    read_seed(settings["seed"])
     gpus = [torch.cuda.current_device()] if settings["device"] == "cuda" else []
-    with only_writer(checkpoint.path), torch.random.fork_rng(gpus):
+    with only_writer(checkpoint.path), torch.random.fork_rng(gpus), torch.enable_grad():
         torch.default_generator.manual_seed(settings["seed"])
         if gpus:
             torch.cuda.manual_seed(settings["seed"])
@@ -341,11 +350,19 @@ def surroundings(model: nn.Module, checkpoint: Checkpoint) -> Iterator[None]:
 
 def _taken_up(model: nn.Module, optimizer: Optimizer, checkpoint: Checkpoint):
     "Resume from the checkpoint, or begin."
-    first, kept = checkpoint.resume(model.train(), optimizer)
+    first, kept = checkpoint.resume(to_train(model), optimizer)
     settings = checkpoint.settings
     history = History(precision=settings["precision"], device=settings["device"],
                       threads=torch.get_num_threads(), compiled="compiled" in settings)
     return first, replace(history, **kept)
+
+def to_train(model: nn.Module) -> nn.Module:
+    "Put a model in train mode; what is frozen beneath one that trains already stays frozen."
+    frozen = [m for m in model.modules() if not m.training] if model.training else []
+    model.train()
+    for module in frozen:
+        module.training = False
+    return model
 
 # %% ../nbs/library/15_training.ipynb #c75c57fe
 def finite(losses: list[Tensor], # of the last steps
@@ -368,9 +385,9 @@ def last_loss(history: History) -> str: # "" before the hundredth step
 # %% ../nbs/library/15_training.ipynb #e0316c02
 def check_training(model: nn.Module, images: Images, steps: int, batch_size: int) -> None:
     "Refuse what cannot be trained on."
-    if not all(isinstance(v, int) and v >= 1 for v in (steps, batch_size)):
-        raise UserError(f"steps = {steps}, batch_size = {batch_size}: "
-                        "both must be whole numbers, 1 or more")
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        whole_number(value, name)
+    check_set(images)
     if batch_size > len(images):
         raise UserError(f"batch_size = {batch_size} is more than the {len(images)} images: "
                         "use a smaller one")
@@ -387,6 +404,31 @@ def precision_for(model: nn.Module, precision: str, device: torch.device) -> str
     keeps_first = any(isinstance(module, FirstConv) for module in model.modules())
     auto = precision == "auto" and not keeps_first
     return pick_precision("float32" if auto else precision, device)
+
+# %% ../nbs/library/15_training.ipynb #a1c2e341
+def try_model(model: nn.Module, images: Images, recipe: Recipe) -> None:
+    "Refuse a model that cannot be trained on these images, before any work."
+    check_model(model)
+    if torch.is_inference_mode_enabled():
+        raise UserError("training needs gradients: call train outside torch.inference_mode()")
+    check_differentiable(model)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise UserError("no weight of the model requires a gradient, so that none would be "
+                        "trained: model.requires_grad_(True) thaws them")
+    network, few = getattr(model, "_orig_mod", model), images[:2]     # beneath torch.compile
+    x, y = few.x.to(device_of(model)), few.y.to(device_of(model))
+    with torch.random.fork_rng(devices=[]), differentiable(), untouched(network):
+        x = AUGMENT[recipe.augment](x) if recipe.augment != "none" else x
+        outputs = outputs_of(network, x.requires_grad_())
+        if recipe.objective.classifies:
+            check_logits(outputs, len(x), y)
+            check_labels(images.y, len(images), outputs.shape[1])
+        if not outputs.requires_grad:
+            raise UserError("the model's outputs have no gradient: its forward works under "
+                            "torch.no_grad or detaches them; take that out")
+        if recipe.objective.adversarial:
+            loss = F.cross_entropy(outputs.float(), y, reduction="sum")
+            check_gradients(not_finite(gradient_of(loss, x)))
 
 # %% ../nbs/library/15_training.ipynb #e7ddb7c4
 TRAINING_VERSION = 1    # raised by hand when the arithmetic of training changes

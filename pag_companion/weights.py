@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['STORED_AS', 'weights_sha256', 'weight_files', 'round_rows', 'unround_rows', 'squeeze', 'unsqueeze', 'bits_of',
-           'compacted', 'expanded', 'save_model', 'read_card', 'load_model', 'kept_models', 'pretrained_names',
-           'pretrained']
+           'compacted', 'expanded', 'check_built', 'state_of', 'card_text', 'save_model', 'read_card', 'load_model',
+           'kept_models', 'pretrained_names', 'pretrained']
 
 # %% ../nbs/library/13b_weights.ipynb #077009c4
 import hashlib, json, zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .core.files import atomic_write, repo_root
+from .core.files import as_folder, atomic_write_all, repo_root, visible
 from .core.numbers import UserError
-from .models import build
+from .models import Model, build
 
 # %% ../nbs/library/13b_weights.ipynb #061cef13
 def _sha256_of(state: dict[str, Tensor]) -> str: # hexadecimal
@@ -35,7 +37,8 @@ def weight_files(path: str | Path, # with or without .safetensors; may hold dots
                 ) -> tuple[Path, Path]: # weights, card
     "Name the two files of a saved model."
     name = Path(path).name.removesuffix(".safetensors")
-    return Path(path).with_name(f"{name}.safetensors"), Path(path).with_name(f"{name}.json")
+    folder = as_folder(Path(path).parent, "path")
+    return folder / f"{name}.safetensors", folder / f"{name}.json"
 
 # %% ../nbs/library/13b_weights.ipynb #a63cae93
 def round_rows(weight: Tensor, # float, its first axis the rows
@@ -97,32 +100,119 @@ def expanded(stored: dict[str, Tensor], # from a file
         state[name] = unround_rows(codes, state.pop(f"{name}/scale"), n).view_as(like[name])
     return state
 
+# %% ../nbs/library/13b_weights.ipynb #a1c2e361
+def check_built(model: nn.Module) -> Model: # the one that is saved: beneath torch.compile
+    "Refuse a model that its own configuration does not make again."
+    model = getattr(model, "_orig_mod", model)
+    kind = type(model).__name__
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise UserError(f"save_model takes a model made by build, not {kind}: give what it wraps, "
+                        "save_model(model.module, ...)")
+    if not isinstance(model, Model):
+        raise UserError(f"save_model takes a model made by build, not {kind}: only such a model "
+                        "is made again from its card; keep other weights by "
+                        "torch.save(model.state_dict(), path)")
+    try:
+        with torch.device("meta"):     # names, shapes and types, but no numbers
+            again = build(**model.config | {"pretrained": None})
+    except (TypeError, UserError) as error:
+        raise UserError(f"model.config = {model.config} builds nothing ({error})") from error
+    for wrong in (*_other_tensors(model, again), *_other_modules(model, again)):
+        raise UserError(f"the model is not what its card would build: {wrong}")
+    return model
+
+def state_of(model: nn.Module) -> dict[str, Tensor]: # by name
+    "List a model's tensors, without the traces of torch.compile in their names."
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in model.state_dict().items()}
+
+# %% ../nbs/library/13b_weights.ipynb #a1c2e362
+def _other_tensors(model: Model, again: Model) -> Iterator[str]:
+    "Say which tensors differ in name, shape or type from what a card builds."
+    have, builds = state_of(model), state_of(again)
+    for name in {**builds, **have}:
+        ours, theirs = (_as_text(state.get(name)) for state in (have, builds))
+        if name not in have or name not in builds or have[name].shape != builds[name].shape:
+            yield f"{name} is {ours}, the card builds {theirs}{_class_hint(name, have, builds)}"
+        elif have[name].dtype != builds[name].dtype:
+            short, usual = (str(t[name].dtype).removeprefix("torch.") for t in (have, builds))
+            yield f"{name} is {short}, the card builds {usual}: model.float() first"
+        elif have[name].is_meta:
+            yield f"{name} has no values (it is on the device meta)"
+
+def _as_text(tensor: Tensor | None) -> str:
+    "Write a shape as 10,1024."
+    return "none" if tensor is None else ",".join(map(str, tensor.shape)) or "a number"
+
+def _class_hint(name: str, have: dict, builds: dict) -> str:
+    "Say how another number of classes is built."
+    same = name in have and name in builds and have[name].shape[1:] == builds[name].shape[1:]
+    return f": build(..., num_classes={len(have[name])})" if same and have[name].ndim == 2 else ""
+
+def _other_modules(model: Model, again: Model) -> Iterator[str]:
+    "Say which modules are others, or set otherwise, than a card builds."
+    have, builds = (dict(_described(one)) for one in (model, again))
+    for name in {**builds, **have}:
+        if have.get(name) != builds.get(name):
+            ours, theirs = have.get(name, "missing"), builds.get(name, "no such module")
+            yield f"{name or 'it'} is {ours}, the card builds {theirs}"
+
+def _described(model: nn.Module) -> Iterator[tuple[str, str]]: # name, what it is
+    "Describe every module of a model, without the traces of torch.compile."
+    for name, module in model.named_modules():
+        if not hasattr(module, "_orig_mod"):
+            leaf = not list(module.children())
+            yield name.replace("_orig_mod.", "").removesuffix("._orig_mod"), (
+                repr(module) if leaf else type(module).__name__)
+
+# %% ../nbs/library/13b_weights.ipynb #a1c2e363
+def card_text(card: dict) -> str: # JSON
+    "Write a card; name what JSON does not hold."
+    for name, value in _leaves(card, "card"):
+        if value is not None and not isinstance(value, (bool, int, float, str)):
+            kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+            raise UserError(f"card: {name} is {kind}; give numbers, text, lists")
+    return json.dumps(card, indent=1, sort_keys=True) + "\n"
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]: # where, what
+    "Walk through what a card holds."
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"card: the key {key!r} is no text; give text")
+            yield from _leaves(inner, key if name == "card" else f"{name}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for k, inner in enumerate(value):
+            yield from _leaves(inner, f"{name}[{k}]")
+    else:
+        yield name, value
+
 # %% ../nbs/library/13b_weights.ipynb #d544edc0
 STORED_AS = ("float32", "compact")
 
-def save_model(model: nn.Module, # made by build
+def save_model(model: nn.Module, # made by build; also beneath torch.compile
                path: str | Path, # where; the weights in .safetensors, the card beside them in .json
                card: dict | None = None, # whatever else to keep: settings, scores
                stored_as: str = "float32", # exact; "compact": large tensors in 4 and 8 bits
               ) -> Path:
-    "Save a model and its card."
+    "Save a model and its card, both or neither; what was there stays until both are written."
     from safetensors.torch import save
     if stored_as not in STORED_AS:
         raise UserError(f"stored_as = {stored_as!r} is not known: "
                         f"choose one of {', '.join(STORED_AS)}")
-    path, card_path = weight_files(path)
-    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    (path, card_path), model = weight_files(path), check_built(model)
+    state = {name: t.detach().cpu().contiguous().clone() for name, t in state_of(model).items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path.name} is not saved: {name} holds NaN or infinity")
     tensors, bits = compacted(state) if stored_as == "compact" else (state, {})
     data, back = save(tensors), expanded(tensors, bits, state)
+    if not isinstance(card or {}, dict):
+        raise UserError(f"card is a {type(card).__name__}: give a dict of numbers, text, lists")
     card = {**(card or {}), "build": model.config, "stored_as": stored_as, "bits": bits,
             "file": hashlib.sha256(data).hexdigest(), "weights": _sha256_of(state),
             "weights_as_stored": _sha256_of(back)}
-    path.unlink(missing_ok=True)
-    atomic_write(card_path, json.dumps(card, indent=1, sort_keys=True) + "\n")
-    return atomic_write(path, data)
+    atomic_write_all({path: data, card_path: card_text(card)})
+    return path
 
 # %% ../nbs/library/13b_weights.ipynb #c32e84c5
 def read_card(path: str | Path) -> dict: # of the weights or the card's own
@@ -133,7 +223,7 @@ def read_card(path: str | Path) -> dict: # of the weights or the card's own
             raise UserError(f"{file} does not exist: a model is a .safetensors file with its "
                             ".json card beside it")
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = json.loads(card_path.read_text(encoding="utf-8-sig"))
         missing = [name for name in ("build", "file", "stored_as", "weights") if name not in card]
     except (ValueError, TypeError) as error:
         raise UserError(f"{card_path} is not the card of a model, or it is damaged ({error}): "
@@ -174,7 +264,7 @@ def kept_models(folder: str | Path | None = None, # None: weights/ of the projec
                ) -> dict[str, tuple[Path, dict]]: # name -> path of the weights, card
     "Find the models of a folder whose cards give them a name."
     models = {}
-    for path in sorted(Path(folder or repo_root() / "weights").glob("*.safetensors")):
+    for path in visible(folder or repo_root() / "weights", "*.safetensors"):
         card = read_card(path)
         name = card.get("name")
         if name in models:

@@ -3,6 +3,7 @@
 from pag_companion.attacks import *
 
 
+import warnings
 from copy import deepcopy
 from functools import cache, partial
 from unittest.mock import patch
@@ -36,17 +37,17 @@ def test_balls_and_radii():
             ball(eps)
 
 
-def test_bad_images_and_labels():
-    x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
-    check_images(x, y, 4)
-    bad = [(x.numpy(), y, "ndarray"), ((255 * x).byte(), y, "uint8"), (x.bfloat16(), y, "bfloat16"),
-           (x[0], y, r"\(1, 8, 8\)"), (255 * x, y, "divide by 255"), (2 * x - 1, y, "normalization"),
-           (x / 0, y, "nan|inf"), (x, [0] * 4, "list"), (x, y.int(), "int32"),
-           (x, y[:3], r"\(3,\)"), (x, F.one_hot(y), r"\(4, 4\)"),
-           (x, y - 1, "label -1"), (x, y + 1, "label 4")]
-    for images, labels, message in bad:
-        with pytest.raises(UserError, match=message):
-            check_images(images, labels, 4)
+def test_what_may_be_attacked():
+    x, y, net = torch.rand(4, 1, 8, 8), torch.arange(4), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    bad = [(dict(x=255 * x), "divide by 255"), (dict(y=y[:, None]), r"\(4, 1\)"),
+           (dict(x=1 + 1e-6 * x), r"clamp\(0, 1\)"), (dict(model=net.forward), "forward calls it"),
+           (dict(model=nn.Sequential(net, nn.Linear(10, 1))), "one logit"),
+           (dict(model=deepcopy(net).double()), "the model is float64"),
+           (dict(x=torch.rand(4, 1, 9, 9)), "does not take images of 1×9×9")]
+    for attack in (fgsm, pgd):
+        for changed, message in bad:
+            with pytest.raises(UserError, match=message):
+                attack(**{"model": net, "x": x, "y": y, "ball": Linf(.1), **changed})
 
 
 def linear_model():
@@ -221,7 +222,7 @@ def test_model_as_it_was_found():
         inside = before[0] if mode == "train" else 8 * [False]
         assert state_of(net) == before and all(flags == inside for flags in seen)
         failing = nn.Sequential(net, nn.Linear(3, 3))
-        with pytest.raises(RuntimeError):
+        with pytest.raises(UserError, match="does not take images"):
             fgsm(failing, x, y, Linf(.1), mode=mode)
         assert state_of(net) == before and failing.training
         seen.clear()
@@ -274,3 +275,72 @@ def test_bad_arguments():
         for changed, message in bad + own[attack]:
             with pytest.raises(ValueError, match=message):
                 attack(**{**usual, **changed})
+
+
+def test_flags_are_no_text():
+    model, x, y = trained()
+    for name, value in (("targeted", "false"), ("random_start", "false"), ("targeted", 1), ("check", "no")):
+        for attack in (fgsm, pgd):
+            with pytest.raises(UserError, match=f"{name} = .* should be True or False"):
+                attack(model, x, y, Linf(.1), **{name: value})
+    for name in ("steps", "restarts"):
+        with pytest.raises(UserError, match=f"{name} = True should be a whole number"):
+            pgd(model, x, y, Linf(.1), **{name: True})
+
+
+class Odd(nn.Module):
+    "Change what a model sees or gives."
+    def __init__(self, model, before=None, after=None):
+        super().__init__()
+        self.model, self.before, self.after = model, before, after
+
+    def forward(self, x):
+        logits = self.model(x if self.before is None else self.before(x))
+        return logits if self.after is None else self.after(logits, x)
+
+def root_of_nothing(logits, x):
+    return logits + torch.where(torch.ones(len(x)) > 0, 0, (x.sum((1, 2, 3)) * 0).sqrt())[:, None]
+
+
+def test_gradients_that_say_nothing_are_said():
+    model, x, y = trained()
+    x, y = x[:20], y[:20]
+    for ball in (Linf(.1), L2(.5)):
+        for attack in (fgsm, pgd):
+            with pytest.raises(UserError, match="not finite for 20 of 20 images"):
+                attack(Odd(model, after=root_of_nothing), x, y, ball)
+            with pytest.warns(UserWarning, match="gradient is 0 for 20 of 20 images.*logit scaling"):
+                still = attack(Odd(model, lambda x: (255 * x).round() / 255), x, y, ball,
+                               random_start=False)
+            assert torch.equal(still, x)
+    with pytest.warns(UserWarning, match="gradient is 0 for [12]?[0-9] of 20 images"):
+        pgd(Odd(model, after=lambda z, x: 1e4 * z), x, y, Linf(.1))
+    with pytest.warns(UserWarning, match="gave back 20 of 20 images unchanged"):
+        fgsm(model, x.clamp_min(.1), y, Linf(1e-9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pgd(model, x, y, Linf(.1))
+
+
+def test_models_of_many_kinds():
+    model, x, y = trained()
+    x, y = x[:20], y[:20]
+    kinds = [torch.compile(deepcopy(model), backend="eager"), nn.DataParallel(model),
+             torch.jit.freeze(torch.jit.trace(model, x)), torch.jit.trace(model, x)]
+    for attack in (fgsm, pgd):
+        usual = attack(model, x, y, Linf(.1), random_start=False)
+        for kind in kinds:
+            assert (attack(kind, x, y, Linf(.1), random_start=False) - usual).abs().max() < 1e-5
+        in_place, kept = Odd(model, lambda x: x.mul_(1)), x.clone()
+        assert torch.equal(attack(in_place, x, y, Linf(.1), random_start=False), usual)
+        assert torch.equal(x, kept)
+        exported = torch.export.export(model, (x,))
+        for program in (exported, exported.module()):
+            with pytest.raises(UserError, match="give the module that was exported"):
+                attack(program, x, y, Linf(.1))
+        with torch.inference_mode():
+            made_inside = deepcopy(model)
+        with pytest.raises(UserError, match="make it outside"):
+            attack(made_inside, x, y, Linf(.1))
+        with pytest.raises(UserError, match="no gradient with respect to its images"):
+            attack(Odd(model, lambda x: x.detach()), x, y, Linf(.1))

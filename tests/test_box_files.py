@@ -5,14 +5,16 @@ from pag_companion.box_files import *
 
 import io
 import os
+import struct
 import tempfile
+import zlib
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pag_companion.core.numbers import UserError
 from pag_companion.data import load
 
@@ -137,14 +139,22 @@ def test_boxes_are_cut():
         fit_box(replace(cub, box=(24., 3., 30., 9.)), 24, 16)               # nothing would be left
 
 
+def test_cub_boxes_run_past_their_images():
+    cub = Boxed(Path("1218.jpg"), "auk", "train", (92., 51., 500., 386.), "bounding_boxes.txt, line 1218", clip=True)
+    shares, cut = fit_box(cub, 500, 354)                  # as the official file has it: 32 pixels too far down
+    assert cut and [round(share * side) for share, side in zip(shares, (500, 354) * 2)] == [92, 51, 500, 354]
+    with pytest.raises(UserError, match="lies outside"):
+        fit_box(replace(cub, clip=False), 500, 354)
+
+
 def test_tables_match_folders():
     with tempfile.TemporaryDirectory() as folder:
         listed = read_box_file(toy_folder(folder))
         assert check_listed(listed, folder) == ""
         copy = Path(folder, "train/blue/0.png").read_bytes()
         Path(folder, "train/blue/extra.png").write_bytes(copy)
-        assert check_listed(listed, folder, skip=True) == "1 pictures without a box left out"
-        for lines, message in (({}, "1 images have no box: .*extra.png"),
+        assert check_listed(listed, folder, skip=True) == "1 image without a box left out"
+        for lines, message in (({}, "1 image has no box: .*extra.png"),
                                ({4: "train/blue/9.png,blue,1,4,9,12"}, "line 4: there is no image"),
                                ({4: "train/blue/1.png,blue,1,4,9,12"},
                                 "line 4: .*1.png has a box already .boxes.csv, line 3.")):
@@ -161,7 +171,7 @@ def test_a_folder_with_boxes_becomes_a_set():
         train, val, test = (load("squares", split) for split in ("train", "val", "test"))
         assert (len(train) + len(val), len(test)) == (6, 18)      # 12 of val and every second of 12
         assert test.classes == ("blue", "red") and test.shape == (3, 16, 16)
-        assert test.part == "16×16, every second training picture held out for the test part"
+        assert test.part == "16×16, every second training image held out for the test part"
         held = test.boxes[:, 0] * 2                         # squares stand at 0 to 5; held out: 1, 3, 5
         assert sorted(held.tolist()) == sorted([0, 1, 2, 3, 4, 5] * 2 + [1, 3, 5] * 2)
         x0, y0, x1, y1 = test.boxes[0].round().int().tolist()
@@ -188,7 +198,7 @@ def test_cub_becomes_a_set():
         test = load("cub", "test")
         assert test.boxes.tolist() == [[0, 0, 20, 40]]
         assert test.part == ("2 of 5,994 and 1 of 5,794, 1 of 200 classes, 40×40, "
-                             "train: 1 boxes cut to their pictures")
+                             "train: 1 box cut to its image")
 
 
 def test_broken_and_gray_images_are_counted():
@@ -205,7 +215,7 @@ def test_broken_and_gray_images_are_counted():
             build_boxed(squares, size=16)
         build_boxed(squares, size=16, skip=True, part="2 of 9 colors")
         test = load("squares", "test")
-        changes = "train: 1 gray pictures made RGB, test: 1 broken pictures left out"
+        changes = "train: 1 gray image made RGB, test: 1 broken image left out"
         assert len(test) == 11 and test.part == f"2 of 9 colors, 16×16, {changes}"
         lines = Path(squares, "boxes.csv").read_text().splitlines()
         lines = [line for line in lines if "train/red" not in line]
@@ -216,15 +226,92 @@ def test_broken_and_gray_images_are_counted():
                 build_boxed(squares, "other", **{"size": 16, "skip": True, **wrong})
 
 
+def test_odd_tables_are_named():
+    with tempfile.TemporaryDirectory() as folder:
+        path, head = Path(folder, "boxes.csv"), b"image,label,x0,y0,x1,y1\n"
+        for data, message in ((head + b'"' + b"a" * 200_000 + b'"\n', "line 2: no line of a CSV file .*quotation"),
+                              (b"image;label;x0;y0;x1;y1\n", "commas in the place of ';'"),
+                              (head + b"train/a.png,b,1,2,3,4,5,6,7\n", "line 2: 3 more cells than"),
+                              (b"", "no column image")):
+            path.write_bytes(data)
+            with pytest.raises(UserError, match=message):
+                read_box_file(path)
+        with pytest.raises(UserError, match="there is no box file .*none.csv"):
+            read_box_file(Path(folder, "none.csv"))
+        listed = read_box_file(toy_folder(folder))
+        Path(folder, "train/blue/._0.png").write_bytes(b"a Mac's")
+        assert check_listed(listed, folder) == ""
+
+
+def test_odd_images_are_counted_or_named():
+    def bomb(path):
+        "Write the head of a PNG of 1.6 billion pixels."
+        def chunk(kind, data):
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        head = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        squares = Path(folder, "squares")
+        toy_folder(squares, size=(24, 16))
+        names = [squares / f"train/blue/{k}.png" for k in range(6)]
+        turned, talk = Image.Exif(), PngImagePlugin.PngInfo()
+        turned[0x112] = 6
+        Image.open(names[0]).save(names[0], exif=turned)
+        Image.open(names[1]).convert("RGBA").save(names[1])          # opaque: nothing is lost
+        for k, mode in ((2, "RGBA"), (3, "LA")):
+            Image.new("RGBA", (24, 16), (9, 9, 9, 100)).convert(mode).save(names[k])
+        build_boxed(squares, "counted", size=16)
+        assert load("counted", "train").part == (
+            "16×16, train: 1 gray image made RGB; 1 image with a rotation not carried out; "
+            "2 images with transparency dropped")
+        talk.add_text("Comment", "a" * 2 ** 21, zip=True)
+        Image.open(names[4]).save(names[4], pnginfo=talk)
+        bomb(names[5])
+        with pytest.raises(UserError, match=r"2 of 12 images are broken: .*\d.png.*; .*\d.png.*skip=True"):
+            build_boxed(squares, "other", size=16)
+        build_boxed(squares, "other", size=16, skip=True)
+        assert "2 broken images left out" in load("other", "train").part and len(load("other", "test")) == 12
+
+
+def test_boxes_that_do_not_fit_are_named():
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        squares, lines = Path(folder, "squares"), {
+            3: "train/blue/1.png,blue,2,1,14,20", 4: "train/blue/2.png,blue,5,5,5,9", 5: "train/blue/3.png,blue,1,1,30,16"}
+        toy_folder(squares, size=(24, 16), lines=lines)
+        message = r"3 of 12 boxes do not fit.*skip=True"
+        for hint in (message, "line 3: .*are width and height swapped", "line 4: .*no area", "line 5: .*outside.*pixels from 1"):
+            with pytest.raises(UserError, match=hint):
+                build_boxed(squares, "boxed", size=16)
+        build_boxed(squares, "boxed", size=16, skip=True)
+        assert "train: 3 images with a wrong box left out" in load("boxed", "train").part
+        turned = Image.Exif()
+        turned[0x112] = 6
+        Image.open(squares / "train/blue/1.png").save(squares / "train/blue/1.png", exif=turned)
+        with pytest.raises(UserError, match=r"line 3: .*rotation \(EXIF\) that is not carried out"):
+            build_boxed(squares, "turned", size=16)
+        for k in range(6):
+            (squares / f"val/red/{k}.png").write_bytes(b"")
+        build_boxed(squares, "less", size=16, skip=True)
+        assert "6 broken images left out; class red is gone with them" in load("less", "test").part
+        for k in range(6):
+            (squares / f"train/red/{k}.png").write_bytes(b"")
+        with pytest.raises(UserError, match="class red: not one of its training images can be used"):
+            build_boxed(squares, "none", size=16, skip=True)
+
+
 def test_command_line():
     with (tempfile.TemporaryDirectory() as folder,
           patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
         toy_folder(Path(folder, "squares"), lines={1: "image,kind,x0,y0,x1,y1"})
         kind = ["--columns", "label=kind"]
         for words, message in (([], "no column label"), (["--columns", "label"], "write ours=theirs"),
-                               ([*kind, "--name", "mnist"], "name = 'mnist'"),
-                               ([*kind, "--name", "../evil"], "name = '../evil'"),
-                               ([*kind, "--hold-out", "nan"], "hold_out = nan")):
+                               ([*kind, "--name", "mnist"], "--name 'mnist'"),
+                               ([*kind, "--name", "../evil"], "--name '../evil'"),
+                               ([*kind, "--hold-out", "nan"], "--hold-out nan"),
+                               ([*kind, "--size", "0"], "--size 0")):
             with pytest.raises(SystemExit, match=message):
                 main([f"{folder}/squares", *words])
         with redirect_stdout(io.StringIO()) as shown:

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from pag_companion.data import Images
+from pag_companion.data import Images, load
 
 def blobs(*rectangles, side=8, value=1.):
     "A map, 1,side,side, that is `value` inside rectangles x0,y0,x1,y1 (exclusive edges) and 0 elsewhere."
@@ -215,6 +215,49 @@ def test_the_winner_in_between():
     quirk = LocProtocol(plus_one=True, iou_clamp=False)                                # a box of 6×6 "hits" from afar, one of 5×5 does not
     assert sweep_hits(corner, away, quirk).hits.flatten().nonzero().flatten().tolist() == list(range(100))
     assert not sweep_hits(corner, away, replace(quirk, iou_clamp=True)).hits.any()
+
+
+def test_one_label_one_box_an_image():
+    n, protocol = 6, LocProtocol(threshold=0.)
+    maps, boxes = torch.rand(n, 8, 8), torch.tensor([[0., 0, 8, 8]]).repeat(n, 1)
+    y, p = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 0, 1])
+    for labels, predictions in ((y, p), (y.tolist(), p.numpy()), (y.int(), p)):
+        score = localization(maps, boxes, labels, predictions, protocol)["top1_loc"]
+        assert (score.correct, score.total) == (4, 6)
+    bad = [(boxes, y[:, None], p, r"labels have shape \(6, 1\): one class an image, 6"), (boxes, y, p[:, None], r"predictions have shape \(6, 1\)"),
+           (boxes, y[:, None], p[:, None], "labels"), (boxes, y, torch.rand(n, n), r"predictions have shape \(6, 6\).*argmax"),
+           (boxes, y, torch.rand(n, 2), "argmax"), (boxes, torch.eye(2)[y], p, "labels have shape"), (boxes, y.float(), p, "float32"),
+           (boxes[:, None], y, p, r"\(6, 1, 4\).*squeeze"), (boxes.T, y, p, "do not fit"), (boxes, list("aaabbb"), p, "labels are list"), (None, y, p, "NoneType|do not fit")]
+    for truth, labels, predictions, message in bad:
+        with pytest.raises(ValueError, match=message):
+            localization(maps, truth, labels, predictions, protocol)
+    for estimated, truth in ((boxes[:, None], boxes), (boxes, boxes[:, None]), (boxes[:2], boxes)):
+        with pytest.raises(ValueError, match="shape"):
+            box_hits(estimated, truth, protocol)
+    with pytest.raises(ValueError, match="6² overlaps"):
+        iou(boxes[:, None], boxes)
+    for estimated in (boxes, boxes[0], boxes[:1], boxes.tolist()):
+        assert box_hits(estimated, boxes, protocol).shape == (6,)
+    unsound = maps.clone()
+    unsound[2, 0, 0] = float("nan")
+    with pytest.warns(UserWarning, match="1 of 6 maps hold NaN"):
+        localization(unsound, boxes, y, p, protocol)
+
+
+def test_true_boxes_lie_in_their_images():
+    for name in ("default", "wsoleval_v1", "adl"):
+        protocol = LocProtocol.preset(name)
+        for box, hint in (([60, 10, 95, 45], r"row 0 .*\(H, W\) = \(100, 50\).*is it \(W, H\)"), ([-5, 0, 10, 10], "row 0"),
+                          ([200, 0, 210, 10], "x1 <= 50"), ([10, 10, 10, 20], "x0 < x1"), ([0, 0, 0, 0], "row 0")):
+            with pytest.raises(ValueError, match=hint):
+                frame_boxes([box], (100, 50), protocol, 100)
+        assert frame_boxes([[0, 0, 50.4, 100]], (100, 50), protocol, 100).shape == (1, 4)      # less than a pixel: rounding
+    sizes = torch.tensor([[100, 50], [50, 100]])
+    with pytest.raises(ValueError, match="row 1"):
+        frame_boxes([[0, 0, 50, 100], [0, 0, 50, 100]], sizes, protocol, 100)
+    images = load("scenes", "test", limit=4)
+    framed = frame_pictures(images, LocProtocol.preset("adl"), 64)
+    assert framed[1:3].boxes.shape == (2, 4)     # past the crop, as the protocol has it
 
 
 def test_scores_by_hand():

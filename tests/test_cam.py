@@ -21,16 +21,16 @@ def test_last_maps():
     assert last_map(build("wrn-10-1"), x) == last_map(build("wrn-10-1"), x, "network.relu") == LastMap("network.relu", "network.fc", "mean")
     assert last_map(build("map-4-8-16"), x) == LastMap("network.features", "network.fc", "mean")
     assert last_map(build("fast-8-16-32"), x) == LastMap("network.stages", "network.fc", "max")
-    own = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(.9), nn.Linear(5, 4))
-    assert last_map(own, x) == last_map(own, x[:0]) == LastMap("1", "5", "mean") and own.training
+    pooled = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(.9), nn.Linear(5, 4))
+    assert last_map(pooled, x) == last_map(pooled, x[:0]) == LastMap("1", "5", "mean") and pooled.training
     wrapped = nn.Sequential(nn.Identity(), build("resnet18-s1", 3))
     assert last_map(wrapped, x, wrapped[1].network.layer4).layer == "1.network.layer4"
     hooked = sum(len(module._forward_hooks) for module in wrapped.modules())
-    hidden, soft = build("madry_cnn", in_channels=3, image_size=64), nn.Sequential(own, nn.LogSoftmax(1))
-    for model, layer, said in ((hidden, None, "madry_cnn has no class activation map: its scores are not network.fc"), (soft, None, "do not come from a linear"),
-                               (own, "0", "what '0' gives"), (own, "conv", "layer = 'conv' is not a layer"), (wrapped, "1.network.layr4", "'1.network.layer4'"),
-                               (own, nn.ReLU(), "'ReLU' is not a layer of this model")):
-        with pytest.raises(ValueError, match=said):
+    hidden, soft = build("madry_cnn", in_channels=3, image_size=64), nn.Sequential(pooled, nn.LogSoftmax(1))
+    for model, layer, message in ((hidden, None, "madry_cnn has no class activation map: its scores are not network.fc"), (soft, None, "do not come from a linear"),
+                               (pooled, "0", "what '0' gives"), (pooled, "conv", "layer = 'conv' is not a layer"), (wrapped, "1.network.layr4", "'1.network.layer4'"),
+                               (pooled, nn.ReLU(), "'ReLU' is not a layer of this model")):
+        with pytest.raises(ValueError, match=message):
             last_map(model, x, layer)
     assert hooked == 0
 
@@ -45,15 +45,15 @@ def test_cam_by_hand():
     assert torch.equal(cam(net, x, 0), 2 * x[:, 0]) and torch.equal(cam(net, x, [1, 0]), torch.stack([-2 * x[0, 0], 2 * x[1, 0]]))
     assert torch.equal(cam(net, x), cam(net, x, 0))                                # logits 1.25 and -1: class 0 is preferred
     assert cam(net, x[:0]).shape == (0, 2, 2) and cam(net, x.double().float(), batch_size=1).dtype == torch.float32
-    for classes, said in ((2, "classes holds 2: this model knows 0 to 1"), ([0, -1], "holds -1"), ([0], "one for each of 2"), (.5, "float32"), (True, "bool"), ("bird", "whole number")):
-        with pytest.raises(ValueError, match=said):
+    for classes, message in ((2, "classes holds 2: this model knows 0 to 1"), ([0, -1], "holds -1"), ([0], "one for each of 2"), (.5, "float32"), (True, "bool"), ("bird", "whole number")):
+        with pytest.raises(ValueError, match=message):
             cam(net, x, classes)
 
 
 def test_figure_of_maps():
     x, maps = torch.rand(2, 3, 16, 16), torch.tensor([[[1., -2.], [0., 0.]], [[0., 0.], [0., 0.]]])
     fig = maps_figure(x, {"CAM": maps}, torch.tensor([[2, 3, 10, 12]] * 2))
-    assert [axes.get_title() for axes in fig.axes[:2]] == ["picture", "CAM"] and len(fig.axes) == 4
+    assert [axes.get_title() for axes in fig.axes[:2]] == ["image", "CAM"] and len(fig.axes) == 4
     over = fig.axes[1].images[1]
     assert torch.allclose(torch.as_tensor(over.get_array()).float(), maps[0] / 2) and torch.allclose(torch.as_tensor(over.get_alpha()), maps[0].abs() * .45)
     assert fig.axes[0].patches[0].get_bbox().bounds == (2, 3, 8, 9) and not fig.axes[3].images[1].get_array().any()
@@ -124,12 +124,12 @@ def test_gradient_map_by_hand():
     assert torch.allclose(gradient_map(net, x, 1)[2:3], gradient_map(net, x[2:3], [1])) and (gradient_map(net, x) >= 0).all()
     assert torch.equal(gradient_map(net, x, batch_size=3), gradient_map(net, x, net(x).argmax(1), batch_size=3)) and net[1].weight.grad is None
     assert gradient_map(net, x[:0]).shape == (0, 8, 8)
-    for asked, said in (({"sigma": -1}, "sigma = -1"), ({"percentiles": (98, 2)}, "lower first"), ({"percentiles": (2,)}, "two numbers"), ({"batch_size": 0}, "batch_size")):
-        with pytest.raises(ValueError, match=said):
-            gradient_map(net, x, **asked)
+    for options, message in (({"sigma": -1}, "sigma = -1"), ({"percentiles": (98, 2)}, "lower first"), ({"percentiles": (2,)}, "two numbers"), ({"batch_size": 0}, "batch_size")):
+        with pytest.raises(ValueError, match=message):
+            gradient_map(net, x, **options)
 
 
-def test_models_are_only_lent():
+def test_models_are_left_as_they_were():
     torch.manual_seed(0)
     model, x = build("wrn-10-1", 4), torch.rand(5, 3, 32, 32)
     model.network.bn.eval()
@@ -143,10 +143,40 @@ def test_models_are_only_lent():
         assert torch.allclose(alone[0], together[3], rtol=1e-4, atol=1e-6) and not together.requires_grad
         with pytest.raises(ValueError, match="divide by 255"):
             draw(model, 255 * x)
-        with pytest.raises(ValueError, match="does not take pictures of 1×32×32"):
+        with pytest.raises(ValueError, match="does not take images of 1×32×32"):
             draw(model, x[:, :1])
         with pytest.raises(ValueError, match="classes holds 4: this model knows 0 to 3"):
             draw(model, x, [0, 1, 2, 3, 4])
     after = state()
     assert before[0] == after[0] and before[2:] == after[2:] and before[2] == 0
     assert all(torch.equal(a, b) for a, b in zip(before[1], after[1]))
+
+
+def test_maps_of_models_of_many_kinds():
+    net, x = build("map-8-8-8", in_channels=1).eval(), torch.rand(3, 1, 16, 16)
+    class InPlace(nn.Module):
+        "Normalize in place, as old code does."
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x.mul_(1))
+
+    for draw in (cam, grad_cam, gradient_map):
+        usual, kept = draw(net, x), x.clone()
+        for kind in (torch.compile(net, backend="eager"), nn.DataParallel(net), InPlace(net)):
+            assert torch.allclose(draw(kind, x), usual, atol=1e-6) and torch.equal(x, kept)
+        with torch.inference_mode():
+            assert torch.allclose(draw(net, x.clone()), usual, atol=1e-6)
+        for wrong, message in ((torch.export.export(net, (x,)).module(), "give the module that was exported"), (net.forward, "wrap it in an nn.Module")):
+            with pytest.raises(ValueError, match=message):
+                draw(wrong, x)
+    inner = build("map-8-8-8", in_channels=1)
+    inner.network = torch.compile(inner.network, backend="eager")
+    for draw in (cam, grad_cam):
+        with pytest.raises(ValueError, match="before torch.compile"):
+            draw(inner, x)
+        with pytest.raises(ValueError, match="before torch.jit"):
+            draw(torch.jit.trace(net, x), x)
+    assert torch.equal(cam(torch.compile(net, backend="eager"), x, layer="_orig_mod.network.features"), cam(net, x, layer="network.features"))

@@ -9,8 +9,21 @@ import tempfile
 from unittest.mock import patch
 from pag_companion.lab.claims import claims, judge, slices, values_of
 from pag_companion.lab.results import made_up, table
-from pag_companion.gradients import HOW
+import torch
+from pag_companion.data import load
+from pag_companion.gradients import FUNCTIONS, alignment, input_gradient
 from pag_companion.lab.results import Results
+from pag_companion.models import build
+
+
+def test_the_naive_cosine_is_the_same():
+    torch.manual_seed(0)
+    few, untrained = load("street_glyphs", "test", limit=8), build("fast-16-32-32").eval()
+    x = few.x.clone().requires_grad_()
+    g, = torch.autograd.grad(torch.nn.functional.cross_entropy(untrained(x), few.y, reduction="sum"), x)
+    x, centered = (each.detach() - each.detach().mean((2, 3), keepdim=True) for each in (x, g))
+    naive = torch.nn.functional.cosine_similarity(x.flatten(1), -centered.flatten(1))
+    assert torch.allclose(naive.double(), alignment(few.x, input_gradient(untrained, few.x, few.y)), atol=1e-4)
 
 
 def side(aligned, robust, name="made up"):
@@ -42,7 +55,7 @@ def test_smoke_run():
         made = run(quick)
         assert run(quick) == made
     assert made["row"] == "AT-2" and made["scores"]["clean"]["total"] == 40 and sum(made["histogram"]) == 40
-    assert made["alignment"]["alignment"]["n"] == 40 and set(HOW) <= set(made["alignment"])
+    assert made["alignment"]["alignment"]["n"] == 40 and set(FUNCTIONS) <= set(made["alignment"])
     for wrong in ({"pictures": 0}, {"dataset": "mnist"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Settings.read(wrong)
@@ -54,7 +67,7 @@ def test_figures():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     lines = before_robustness_figure(toys, "cifar10", side(4., 5.)).axes[0].lines
     named = {line.get_label(): list(line.get_ydata()) for line in lines if not line.get_label().startswith("_")}
-    assert named["alignment"] == pytest.approx([0, .4, 1]) and named["robust accuracy at 8/255"] == pytest.approx([0, .1, 1])
+    assert named["signed cosine (primary)"] == pytest.approx([0, .4, 1]) and named["robust accuracy at 8/255"] == pytest.approx([0, .1, 1])
     assert named["paper's robust accuracy"][1] == pytest.approx(4.53 / 47.37)
     assert len(distribution_figure(toys).axes[0].patches) == 3
     pyplot.close("all")

@@ -6,102 +6,15 @@ from pag_companion.chapters.large_eps import *
 import os
 import tempfile
 from unittest.mock import patch
-import pytest
 from matplotlib import pyplot
 from pag_companion.lab.claims import judge
 from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
 from pag_companion.data import Images
-from pag_companion.attacks import L2
-from pag_companion.attacks import Linf
+from pag_companion.evaluators import Trial
 from pag_companion.lab.results import Results
 from pag_companion.core.scores import Score
-from pag_companion.attacks import pgd
 import torch
-
-
-class Toy(torch.nn.Module):
-    "Name a image by its brightest channel."
-    def forward(self, x):
-        return 20 * x.mean((2, 3))
-
-def toy_images(n=6, gain=.3):
-    "Pictures that are red, green or blue, in turn."
-    y = torch.arange(n) % 3
-    pixels = torch.full((n, 3, 4, 4), 100, dtype=torch.uint8)
-    pixels[torch.arange(n), y] += round(255 * gain)
-    return Images(pixels, y, ("red", "green", "blue"), "toy", "test")
-
-
-def test_large_attacks_reach_other_classes():
-    images = toy_images(gain=.1)
-    away = large_attack(Toy(), images.x, images.y, Linf("32/255"), generator=torch.Generator().manual_seed(0))
-    assert (Toy()(away).argmax(1) != images.y).all() and (away - images.x).abs().max() <= 32 / 255 + 1e-6
-    to = (images.y + 2) % 3
-    assert (Toy()(large_attack(Toy(), images.x, images.y, L2(2.), target=to)).argmax(1) == to).all()
-    one = large_attack(Toy(), images.x[:1], images.y[:1], Linf("32/255"), steps=50, target=1)
-    assert abs(2.5 * 32 / 255 / 50 - 1.6 / 255) < 1e-12 and Toy()(one).argmax() == 1
-    for target, said in ((0, "target 0 is the true class of image 0"), (7, "labels are 0 to 2"), (-1, "0 or more"), ("dog", "number of a class")):
-        with pytest.raises(ValueError, match=said):
-            large_attack(Toy(), images.x, images.y, target=target)
-    broken = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
-    torch.nn.init.constant_(broken[1].weight, float("nan"))
-    with pytest.raises(ValueError, match="NaN"):
-        large_attack(broken, images.x, images.y)
-
-
-def test_frames_lie_on_one_walk():
-    images = toy_images(gain=.1)
-    strip = path_frames(Toy(), images.x[:3], 2, Linf("32/255"), 6, y=torch.tensor([0, 1, 0]), steps=50)
-    assert strip.shape == (6, 3, 3, 4, 4) and torch.equal(strip[0], images.x[:3])
-    assert torch.equal(strip[-1], pgd(Toy(), images.x[:3], torch.tensor([2, 2, 2]), Linf("32/255"), steps=50, random_start=False, targeted=True))
-    sure = [Toy()(frame).softmax(1)[0, 2].item() for frame in strip]
-    assert sure == sorted(sure) and sure[0] < .3 and sure[-1] > .7
-    for told, said in (((1, 6), "true class"), ((0, 1), "from 2 to 51"), ((0, 52), "from 2 to 51")):
-        with pytest.raises(ValueError, match=said):
-            path_frames(Toy(), images.x[1:2], told[0], frames=told[1])
-
-
-def test_noise_is_as_large_as_an_attack():
-    gray = Images(torch.full((200, 3, 4, 4), 128, dtype=torch.uint8), torch.zeros(200, dtype=torch.int64), ("one",), "toy", "test")
-    moved = noisy_images(gray, L2(.5)) - gray.x
-    assert torch.allclose(moved.flatten(1).norm(dim=1), torch.full((200,), .5), atol=1e-5)
-    spread = (noisy_images(gray, Linf("32/255")) - gray.x).abs()
-    assert spread.max() <= 32 / 255 + 1e-6 and abs(spread.mean() - 16 / 255) < 2 / 255
-    away = attacked_images(Toy(), toy_images(), Linf("32/255"), seed=2)
-    assert torch.equal(away, attacked_images(Toy(), toy_images(), Linf("32/255"), seed=2)) and (away - toy_images().x).abs().max() <= 32 / 255 + 1e-6
-    assert torch.equal(noisy_images(gray, L2(.5), 3), noisy_images(gray, L2(.5), 3)) and not torch.equal(noisy_images(gray, L2(.5), 3), noisy_images(gray, L2(.5), 4))
-
-
-def test_trials_are_counted_by_hand():
-    trial = Trial(y=torch.tensor([0, 0, 0, 1, 1, 2]), seen=torch.tensor([1, 1, 0, 2, 0, 1]),
-                  clean={"j": torch.tensor([0, 0, 0, 1, 0, 2])}, said={"j": torch.tensor([1, 2, 0, 2, 0, 1])})
-    score = trial.agreed("j")     # of five kept: yes; no, another class; no, nothing was changed; yes; (left out); yes
-    assert (score.correct, score.total) == (3, 5) and score.hits.tolist() == [True, False, False, True, True]
-    assert trial.confusion("j", 3).tolist() == [[1, 1, 1], [0, 0, 1], [0, 1, 0]]
-
-
-def test_evaluators_are_checked_first():
-    class Fixed(torch.nn.Module):
-        "Always give the same logits."
-        def __init__(self, *logits):
-            super().__init__()
-            self.logits = torch.nn.Parameter(torch.tensor(logits))
-        def forward(self, x):
-            return self.logits + 0 * x.mean((1, 2, 3))[:, None]
-
-    images = toy_images(gain=.1)
-    assert agreement(Toy(), {"twin": Toy()}, images)["twin"] == Score(6, 6)
-    assert agreement(Fixed(1., 0., 0.), {"twin": Toy()}, images)["twin"].value == 0        # nothing to climb: nothing is changed
-    stubborn = agreement(Toy(), {"red": Fixed(1., 0., 0.)}, images)["red"]
-    assert (stubborn.correct, stubborn.total) == (0, 2)                                  # it is right on red alone, and stays with it
-    for evaluator, said in ((Fixed(1., 0.), "'j' answers with 2 classes, the images have 3"), (Fixed(float("nan"), 0., 0.), "'j' gives NaN")):
-        with pytest.raises(ValueError, match=said):
-            agreement(Toy(), {"j": evaluator}, images)
-    with pytest.raises(ValueError, match="the attacked model answers with 2"):
-        agreement(Fixed(1., 0.), {"j": Toy()}, images)
-    with pytest.raises(ValueError, match="no images"):
-        agreement(Toy(), {}, images[:0])
 
 
 def test_evaluators_have_other_seeds():
@@ -115,24 +28,12 @@ def test_evaluators_have_other_seeds():
 
 def test_swaps_and_ranks():
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    y, said = torch.tensor([3] * 6 + [6] * 2 + [9] * 3), torch.tensor([5, 5, 5, 3, 6, 6, 6, 4, 8, 8, 1])
-    trial = Trial(y, said, {"robust": y}, {"robust": said})
-    found = trial_scores(trial, trial, names)
-    assert found["cat > dog"] == Score(3, 6) and found["frog > deer"] == Score(1, 2) and found["truck > car"] == Score(1, 3)
+    y, after = torch.tensor([3] * 6 + [6] * 2 + [9] * 3), torch.tensor([5, 5, 5, 3, 6, 6, 6, 4, 8, 8, 1])
+    trial = Trial(y, after, {"robust": y}, {"robust": after})
+    scores = trial_scores(trial, trial, names)
+    assert scores["cat > dog"] == Score(3, 6) and scores["frog > deer"] == Score(1, 2) and scores["truck > car"] == Score(1, 3)
     assert swap_ranks(trial.confusion("robust", 10), names) == {"cat > dog": 1, "frog > deer": 1, "truck > car": 2}
-    assert swap_ranks(torch.zeros(3, 3), ("red", "green", "blue")) == {} and found["fooled"] == Score(9, 11)
-
-
-def test_figures_show_what_is_asked():
-    toys = toy_images(6)
-    fig = large_figure(first_of(toys, toys.classes), {"toy": Toy()}, Toy(), steps=3)
-    assert len(fig.axes) == 6 and fig.axes[0].get_title() == "original" and fig.axes[1].get_title() == "toy"
-    assert "evaluator:" in fig.axes[1].get_xlabel()
-    strip = path_figure(Toy(), toys[:1], toys.classes[1], frames=3, steps=4)
-    assert [axes.get_title() for axes in strip.axes] == ["step 0", "step 2", "step 4"]
-    with pytest.raises(ValueError, match="no image of class"):
-        first_of(toys, ["cow"])
-    pyplot.close("all")
+    assert swap_ranks(torch.zeros(3, 3), ("red", "green", "blue")) == {} and scores["fooled"] == Score(9, 11)
 
 
 def test_smoke_run():
@@ -148,7 +49,19 @@ def test_smoke_run():
 def test_tables_and_figure_of_numbers():
     toys = Results.of(made_up(label, seed, {"judged": 10. + 20 * k, "judged/noise": 1., "cat > dog": 30.}, "large_eps", "cifar10", swaps={"cat > dog": 2})
                       for k, label in enumerate(("Natural", "AT-1", "AT-8")) for seed in range(5))
-    lines = {line.get_label(): list(line.get_ydata()) for line in agreement_figure(toys).axes[0].lines}
-    assert lines["robust evaluator (verdict)"] == [10, 30, 50] and lines["noise in place of the attack"] == [1, 1, 1]
+    bars = {group.get_label(): [bar.get_height() for bar in group] for group in agreement_figure(toys).axes[0].containers}
+    assert bars["robust evaluator (verdict)"] == [10, 30, 50] and bars["noise in place of the attack"] == [1, 1, 1]
     assert swaps_table(toys).loc["AT-1", "cat > dog"] == "30.00 ± 0.00 (5) [2.0]" and swaps_table(toys).loc["AT-4", "cat > dog"] == "not run"
     pyplot.close("all")
+
+
+def test_a_walk_starts_at_a_correct_image():
+    class Reddest(torch.nn.Module):
+        "See red where red is above one half, else green."
+        def forward(self, x):
+            red = x[:, 0].mean((1, 2))
+            return torch.stack([red, torch.full_like(red, .5)], 1)
+    pixels = torch.tensor([50, 200, 90, 250], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2).contiguous()
+    toys = Images(pixels, torch.tensor([0, 0, 1, 0]), ("red", "green"), "toy", "test")
+    assert correct_start(Reddest(), Reddest(), toys, "red").pixels[0, 0, 0, 0] == 200 and correct_start(Reddest(), None, toys, "green").y == 1
+    assert correct_start(Reddest(), None, toys[:1], "red").pixels[0, 0, 0, 0] == 50

@@ -6,80 +6,34 @@ from pag_companion.chapters.wsol import *
 import os
 import pytest
 import tempfile
+import torch
+from dataclasses import replace
 from matplotlib import pyplot
 from unittest.mock import patch
-from pag_companion.lab.claims import Comparison, judge, values_of
-from pag_companion.lab.results import made_up
-from pag_companion.data import Images
-from pag_companion.boxes import LocProtocol
-from pag_companion.lab.results import Results
-from pag_companion.core.scores import Score
+from pag_companion.boxes import LocProtocol, iou
 from pag_companion.core.numbers import UserError
-from pag_companion.boxes import boxes_from_maps
-from pag_companion.boxes import iou
-from dataclasses import replace
-import torch
+from pag_companion.core.scores import Score
+from pag_companion.data import Images
+from pag_companion.lab.claims import Comparison, judge, values_of
+from pag_companion.lab.results import Results, made_up
 
 
 def boxed(boxes, side=10):
-    "Black pictures with these boxes, for tests."
+    "Black images with these boxes, for tests."
     return Images(torch.zeros(len(boxes), 3, side, side, dtype=torch.uint8), torch.zeros(len(boxes), dtype=torch.int64), ("a", "b"), "toy", "test", torch.tensor(boxes))
 
-two = boxed([[0., 0., 8., 5.], [0., 0., 8., 6.]])                    # 40 % and 48 % of the picture
 
-
-def test_small_boxes_count():
+def test_settings_of_a_run():
     settings = Settings.read({"test_limit": 5})
     with pytest.raises(ValueError, match="street_glyphs has no boxes.*box_files FOLDER"):
         replace(settings, model=replace(settings.model, source="street_glyphs")).images("test")
-    assert counted(two, "boxed_imagenet").tolist() == [True, False] and counted(two, "cub").all()
-    assert settings.images("test").boxes.shape == (5, 4) and settings.side(two) == 10
+    assert settings.images("test").boxes.shape == (5, 4) and settings.side(boxed([[0., 0., 1., 1.]])) == 10
     assert Settings.read({"augment": "flip+crop"}).side(boxed([[0., 0., 1., 1.]], 256)) == 224
-
-
-def squares(n=8, side=16, size=8):
-    "Red and blue squares on black, in places that differ; the last label is wrong."
-    pixels, at = torch.zeros(n, 3, side, side, dtype=torch.uint8), torch.arange(n) % 5 + 2
-    for k in range(n):
-        pixels[k, 0 if k % 2 == 0 else 2, 4:4 + size, at[k]:at[k] + size] = 255
-    y = torch.arange(n) % 2
-    y[-1] = 1 - y[-1]
-    boxes = torch.stack([at, torch.full((n,), 4), at + size, torch.full((n,), 4 + size)], 1).float()
-    return Images(pixels, y, ("red", "blue"), "squares", "test", boxes)
-
-def two_channels():
-    "A network whose logits are the means of the red and of the blue channel."
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 2))
-    for tensor, values in zip(model.parameters(), ([[1., 0, 0], [0, 0, 1]], [[1., 0], [0, 1]], [0., 0])):
-        tensor.data = torch.tensor(values).view_as(tensor)
-    return model.eval()
-
-
-def test_scores_by_hand():
-    viewer, pictures = Viewer(two_channels(), 16), squares()
-    scores, protocols, curve = source_scores(viewer, pictures, pictures, "cam", "cub")
-    assert {name: (score.correct, score.total) for name, score in scores.items() if "/all" not in name} == {
-        "gt_known/cam": (7, 8), "top1_loc/cam": (7, 8), "top1_acc": (7, 8), "gt_known/cam/chosen on test": (7, 8)}
-    assert scores["gt_known/cam"].hits.tolist() == [True] * 7 + [False] and max(curve) == .875 and len(viewer.made) == 1
-    seen = viewer.look(pictures, LocProtocol(map_class="predicted"))
-    assert seen.located(LocProtocol(), torch.ones(8, dtype=torch.bool))["gt_known"].correct == 8 and seen.predictions.tolist() == [0, 1] * 4
-    assert boxes_from_maps(seen.maps, LocProtocol(), 16).tolist() == pictures.boxes.tolist()
-    half = torch.arange(8) < 4
-    assert seen.located(replace(LocProtocol(), normalise_over="batch"), half)["top1_acc"].total == 4
-    with pytest.raises(ValueError, match="none of the 8"):
-        choose(seen, LocProtocol(), half & ~half)
-
-
-def test_baselines_and_conventions_by_hand():
-    viewer, pictures = Viewer(two_channels(), 16), squares()
-    others = preset_scores(viewer, pictures, "cub")
-    assert {name.split("/")[1] for name in others} == {*OTHERS, "0.3", "0.5", "0.7"} and others["gt_known/wsoleval_v2"].correct == 7
-    fixed, boxes = baseline_scores(pictures, pictures, "cub", 16)
-    assert fixed["gt_known/full image"].correct == 0 and boxes["full image"] == [0, 0, 16, 16]         # 64 of 256 pixels
-    assert fixed["gt_known/constant box"].correct == 8                # squares at 2 to 6: the one at 4 overlaps all by 6 columns, IoU 48/80
-    moved = variant_scores(viewer, pictures, LocProtocol(), "cub")
-    assert len(moved) == len(VARIANTS) and moved["map_class = predicted"] == 1 and moved["far_edge = 0"] == moved["overlaps = 0.7"] == .875
-    assert variant_name(dict(frame="resize-crop", gt_clip=False)) == "frame = resize-crop, gt_clip = False"
+    birds = Settings.read({"dataset": "cub", "scale": "birds", "method": "at", "attack": "pgd", "eps": "1/255"})
+    assert (birds.label, birds.model.arch, birds.model.pretrained) == ("AT-1 PGD", "efficientnet-lite0-s1", "imagenet")
+    assert birds.model.recipe.attack_reach / birds.model.recipe.attack_steps == .25                # steps of ε/4
+    with pytest.raises(UserError, match="scale = 'birds' is not known"):
+        Settings.read({"dataset": "boxed_imagenet", "scale": "birds"})
 
 
 def test_figures_of_boxes():
@@ -89,8 +43,6 @@ def test_figures_of_boxes():
     titles = [axes.get_title() for axes in made.axes]
     with pytest.raises(UserError, match="no images to show"):
         boxes_figure(two[:0], {})
-    with pytest.raises(UserError, match="seeds = 0"):
-        draw_knob(0)
     assert kind_of("n01641577") == "frog n01641577" and kind_of("001.Auk") == "001.Auk"
     assert len(made.axes) == 4 and titles == ["", "Natural\nIoU 1.00", "", "IoU 1.00"] and len(made.axes[1].patches) == 4
     assert first_counted(boxed([[0., 0., 10., 10.]]), "boxed_imagenet", 1).boxes.shape == (0, 4)
@@ -117,6 +69,20 @@ def test_quantities_by_hand():
     assert w1["W1"].outcome == "not run" and w1["H2"].outcome == "too few seeds"
 
 
+def test_equal_accuracy_by_hand():
+    def trained(label, steps, accuracy, known, seed=0):
+        made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub")
+        return {**made, "key": f"{label}-{steps}-{seed}", "settings": {**made["settings"], "steps": steps}}
+    toys = Results(tuple(trained("Natural", steps, *point) for steps, point in ((36, (40, 30)), (90, (60, 50)), (180, (80, 40)))) +
+                   (trained("AT-0.5", 180, 70, 50), trained("AT-2", 180, 30, 35), trained("AT-1", 180, 30, 35, seed=1)))
+    assert lengths(toys, "Natural", "cam") == {0: [(36, 40, 30), (90, 60, 50), (180, 80, 40)]}
+    assert at_equal_accuracy(toys, "AT-0.5", "cam") == {0: 5.}            # Natural at 70 %: halfway from 50 to 40
+    assert at_equal_accuracy(toys, "AT-2", "gradient") == {0: 5.}         # below Natural's range: its nearest
+    assert at_equal_accuracy(toys, "AT-1", "cam") == {}                   # no Natural of that seed
+    assert lengths_figure(toys).axes[0].get_title() == "CAM, 1 seeds"
+    pyplot.close("all")
+
+
 def test_smoke_run():
     quick = dict(dataset="boxed_imagenet", method="natural", steps=60, batch_size=32, limit=800, test_limit=100)
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"):
@@ -129,7 +95,7 @@ def test_smoke_run():
         assert made["scores"][name]["total"] == 100, name
     chosen = LocProtocol.from_dict(made["protocols"]["cam"])
     assert chosen.threshold not in (None, .2) and LocProtocol.from_dict(made["protocols"]["adl"]) == LocProtocol.preset("adl")
-    assert len(made["curves"]["cam"]) == 51 and len(made["variants"]["gradient"]) == len(VARIANTS)
+    assert len(made["curves"]["cam"]) == 51 and len(made["variants"]["gradient"]) == 20
 
 
 def test_tables_and_figures():
@@ -139,5 +105,4 @@ def test_tables_and_figures():
     assert means == [[45, 35, 25, 15], [40, 30, 20, 10]]
     assert [line.get_ydata()[0] for line in lines if "constant box" in line.get_label()] == [20.]
     assert baselines_table(toys).iloc[0, 0] == "20.00" and baselines_table(toys).iloc[1, 0] == "not run"
-    assert len(alignment_figure(toys).axes[0].lines) == 4
     pyplot.close("all")

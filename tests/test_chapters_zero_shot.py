@@ -7,18 +7,24 @@ import os
 import pytest
 import tempfile
 from unittest.mock import patch
-from pag_companion.lab.claims import Comparison, judge, values_of
+from pag_companion.lab.claims import Comparison, judge, rank_correlation, values_of
 from pag_companion.lab.results import made_up
 from pag_companion.lab.results import Results
 
 
 def test_correlation_by_hand():
+    LABELS = ("Natural", "AT-0.05", "AT-0.1", "AT-0.2", "AT-0.3", "N-0.05", "N-0.1", "N-0.2", "N-0.3")
     def models(*levels): # (alignment, target) of each model, the same for five seeds
         return Results.of(made_up(label, seed, {"target": target}, alignment={"alignment": {"mean": a / 100, "n": 1000}})
-                          for label, (a, target) in zip(("Natural", "AT-0.1", "AT-0.2", "N-0.1"), levels) for seed in range(5))
-    asked = Comparison("rank correlation of alignment and target", "all models", dataset="mnist", experiment="zero_shot")
-    rising, falling = models((1, 70), (2, 75), (3, 80), (4, 85)), models((4, 70), (3, 75), (2, 80), (1, 85))
-    assert values_of(rising, asked) == dict.fromkeys(range(5), 1.) and values_of(falling, asked)[0] == -1.
+                          for label, (a, target) in zip(LABELS, levels) for seed in range(5))
+    compared = Comparison("rank correlation of alignment and target", "all models", dataset="mnist", experiment="zero_shot")
+    rising = models(*((k, 70 + k) for k in range(5)), *((k, 60) for k in (6, 0, 3, 9)))      # noise: 4.5 on average, and 60
+    table3 = rising.main("zero_shot", "mnist")
+    assert ranked(table3, "mnist")[-1] == ["N-0.05", "N-0.1", "N-0.2", "N-0.3"] and len(ranked(table3, "mnist")) == 6 and len(ranked(table3, "mnist", True)) == 4
+    assert values_of(rising, compared)[0] == pytest.approx(rank_correlation([0, 1, 2, 3, 4, 4.5], [70, 71, 72, 73, 74, 60]))
+    attacked = Comparison("rank correlation of alignment and target", "AT models", dataset="mnist", experiment="zero_shot")
+    falling = models(*((k, 70 - k) for k in range(9)))
+    assert values_of(rising, attacked)[0] == 1 and values_of(falling, attacked)[0] == -1
     assert judge(rising, ids=["H1"])["H1"].outcome == "not run"      # SVHN is part of the claim
 
 
@@ -42,12 +48,17 @@ def test_settings_are_checked_first():
 
 
 def test_figures_and_tables():
-    side = Results.of(made_up(label, seed, {"source": 99., "target": 75. + seed, "target/pad": 90., "watch/fgsm": 95., "watch/pgd": 60.},
+    side = Results.of(made_up(label, seed, {"source": 99., "target": 75. + seed + 2 * (label != "Natural"), "target/pad": 90., "watch/fgsm": 95., "watch/pgd": 60.},
                               alignment={"alignment": {"mean": .1, "n": 10}}) for label in ("Natural", "AT-0.1", "N-0.1") for seed in (0, 1))
     pyplot = pytest.importorskip("matplotlib.pyplot")
     axes = transfer_figure(side).axes[0]
     means = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-    assert means["AT, FGSM"] == [75.5, 75.5] and means["paper, AT"] == [75.14, 81.81, 82.41, 77.68, 73.99]
+    assert means["AT, FGSM"] == [2.] and means["paper, AT"] == pytest.approx([6.67, 7.27, 2.54, -1.15])
+    hollow = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o"]
+    assert hollow == ["none", "none"]                        # both AT models suffer catastrophic overfitting
+    dots = {line.get_marker(): line.get_markerfacecolor() for line in alignment_figure(side).axes[0].lines if line.get_marker() in "so"}
+    assert dots["s"] == "none" == dots["o"]                    # two seeds: nothing is ranked
+    assert twins_table(side).iloc[2, 0] == "not run" and len(h1_table(side)) == 6
     assert fits_table(side).loc["AT-0.1", "padded"] == "90.00 ± 0.00 (2)"
     assert overfitting_table(side).loc["AT-0.1", "under PGD-10"] == "60.00 ± 0.00 (2)"
     assert alignment_table(side).loc["N-0.1", "alignment, times 100"] == "10.00 ± 0.00 (2)"

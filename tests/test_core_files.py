@@ -7,7 +7,9 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 import pytest
+from pag_companion.core.numbers import UserError
 
 
 def test_files():
@@ -21,6 +23,36 @@ def test_files():
             list(pool.map(lambda k: atomic_write(path, f"{k}" * 50_000), range(8)))
         assert len(set(path.read_text())) == 1 and len(path.read_text()) == 50_000
         assert os.listdir(path.parent) == ["note.txt"]
+
+
+def test_pairs_and_folders():
+    with tempfile.TemporaryDirectory() as folder:
+        card, weights = Path(folder, "m.json"), Path(folder, "m.bin")
+        atomic_write_all({weights: "old", card: "old"})
+        with pytest.raises(TypeError):
+            atomic_write_all({weights: "new", card: 3})
+        assert weights.read_text() == card.read_text() == "old"
+        assert sorted(os.listdir(folder)) == ["m.bin", "m.json"]
+        for runs in (weights, weights / "below"):
+            with patch.dict(os.environ, {"PAG_RUNS": str(runs)}):
+                with pytest.raises(UserError, match="PAG_RUNS = .*m.bin is a file; name a folder"):
+                    runs_folder()
+        with patch.dict(os.environ, {"PAG_RUNS": "~/r", "HOME": folder}):
+            assert runs_folder() == Path(folder, "r")
+        with patch.dict(os.environ, {"PAG_RUNS": " "}):
+            assert runs_folder() == repo_root() / "runs"
+        with pytest.raises(UserError, match="no home folder .*write the whole path"):
+            as_folder("~nobody-of-that-name/r", "PAG_RUNS")
+
+
+def test_what_lies_beside():
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in (("x.json", b"\xef\xbb\xbf[1]"), ("._x.json", b"\0"), ("y.json", b"\xff\xfe{")):
+            Path(folder, name).write_bytes(data)
+        assert [path.name for path in visible(folder, "*.json")] == ["x.json", "y.json"]
+        assert read_json(Path(folder, "x.json"), "a record") == [1] and not visible(folder + "/missing")
+        with pytest.raises(UserError, match="y.json: not a record .*remove it"):
+            read_json(Path(folder, "y.json"), "a record")
 
 
 def test_locks_show():

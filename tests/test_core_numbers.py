@@ -27,6 +27,28 @@ def test_units_differ():
             parse_eps(slip, norm="sigma")
 
 
+def test_whole_numbers_seeds_and_flags():
+    import numpy as np
+    assert whole_number(np.int64(3), "n") == 3 and whole_number(0, "n", 0) == 0
+    assert read_seed(2 ** 64 - 1) == 2 ** 64 - 1 and type(read_seed(np.uint8(7))) is int
+    assert read_flag(np.True_, "f") is True and read_flag(False, "f") is False
+    for slip in (True, 2., "2", None, 0, -1, [1]):
+        with pytest.raises(UserError, match="n = .* should be a whole number, 1 or more"):
+            whole_number(slip, "n")
+    for slip in (-1, 2 ** 64, 1., "0", True, None):
+        with pytest.raises(UserError, match="seed = .* whole number, 0 to 2"):
+            read_seed(slip)
+    for slip in ("false", "True", 0, 1, None, []):
+        with pytest.raises(UserError, match="f = .* should be True or False"):
+            read_flag(slip, "f")
+
+
+def test_words_for_everybody():
+    assert with_flags("skip=True leaves 3 out", {"skip=True": "--skip"}) == "--skip leaves 3 out"
+    assert [counted(n, "image left out") for n in (0, 1, 2000)] == ["", "1 image left out", "2,000 images left out"]
+    assert counted(2, "box cut", "boxes cut") == "2 boxes cut"
+
+
 def test_fingerprints():
     one, same, other = {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)

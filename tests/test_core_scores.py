@@ -12,11 +12,15 @@ def test_score():
     hits = np.random.default_rng(0).random(1003) < .7
     stored = json.loads(json.dumps(Score.of(hits).to_dict()))
     assert (Score.from_dict(stored).hits == hits).all() and Score.from_dict(stored).value == hits.mean()
-    assert Score.from_dict(Score(3, 4).to_dict()) == Score(3, 4)
+    assert Score.from_dict(Score(3, 4).to_dict()) == Score(3, 4) and "zero_gradients" not in stored
+    assert Score.from_dict(json.loads(json.dumps(Score.of(hits, 7).to_dict()))).zero_gradients == 7
     for wrong, error in (({**stored, "correct": stored["correct"] + 1}, "damaged"),
                          ({"correct": 5, "total": 4}, "5 of 4")):
         with pytest.raises(ValueError, match=error):
             Score.from_dict(wrong)
+    for shape in ((6, 6), (6, 1), ()):
+        with pytest.raises(ValueError, match="hits have shape .*one yes or no an image"):
+            Score.of(np.ones(shape, bool))
 
 
 def test_interval():

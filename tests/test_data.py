@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from pag_companion.core.files import as_folder, named_folder, visible
 from pag_companion.core.numbers import UserError
 from pag_companion.downloads import File
 from pag_companion.synthetic import drawn_part
@@ -31,10 +32,38 @@ def test_to_float():
             to_float(wrong)
 
 
+def test_one_or_some_images():
+    images = Images(torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2), torch.arange(6), tuple("abcdef"), "mine", "test")
+    for one in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), -3):
+        assert images[one].y.tolist() == [3]
+    for some in ([1, 2], np.array([1, 2]), torch.tensor([1, 2]), slice(1, 3), range(1, 3)):
+        assert images[some].y.tolist() == [1, 2]
+    assert len(list(images)) == 6 and images[images.y > 3].y.tolist() == [4, 5]
+    for wrong in ("a", 1.5, None, (0, 1)):
+        with pytest.raises(UserError, match=r"images\[.*give a number, a slice"):
+            images[wrong]
+    with pytest.raises(IndexError):
+        images[6]
+
+
+def test_boxes_lie_in_their_images():
+    pixels, y = torch.zeros(2, 1, 100, 50, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+    def boxed(box, **kwargs):
+        return Images(pixels, y, ("a",), "mine", "test", torch.tensor([[0., 0, 9, 9], box]), **kwargs)
+
+    assert boxed([0, 0, 50.001, 100]).boxes.shape == (2, 4)
+    for box, hint in (([60, 10, 95, 45], r"row 1 .*x1 <= 50 .*is it \(W, H\)"), ([-5, 0, 9, 9], "row 1"),
+                      ([0, 0, 0, 0], "x0 < x1"), ([9, 0, 9, 9], "x0 < x1"), ([0, 0, 9, float("nan")], "row 1")):
+        with pytest.raises(UserError, match=hint):
+            boxed([float(side) for side in box])
+        assert len(boxed([float(side) for side in box], framed=True)) == 2
+
+
 def test_images():
     pixels = torch.arange(6 * 4, dtype=torch.uint8).view(6, 1, 2, 2)
     boxes = torch.arange(24).view(6, 4)
-    images = Images(pixels, torch.arange(6), tuple("abcdef"), "toy", "test", boxes=boxes)
+    images = Images(pixels, torch.arange(6), tuple("abcdef"), "toy", "test", boxes=boxes,
+                    framed=True)
     some = images[torch.tensor([4, 1])]
     assert some.y.tolist() == [4, 1] and some.boxes[0].tolist() == [16, 17, 18, 19]
     assert torch.equal(some.pixels, pixels[[4, 1]])
@@ -226,7 +255,8 @@ def test_own_copy():
         assert test.note.endswith("7 of the official 10,000 test pictures")
         assert val[:1].part == "40 of 60,000" and "40 of the official 60,000 training" in val.note
         color = np.arange(7 * 2 * 4 * 3, dtype=np.uint8).reshape(7, 2, 4, 3)
-        new = {**GOOD, "x_test": color, "classes": list("abcdefghij")}
+        sized = {"x_train": np.tile(color, (6, 1, 1, 1))[:40], "x_test": color}
+        new = {**GOOD, **sized, "classes": list("abcdefghij")}
         np.savez_compressed(Path(folder, "new.npz"), **new)
         new = load("new", "test", folder, limit=5)
         assert new.shape == (3, 2, 4) and new.classes == tuple("abcdefghij")
@@ -348,6 +378,59 @@ def test_resampling():
             image = Image.fromarray(glyph[0, 0].numpy()).resize((side, side), theirs)
             ours = resample(glyph, (side, side), how, 1)[0, 0].numpy()
             assert abs(ours - np.array(image, dtype=int)).max() <= 1
+
+
+def test_what_can_be_known_is_known_at_reading():
+    x, y = np.arange(160, dtype=np.uint8).reshape(40, 2, 2), np.arange(40) % 4
+    base = dict(x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
+    def with_one(value, kind=np.int64):
+        return {"y_train": np.where(np.arange(40) == 3, value, y).astype(kind)}
+
+    names = np.array(list("abcde"))
+    slips = [({"y_train": y + 1, "y_test": y[:8] + 1}, "no image of class 0: labels count from 0.*subtract 1"),
+             ({"y_train": y + 1, "y_test": y[:8] + 1, "classes": names}, r"no image of class 0 \('a'\)"),
+             (with_one(2 ** 31 - 1), "y_train .*holds 2147483647, but .* only 5 different labels: .* 0 to 4"),
+             (with_one(2 ** 63, np.uint64), "holds 9223372036854775808"), (with_one(6), "holds 6"),
+             ({"y_train": y * 650_000, "y_test": y[:8] * 650_000}, "holds 1950000, but .* 0 to 3"),
+             ({"y_test": y[:8] + 1}, "y_test .*holds 4, of which y_train has no image"),
+             (with_one(255) | {"classes": names[:4]}, "0 to 255: for 4 classes"), (with_one(-1), "holds -1: labels count from 0"),
+             ({"x_test": x[:8, :, :1]}, "images of 2×2×1, x_test of 2×1×1.*one size"),
+             ({"x_test": np.stack([x[:8]] * 3, -1)}, "x_test of 2×2×3.*channels"),
+             ({"x_train": x % 2}, r"bytes 0 and 1.*\(x \* 255\)"), ({"y_train": y[:39]}, "40 images but 39 labels"),
+             ({"classes": np.array(list("abca"))}, "names 'a' twice"), ({"classes": np.array("abcd")}, "shape"),
+             ({"x_train": x[:1], "y_train": y[:1], "y_test": 0 * y[:8]}, "at least 2")]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as shown:
+        path = Path(folder, "mine.npz")
+        for change, message in slips:
+            np.savez(path, **base | change)
+            with pytest.raises(UserError, match=message):
+                load("mine", "train", folder)
+            assert main(["check", "mine", "--root", folder]) == 1 and re.search("mine.* refused: .*" + message, shown.getvalue())
+        np.savez(path, **base | {"x_train": x[..., None], "classes": names})     # one channel is one channel
+        assert "no training image of 1 of 5 classes (e)" in load("mine", "train", folder).note
+        assert main(["check", "mine", "--root", folder]) == 0
+
+
+def test_no_home_and_no_folder():
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Path, "home", nobody):
+        with mock.patch.dict(os.environ, {"PAG_DATA": ""}):
+            assert len(load("digits", "test")) == 500 and len(load("glyphs", "test", limit=3)) == 3
+            assert len(scenes("test", .25, 3)) == 3
+            for ask in (lambda: load("mnist", "test"), lambda: load("pets", "test"), data_root):
+                with pytest.raises(UserError, match="no home folder .*name a folder in PAG_DATA"):
+                    ask()
+            with pytest.raises(SystemExit, match="error: there is no home folder"):
+                main(["check"])
+        Path(folder, "file").write_text("")
+        for wrong in (Path(folder, "file"), Path(folder, "file", "below")):
+            with mock.patch.dict(os.environ, {"PAG_DATA": str(wrong)}):
+                with pytest.raises(UserError, match="PAG_DATA = .* is a file; name a folder"):
+                    load("digits", "test")
+            with pytest.raises(UserError, match="root = .* is a file"):
+                load("digits", "test", wrong)
 
 
 def test_command():

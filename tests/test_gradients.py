@@ -24,27 +24,31 @@ def test_gradient_of_a_linear_model():
     broken = build("madry_cnn", in_channels=1, image_size=8)
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
-    for model, asked, labels, said in ((net, x, y + 10, "labels are 0 to 9"), (broken, x, y, "NaN"), (net, x.expand(4, 3, 8, 8), y, "3×8×8"),
+    for model, images, labels, message in ((net, x, y + 10, "labels are 0 to 9"), (broken, x, y, "NaN"), (net, x.expand(4, 3, 8, 8), y, "3×8×8"),
                                        (net, 255 * x, y, "divide by 255")):
-        with pytest.raises(ValueError, match=said):
-            input_gradient(model, asked, labels)
+        with pytest.raises(ValueError, match=message):
+            input_gradient(model, images, labels)
+    x, y = digits.x[:6], digits.y[:6]
+    leaf = x.clone().requires_grad_()                                  # the naive one is the same, but for the average
+    nn.functional.cross_entropy(net.eval()(leaf), y).backward()
+    assert torch.allclose(6 * leaf.grad, input_gradient(net, x, y), atol=1e-6)
 
 
-def test_pictures_by_hand():
+def test_images_by_hand():
     g = torch.tensor([[[[1., 0.], [0., -1.]]]])                        # σ = √½, so 1 is .4714 of 3σ
-    gray, colour = gradient_picture(g), gradient_picture(g, "diverging")
-    assert torch.allclose(gray[0, 0], torch.tensor([[.7357, .5], [.5, .2643]]), atol=1e-4) and colour.shape == (1, 3, 2, 2)
-    assert torch.allclose(colour[0, :, 0, 0], 1 + .4714 * (torch.tensor([0, 114, 178]) / 255 - 1), atol=1e-4)
-    assert torch.allclose(colour[0, :, 1, 1], 1 + .4714 * (torch.tensor([213, 94, 0]) / 255 - 1), atol=1e-4) and (colour[0, :, 0, 1] == 1).all()
+    gray, color = gradient_picture(g), gradient_picture(g, "diverging")
+    assert torch.allclose(gray[0, 0], torch.tensor([[.7357, .5], [.5, .2643]]), atol=1e-4) and color.shape == (1, 3, 2, 2)
+    assert torch.allclose(color[0, :, 0, 0], 1 + .4714 * (torch.tensor([0, 114, 178]) / 255 - 1), atol=1e-4)
+    assert torch.allclose(color[0, :, 1, 1], 1 + .4714 * (torch.tensor([213, 94, 0]) / 255 - 1), atol=1e-4) and (color[0, :, 0, 1] == 1).all()
     lonely = torch.zeros(1, 3, 8, 8)
     lonely[0, 0, 0, 0] = -1e-20                                        # one of 192: far beyond 3σ, however small
     assert gradient_picture(lonely)[0, 0, 0, 0] == 0 and (gradient_picture(lonely).flatten()[1:] == .5).all()
     assert torch.equal(gradient_picture(torch.cat([7 * g, 0 * g, g])), torch.cat([gray, 0 * g + .5, gray]))
     assert (gradient_picture(0 * g, "diverging") == 1).all() and (gradient_picture(0 * g + 1) == 1).all()
-    for g, style, said in ((torch.zeros(1, 3, 2, 2), "rainbow", "'rainbow'.*clip3sigma"), (torch.zeros(1, 3, 2, 2), "diverging", "1 channels"),
+    for g, style, message in ((torch.zeros(1, 3, 2, 2), "rainbow", "'rainbow'.*clip3sigma"), (torch.zeros(1, 3, 2, 2), "diverging", "1 channels"),
                            (torch.zeros(1, 2, 2, 2), "clip3sigma", "1 or 3"), (torch.zeros(3, 2, 2), "clip3sigma", "N,C,H,W"),
                            (torch.full((1, 1, 2, 2), float("nan")), "clip3sigma", "NaN")):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             gradient_picture(g, style)
 
 
@@ -63,14 +67,16 @@ def test_figure_1():
     six = first_of_each_class(digits)
     assert six.y.tolist() == [0, 1, 2, 3, 4, 5] and torch.equal(six.pixels[2], digits.pixels[digits.y == 2][0])
     fig = gradients_figure(six[:2], {"Natural": net, "AT-1": net})
-    assert [axes.get_title() for axes in fig.axes[:3]] == ["picture", "Natural", "AT-1"] and len(fig.axes) == 6
-    said = alignment(six.x[:1], input_gradient(net, six.x[:1], six.y[:1])).item()
-    assert abs(float(fig.axes[1].get_xlabel()) - said) < .006 and fig.axes[3].get_xlabel() == digits.classes[1]
+    assert [axes.get_title() for axes in fig.axes[:3]] == ["image", "Natural", "AT-1"] and len(fig.axes) == 6
+    g = input_gradient(net, six.x[:1], six.y[:1])
+    pixels = torch.tensor(fig.axes[1].images[0].get_array()).permute(2, 0, 1).float()
+    assert torch.allclose(pixels, gradient_picture(-g, "diverging")[0])         # the sign whose cosine is printed
+    assert abs(float(fig.axes[1].get_xlabel()) - alignment(six.x[:1], g).item()) < .006 and fig.axes[3].get_xlabel() == digits.classes[1]
     pyplot.close("all")
-    for pictures, models in ((six[:0], {"Natural": net}), (six, {})):
+    for images, models in ((six[:0], {"Natural": net}), (six, {})):
         with pytest.raises(ValueError, match="needs one of each"):
-            gradients_figure(pictures, models)
-    with pytest.raises(ValueError, match="no picture of class '5'"):
+            gradients_figure(images, models)
+    with pytest.raises(ValueError, match="no image of class '5'"):
         first_of_each_class(digits[digits.y < 5])
 
 
@@ -106,6 +112,46 @@ def test_etmann_of_a_linear_model():
     assert not torch.allclose(etmann(net, x), before) and (etmann(net, x) >= 0).all()
 
 
+def test_gradients_in_odd_surroundings():
+    net, x, y = build("madry_cnn", in_channels=1, image_size=8), digits.x[:4], digits.y[:4]
+    means = class_means(digits)
+    calls = [lambda x, y: input_gradient(net, x, y), lambda x, y: etmann(net, x), lambda x, y: towards_class(net, x, y, means),
+             lambda x, y: measure_each(net, digits[:9], means, ("alignment", "etmann"))["etmann"]]
+    for call in calls:
+        usual = call(x, y)
+        with torch.inference_mode():
+            assert torch.equal(call(x.clone(), y.clone()), usual)
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.equal(call(x, y), usual)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    class Odd(nn.Module):
+        "Change what a model gives, or its images in place."
+        def __init__(self, change, before=lambda x: x):
+            super().__init__()
+            self.net, self.change, self.before = net, change, before
+
+        def forward(self, x):
+            return self.change(self.net(self.before(x)), x)
+
+    kept = x.clone()
+    in_place = Odd(lambda z, x: z, lambda x: x.mul_(1))
+    assert torch.equal(input_gradient(in_place, x, y), input_gradient(net, x, y)) and torch.equal(x, kept)
+    root = Odd(lambda z, x: z + torch.where(torch.ones(len(x)) > 0, 0, (x.sum((1, 2, 3)) * 0).sqrt())[:, None])
+    for wrong, message in ((root, "not finite for 4 of 4"), (Odd(lambda z, x: (z, 1)), r"model\(x\)\[0\]"), (Odd(lambda z, x: z[:, :1]), "one logit"),
+                           (net.forward, "wrap it in an nn.Module"), (Odd(lambda z, x: z.detach()), "no gradient"),
+                           (nn.Sequential(nn.Flatten(), nn.Linear(64, 10).double()), "the model is float64, the images float32")):
+        for call in (lambda: input_gradient(wrong, x, y), lambda: etmann(wrong, x)):
+            with pytest.raises(ValueError, match=message):
+                call()
+    for measure in (high_frequency_share, lambda g: alignment(x, g)):
+        with pytest.raises(ValueError, match="not finite for 4 of 4"):
+            measure(x * float("nan"))
+    with pytest.raises(ValueError, match=r"wrap in Images\("):
+        measure_each(net, (x, y), means)
+
+
 def test_training_on_attacks_aligns():
     def quickly_trained(recipe):
         torch.manual_seed(0)
@@ -116,8 +162,8 @@ def test_training_on_attacks_aligns():
     assert robust["alignment"].low > natural["alignment"].high
     assert natural["alignment"].n == 300 and natural["zero_gradients"] == 0
     assert stored_measures(natural)["alignment"]["mean"] == natural["alignment"].mean and stored_measures(natural)["zero_gradients"] == 0
-    with pytest.raises(ValueError, match="no picture of class '9'"):
+    with pytest.raises(ValueError, match="no image of class '9'"):
         class_means(digits[digits.y < 9])
-    for images, said in ((digits[:0], "no images"), (load("glyphs", "test", limit=9), "same set")):
-        with pytest.raises(ValueError, match=said):
+    for images, message in ((digits[:0], "no images"), (load("glyphs", "test", limit=9), "same set")):
+        with pytest.raises(ValueError, match=message):
             measure_alignment(build("madry_cnn", in_channels=1, image_size=8), images, class_means(digits))

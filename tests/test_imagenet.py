@@ -12,7 +12,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from PIL import Image
-from pag_companion.core.numbers import UserError
+from pag_companion.core.files import visible
+from pag_companion.core.numbers import UserError, counted, with_flags, whole_number
 from pag_companion.data import load
 
 
@@ -86,7 +87,7 @@ def test_broken_images_are_named():
         with pytest.raises(UserError, match="1 of 6 images are broken.*n02123159/1.JPEG.*skip=True"):
             read_images(dataset)
         some = read_images(dataset, skip=True)
-        assert len(some) == 5 and "1 broken pictures left out" in some.note
+        assert len(some) == 5 and "1 broken image left out" in some.note
         assert len(read_images(dataset, range(2))) == 2                     # the others are not read
 
 
@@ -116,7 +117,7 @@ def test_a_folder_becomes_a_set():
         Path(folder, "imagenet", "val", "n02085620", "0.JPEG").write_bytes(b"no image")
         build_restricted(size=32, partial=True, skip=True)
         fewer = load("restricted_imagenet", "test")
-        assert len(fewer) == 23 and fewer.part.endswith("; 1 broken pictures left out of test")
+        assert len(fewer) == 23 and fewer.part.endswith("; 1 broken image left out of test")
 
 
 def test_command_line():
@@ -129,3 +130,30 @@ def test_command_line():
         assert load("restricted_imagenet", "val").shape == (3, 16, 16)
         with pytest.raises(SystemExit, match="error: .*there already"):
             main(["build", f"{folder}/mine", "--partial"])
+
+
+def test_the_shell_is_told_its_own_words():
+    with (tempfile.TemporaryDirectory() as folder,
+          patch.dict(os.environ, PAG_DATA=folder, PAG_PROGRESS="none")):
+        mine = Path(folder, "mine")
+        toy_imagenet(mine, ["dog", "cat"], images=1)
+        def printed(*words):
+            with pytest.raises(SystemExit) as stopped:
+                main(["build", str(mine), *words])
+            return str(stopped.value)
+        assert "--partial takes what is there" in printed()
+        assert "--size 0 should be a whole number, 8 or more" in printed("--partial", "--size", "0")
+        dog, cat = (wnids_of(group)[1] for group in ("dog", "cat"))
+        (mine / "val" / dog).rename(mine / "dog")
+        assert f"(only in train: {dog}; only in val: none)" in printed("--partial")
+        (mine / "dog").rename(mine / "val" / dog)
+        (mine / "train" / cat / "0.JPEG").write_bytes(b"")
+        (mine / "train" / cat / "._0.JPEG").write_bytes(b"a Mac's")
+        assert "1 of 4 images are broken" in printed("--partial") and "--skip-broken leaves them out" in printed("--partial")
+        with redirect_stdout(io.StringIO()):
+            assert main(["build", str(mine), "--partial", "--skip-broken"]) == 0
+        assert load("restricted_imagenet", "train").part == ("2 of 9 groups, 4 of 203 classes; "
+            f"1 broken image left out of train; class {cat} is gone with them in train")
+        Path(folder, NPZ).unlink()
+        (mine / "train" / wnids_of("cat")[0] / "0.JPEG").write_bytes(b"")
+        assert "group cat: not one of its training images can be read" in printed("--partial", "--skip-broken")

@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 import pytest
 from pag_companion.core.files import repo_root, run_lock
-from pag_companion.core.numbers import UserError
+from pag_companion.core.numbers import UserError, whole_number
 from pag_companion.lab.experiment import experiments
 from pag_companion.lab.experiment import notebook_of
 

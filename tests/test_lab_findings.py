@@ -28,13 +28,14 @@ def test_findings():
                                                                 "+5.1")
     assert (small.loc["U1", "verdict"].startswith("**supported**")
             and small.loc["R1", "here [95 % over seeds]"] == "not run")
-    assert findings(side("smoke")).empty
+    assert findings(side("smoke")).empty and list(small.index) == sorted(small.index, key=story_order)
+    assert sorted(["W1", "E1", "G4", "R1", "G3"], key=story_order) == ["R1", "G3", "G4", "W1", "E1"]
 
 
 def test_scope():
     assert ("scale `small`: 20 runs on mnist" in scope(side("small"))
             and "scale `paper`" in scope(side("paper")))
-    assert scope(side("smoke")) == "nothing real was run."
+    assert scope(side("smoke")) == "20 runs at scale `smoke`, on embedded data."
 
 
 def test_gallery():

@@ -35,6 +35,13 @@ def test_records():
         path.write_text(path.read_text()[:100])
         with pytest.raises(ValueError, match="not a record"):
             read_records(folder)
+        for data in (b"[]", b"3", b"\xff\xfe{", b"", b'{"\xe9": 1}'):
+            path.write_bytes(data)
+            with pytest.raises(ValueError, match=f"{path.name}: not a record.*remove it and run again"):
+                read_records(folder)
+        write_record(made_up("AT-0.1", 0, 800), folder)
+        Path(folder, f"._{path.name}").write_bytes(b"left by a Mac")
+        assert len(read_records(folder)) == 1 and list(sums_of(folder)) == [path.name]
     with pytest.raises(ValueError, match="schema 2"):
         check_record({**made_up("AT-0.1", 0, 800), "schema": 2})
     with pytest.raises(ValueError, match="lacks seconds"):

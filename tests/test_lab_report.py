@@ -66,7 +66,7 @@ def test_build_writes_the_page():
 
 def test_synthetic_data_are_never_a_result():
     text = page(toy_side(1, "smoke"))
-    assert ("no run on real data yet" in text and text.count("SYNTHETIC DATA") == 2
+    assert ("no run on real data yet" in text and text.count("SYNTHETIC DATA") == 1
             and "All claims" not in text)
 
 

@@ -47,5 +47,5 @@ def test_no_table_is_empty():
     assert len(tables) >= 9
     for experiment, dataset in tables:
         part = side.main(experiment, dataset)
-        assert len(
-            part.labels) > 1, f"{experiment} on {dataset}: no run with its preset's settings"
+        assert part.labels, (
+            f"{experiment} on {dataset}: no run with its preset's settings")

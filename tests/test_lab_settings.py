@@ -3,7 +3,14 @@
 from pag_companion.lab.settings import *
 
 
+import os
+import tempfile
+import numpy as np
 import pytest
+import torch
+from pathlib import Path
+from unittest.mock import patch
+from pag_companion.data import Images
 from dataclasses import FrozenInstanceError
 from pag_companion.lab.records import read_records
 from pag_companion.lab.experiment import experiments
@@ -59,6 +66,56 @@ def test_mistakes_are_named():
         Tries.read({"dataset": "svhn", "method": "at", "eps": 8})
     with pytest.raises(UserError, match="natural training has no radius"):
         Tries.read({"eps": .1})
+
+
+def test_seeds_are_those_that_torch_takes():
+    assert Tries.read({"seed": 2 ** 64 - 1}).model.seed == 2 ** 64 - 1
+    assert Tries.read({"seed": np.int64(3)}).flat() == Tries.read({"seed": 3}).flat()
+    for seed in (-1, 2 ** 64, 1., "3", True, None):
+        with pytest.raises(UserError, match="seed = .* should be a whole number"):
+            Tries.read({"seed": seed})
+    with pytest.raises(UserError, match=r"0 to 2\*\*64 - 1"):
+        Tries.read({"seed": 2 ** 64})
+
+
+def test_sets_are_looked_at_together():
+    @dataclass(frozen=True)
+    class Goes(Tries):
+        "Settings of an experiment with a target."
+        target: str = preset("digits")
+
+    goes = Goes.read()
+    def a_set(name, classes, size=8, split="test"):
+        return Images(torch.zeros(1, 1, size, size, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), tuple(classes), name, split)
+
+    source = a_set(goes.model.source, "0123456789", split="train")
+    with pytest.raises(UserError, match="no image of class '1'"):
+        goes.check_images([source])
+    source = a_set(goes.model.source, "0123456789")
+    goes.check_images([source, a_set(source.name, "0123456789"), a_set("digits", "0123456789"), a_set("digits", "0123", 16)])
+    for other, message in ((a_set("digits", "9876543210"), "'digits' numbers the classes 9, 8.*must mean the same in both"),
+                           (a_set("digits", ("zero", "one")), "zero, one"), (a_set(source.name, "0123456789", 16), "one size")):
+        with pytest.raises(UserError, match=message):
+            goes.check_images([source, other])
+
+
+def test_runs_look_at_their_data_first():
+    rows = np.random.default_rng(0)
+    def copy_of(folder, name, classes, size, channels=()):
+        arrays = {f"{key}_{part}": value for part, n in (("train", 60), ("test", 20)) for key, value in (
+            ("x", rows.integers(0, 256, (n, size, size, *channels), dtype=np.uint8)), ("y", np.arange(n) % 10))}
+        np.savez(Path(folder, f"{name}.npz"), **arrays, classes=list(classes))
+
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_RUNS=f"{folder}/runs"):
+        zero_shot, given = experiments()["zero_shot"], dict(dataset="mnist", scale="small")
+        copy_of(folder, "mnist", "0123456789", 28)
+        copy_of(folder, "usps", "0123456789", 16)
+        zero_shot.prepare(given)
+        copy_of(folder, "usps", "9876543210", 16)
+        with patch("pag_companion.lab.experiment.train_or_load", side_effect=AssertionError("trained")):
+            for begin in (zero_shot.prepare, zero_shot.run):
+                with pytest.raises(UserError, match="'usps' numbers the classes 9, 8"):
+                    begin(given)
 
 
 def test_every_committed_record_keeps_its_key():

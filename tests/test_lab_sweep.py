@@ -4,12 +4,13 @@ from pag_companion.lab.sweep import *
 
 
 import io, json, os, tempfile
-from contextlib import redirect_stdout
+import numpy as np
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 import pytest
 from pag_companion.core.files import repo_root
-from pag_companion.lab.engines import Slot, SlurmOptions, plan
+from pag_companion.lab.engines import Slot, SlurmOptions, plan, share_out
 from pag_companion.lab.experiment import experiments, find_experiment
 
 record = {"schema": 1, **dict.fromkeys(("experiment", "code_version", "row", "setup", "settings",
@@ -116,6 +117,44 @@ def test_status_tells_how_runs_stand():
         with redirect_stdout(io.StringIO()) as printed:
             assert watch(runs, every=0) == 1 and watch(runs[:1]) == 0
     assert printed.getvalue().startswith(text) and printed.getvalue().endswith("1 runs: 1 done\n")
+
+
+def test_counts_and_ranges_make_sense():
+    head = 'experiment = "zero_shot"\n[[run]]\n'
+    assert spread("seed", ["0-2", 7]) == [0, 1, 2, 7] and spread("seed", "3 - 4") == [3, 4] and spread("eps", "4-0") == ["4-0"]
+    for seed, printed in (('"4-0"', "line 2: seed = '4-0' is an empty range: write 0-4"), ('["0-1", "4-2"]', "'4-2'.*write 2-4"),
+                       ('"0-99999999999"', "a grid takes up to 10,000"), (str(2 ** 64), r"line 2: seed = .* 0 to 2\*\*64 - 1"), ("-1", "line 2: seed = -1")):
+        with pytest.raises(ValueError, match=printed):
+            read_grid(grid_file(f"{head}seed = {seed}"))
+    with pytest.raises(ValueError, match="line 1: experiment = \\['zero_shot'\\] is not known"):
+        read_grid(grid_file('[[run]]\nexperiment = ["zero_shot"]'))
+    with pytest.raises(ValueError, match="asks for no run at all"):
+        matching_runs([], "AT")
+    marked = grid_file("")
+    marked.write_bytes(b"\xef\xbb\xbf" + head.encode())
+    assert len(read_grid(marked)) == 1
+
+
+def test_the_command_line_takes_counts():
+    grid = str(grid_file('experiment = "zero_shot"\n[[run]]\n'))
+    for words in (["run", grid, "--jobs", "-1"], ["run", grid, "--jobs", "0"], ["run", grid, "--jobs", "1.5"], ["run", grid, "--minutes", "-3"],
+                  ["run", grid, "--at-once", "0"], ["run", grid, "--gpus", "-1"], ["status", grid, "--watch", "-1"], ["status", grid, "--watch", "nan"]):
+        with redirect_stderr(io.StringIO()) as printed, pytest.raises(SystemExit):
+            main(words)
+        assert f"argument {words[2]}: '{words[3]}' should be" in printed.getvalue()
+    with pytest.raises(ValueError, match="jobs = 0"):
+        share_out(0)
+
+
+def test_a_dry_run_reads_your_own_sets():
+    x, y = np.arange(160, dtype=np.uint8).reshape(40, 2, 2), np.arange(40) % 10
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_DATA=folder, PAG_RUNS=f"{folder}/runs"), redirect_stdout(io.StringIO()) as printed:
+        grid = str(grid_file('experiment = "zero_shot"\ndataset = "mnist"\nscale = "small"\n[[run]]\n'))
+        assert main(["run", grid, "--dry-run"]) == 0 and "mnist, usps: not here yet" in printed.getvalue()
+        for change, message in (({"x_test": np.zeros((40, 3, 3), np.uint8)}, "one size"), ({"x_train": x % 2}, "bytes 0 and 1")):
+            np.savez(Path(folder, "mnist.npz"), **{"x_train": x, "y_train": y, "x_test": x, "y_test": y, **change})
+            with pytest.raises(SystemExit, match=message):
+                main(["run", grid, "--dry-run"])
 
 
 def test_the_command_line_picks_runs():

@@ -4,6 +4,7 @@ from pag_companion.models import *
 
 
 import tempfile
+import numpy as np
 import pytest
 import torch
 from pathlib import Path
@@ -23,6 +24,37 @@ def test_first_layer_keeps_small_perturbations():
     with torch.autocast("cpu", torch.bfloat16):
         plain = nn.Conv2d.forward(first, x + delta).float() - nn.Conv2d.forward(first, x).float()
     assert (plain - inside).norm() > .1 * inside.norm()     # the rounding that this layer avoids
+
+
+def test_statistics_and_sizes_are_read():
+    color = dict(mean=(.4, .5, .6), std=(.2, .2, .2))
+    for form in (list, torch.tensor, np.array, lambda v: torch.tensor(v).view(1, 3, 1, 1)):
+        config = build("fast-8-8-8", mean=form(color["mean"]), std=form(color["std"])).config
+        assert config["mean"] == pytest.approx(color["mean"]) and type(config["mean"][0]) is float
+    gray = build("madry_cnn", in_channels=1, mean=.1307, std=np.float32(.3081)).config
+    assert gray["mean"] == [.1307] and gray["std"] == pytest.approx([.3081])
+    bad = [(dict(mean=(125.3, 123., 113.9), std=(63., 62.1, 66.7)), "divide by 255"),
+           (dict(mean=(.5, .5, .5), std=(2., 1., 1.)), "std = .* divide by 255"),
+           (dict(mean=(-.1, .5, .5), std=(.2, .2, .2)), "mean = .* between 0 and 1"),
+           (dict(mean=(.5, .5, float("nan")), std=(.2, .2, .2)), "between 0 and 1"),
+           (dict(mean="abc", std="abc"), "mean = 'abc' is not a number"),
+           (dict(mean=torch.rand(3, 8, 8), std=.1), r"shape \(3, 8, 8\): give one number a channel"),
+           (dict(mean=.5, std=.2), "has 1 numbers for 3 channels"), (dict(mean=[{}], std=[.1]), "no list"),
+           (dict(num_classes=0), "num_classes = 0"), (dict(num_classes=2.5), "num_classes = 2.5"),
+           (dict(in_channels=True), "in_channels = True"), (dict(image_size=0), "image_size = 0"),
+           (dict(num_classes="10"), "num_classes = '10' should be a whole number, 1 or more")]
+    for kwargs, message in bad:
+        with pytest.raises(UserError, match=message):
+            build("fast-8-8-8", **kwargs)
+    assert type(build("fast-8-8-8", np.int64(4)).config["num_classes"]) is int
+    for default in (torch.float64, torch.float16):
+        torch.set_default_dtype(default)
+        try:
+            model = build("wrn-10-1", **color)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        kinds = {tensor.dtype for tensor in model.state_dict().values() if tensor.is_floating_point()}
+        assert kinds == {torch.float32}
 
 
 def test_build():
@@ -75,6 +107,7 @@ def test_pretrained_on_imagenet():
         kept.parent.mkdir(parents=True, exist_ok=True)
         known = resnet18().eval()
         torch.save(known.state_dict(), kept)
+        assert torch.equal(build("resnet18", 1000, pretrained="imagenet").network.fc.bias, known.fc.bias)
         model = build("resnet18-s1", 7, pretrained="imagenet").eval()
         known.fc, known.layer4[0].conv1.stride = model.network.fc, (1, 1)
         known.layer4[0].downsample[0].stride = (1, 1)

@@ -45,8 +45,8 @@ MISTAKES = {
         "top1_loc\": predicts_localization('alignment')",
         ["tests/test_chapters_wsol.py::test_quantities_by_hand"]),
     "intervals over images are dropped for two seeds": (
-        "lab/claims.py", "image_interval(*images, factor=comparison.factor) if images else None",
-        "None",
+        "lab/claims.py", "image_interval(images[0], images[1], factor=comparison.factor) if "
+                         "images else None", "None",
         ["tests/test_lab_claims.py"]),
     "no claim has intervals over images": (
         "lab/claims.py", "0 < len(numbers[c.name]) < SEEDS_FOR_INTERVAL",

@@ -5,6 +5,8 @@ from pag_companion.robustness import *
 
 import pytest
 import torch
+from dataclasses import replace
+from torch import nn
 from functools import cache
 from unittest.mock import patch
 from pag_companion import training
@@ -13,6 +15,16 @@ from pag_companion.data import load
 from pag_companion.models import build
 from pag_companion.core.scores import Score
 from pag_companion.training import Recipe, train
+
+
+def test_predictions_leave_no_trace():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(.9), nn.Flatten(), nn.Linear(144, 10))
+    x, before = torch.rand(9, 1, 8, 8), model[1].running_mean.clone()
+    assert torch.equal(predict(model, x), predict(model, x)) and model.training
+    assert torch.equal(model[1].running_mean, before) and model[1].num_batches_tracked == 0
+    for wrong, message in ((255 * x, "divide by 255"), (x[0], "images are N,C,H,W"), (torch.rand(2, 1, 9, 9), "1×9×9")):
+        with pytest.raises(ValueError, match=message):
+            predict(model, wrong)
 
 
 @cache
@@ -61,6 +73,31 @@ def test_leaving_early_changes_nothing():
         for size in (7, 100):
             score, seen = looked_at(model, lambda: robust_accuracy(model, pictures, ball, generator=seeded(), batch_size=size, **told))
             assert (score.hits == plain).all() and seen < 1 + 1 + 100 * (1 + 2 * 5)
+
+
+def test_gradients_of_zero_are_counted():
+    class Odd(nn.Module):
+        "Round a model's images, or multiply its logits."
+        def __init__(self, model, rounds=False, times=1):
+            super().__init__()
+            self.model, self.rounds, self.times = model, rounds, times
+
+        def forward(self, x):
+            return self.times * self.model((255 * x).round() / 255 if self.rounds else x)
+
+    model, images = small_model(natural), load("digits", "test", limit=100)
+    clean, ball = accuracy(model, images).correct, Linf(.1)
+    for success in ("last", "any"):
+        with pytest.warns(UserWarning, match="gradient is 0 for .* of 100 images: this count says nothing .*masking_battery"):
+            score = robust_accuracy(Odd(model, rounds=True), images, ball, success=success, generator=seeded())
+        assert score.zero_gradients >= clean - 1 and score.correct > clean - 20
+        with pytest.warns(UserWarning, match="gradient is 0 for"):
+            sure = robust_accuracy(Odd(model, times=1e4), images, ball, success=success, generator=seeded())
+        usual = robust_accuracy(model, images, ball, success=success, generator=seeded())
+        assert usual.zero_gradients == 0 and usual.correct + 5 < sure.correct and sure.zero_gradients > 5
+    with pytest.warns(UserWarning, match="gave back .* of 100 images unchanged"):
+        robust_accuracy(model, replace(images, pixels=images.pixels.clamp(9, 99)), Linf(1e-9), steps=1)
+    assert robust_accuracy(model, images, Linf(0)).zero_gradients == 0
 
 
 def test_starts_are_drawn_by_the_block():

@@ -13,6 +13,7 @@ import torch
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
+from torch import nn
 from torch.nn import functional as F
 from pag_companion.attacks import Linf
 from pag_companion.core.numbers import UserError
@@ -96,6 +97,53 @@ def test_order():
     assert sorted(epoch.tolist()) == list(range(100))
     assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(5, 100, 20, 1))
     assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(0, 100, 20, 2))
+
+
+def test_models_are_tried_first():
+    class Odd(nn.Module):
+        "Change what a linear model sees or gives."
+        def __init__(self, change=lambda z, x: z, classes=10):
+            super().__init__()
+            self.linear, self.change = nn.Linear(64, classes), change
+
+        def forward(self, x):
+            return self.change(self.linear(x.flatten(1)), x)
+
+    digits, steps = load("digits", "train"), dict(steps=1, batch_size=8, device="cpu", progress=False)
+    def root(z, x):
+        return z + torch.where(torch.ones(len(x)) > 0, 0, (x.sum((1, 2, 3)) * 0).sqrt())[:, None]
+    bad = [(Odd(lambda z, x: (z, 1)), "tuple"), (Odd(lambda z, x: {"logits": z}), r"model\(x\)\['logits'\]"),
+           (Odd().double(), "the model is float64"), (Odd(classes=1), "one logit"), (Odd(classes=5), "0 to 4"),
+           (Odd(lambda z, x: z.detach()), "no gradient"), (Odd().requires_grad_(False), "thaws"),
+           (Odd().forward, "wrap it in an nn.Module"), (Odd, "make one")]
+    with patch("pag_companion.training.run_steps", side_effect=AssertionError("work was begun")):
+        for model, message in bad:
+            with pytest.raises(UserError, match=message):
+                train(model, digits, Recipe(), **steps)
+        with pytest.raises(UserError, match="not finite for 2 of 2"):
+            train(Odd(root), digits, Recipe("at", .1), **steps)
+        for wrong, message in (((digits.x, digits.y), r"Images\("), ("digits", r"Images\("), (digits[:0], "no images")):
+            with pytest.raises(UserError, match=message):
+                train(Odd(), wrong, Recipe(), **steps)
+        for seed in (-1, 2 ** 64, 1.5, "0", True):
+            with pytest.raises(UserError, match="seed = .* 0 to 2"):
+                train(Odd(), digits, Recipe(), seed=seed, **steps)
+        with torch.inference_mode(), pytest.raises(UserError, match="outside torch.inference_mode"):
+            train(Odd(), digits, Recipe(), **steps)
+    with torch.no_grad():
+        assert len(train(Odd(), digits, Recipe("at", .1), **steps).losses) == 1
+
+
+def test_what_is_frozen_stays_frozen():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 10))
+    net[1].eval()
+    digits = load("digits", "train")
+    means = [net[k].running_mean.clone() for k in (1, 3)]
+    train(net, digits, Recipe(), steps=3, batch_size=8, device="cpu", progress=False)
+    assert torch.equal(net[1].running_mean, means[0]) and not torch.equal(net[3].running_mean, means[1])
+    assert not net.training
+    train(net, digits, Recipe(), steps=3, batch_size=8, device="cpu", progress=False)     # in eval mode as a whole: all train
+    assert not torch.equal(net[1].running_mean, means[0])
 
 
 def test_any_module_trains():

@@ -4,10 +4,12 @@ from pag_companion.weights import *
 
 
 import json, tempfile
+import numpy as np
 import pytest
 import torch
 from pathlib import Path
 from unittest.mock import patch
+from torch import nn
 from pag_companion.core.numbers import UserError
 from pag_companion.models import IMAGENET, build, count_parameters
 
@@ -30,6 +32,47 @@ def test_rounded_rows():
     assert squeeze(codes).numel() < .45 * codes.numel()         # 4 bits would be half a byte each
     with pytest.raises(UserError, match="NaN"):
         round_rows(torch.tensor([[1., float("nan")]]), 4)
+
+
+def test_only_what_loads_is_saved():
+    def small(**kwargs):
+        return build("madry_cnn", in_channels=1, image_size=8, **kwargs)
+
+    def changed(change):
+        model = small()
+        change(model)
+        return model
+
+    bad = [(small().double(), "conv1.weight is float64, the card builds float32: model.float"),
+           (small().half(), "is float16"), (nn.DataParallel(small()), r"save_model\(model.module"),
+           (small().network, "made by build"), (nn.Linear(3, 3), "made by build, not Linear"),
+           (None, "NoneType"), (small().to("meta"), "has no values"),
+           (changed(lambda m: setattr(m.network, "fc", nn.Linear(1024, 4))),
+            r"fc.weight is 4,1024, the card builds 10,1024: build\(..., num_classes=4\)"),
+           (changed(lambda m: setattr(m.network, "extra", nn.Linear(3, 3))), "extra.weight is 3,3, .* none"),
+           (changed(lambda m: setattr(m.network, "fc", nn.Identity())), "fc.weight is none"),
+           (changed(lambda m: m.append(nn.Softmax(1))), "2 is Softmax"),
+           (changed(lambda m: setattr(m.network.conv1, "stride", (2, 2))), r"conv1 is .*stride=\(2, 2\)"),
+           (changed(lambda m: m.config.update(mean=[.1], std=[.3])), "normalize.mean is none, .* 1,1,1,1"),
+           (changed(lambda m: m.config.update(arch="other")), "builds nothing")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_model(small(), Path(folder, "m"))
+        before = path.read_bytes(), path.with_suffix(".json").read_text()
+        for model, message in bad:
+            with pytest.raises(UserError, match=message):
+                save_model(model, path)
+        for card, message in (({"acc": np.float32(.9)}, "acc is numpy.float32; give numbers, text, lists"),
+                              ({"a": {"b": [1, torch.ones(1)]}}, r"a\['b'\]\[1\] is torch.Tensor"),
+                              ({1: 2}, "key 1"), ([1], "card is a list")):
+            with pytest.raises(UserError, match=message):
+                save_model(small(), path, card)
+        with pytest.raises(UserError, match="m.safetensors is a file"):
+            save_model(small(), path / "below")
+        assert (path.read_bytes(), path.with_suffix(".json").read_text()) == before
+        for wrap in (torch.compile, lambda m: changed(lambda new: setattr(new, "network", torch.compile(new.network)))):
+            model = wrap(small())
+            saved = load_model(save_model(model, path, {"acc": np.float64(.5), "seeds": (1, 2)}))
+            assert weights_sha256(saved) == weights_sha256(getattr(model, "_orig_mod", saved))
 
 
 def test_weights():

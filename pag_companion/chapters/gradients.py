@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'WIDEST', 'ROBUST', 'LEAD', 'EXPERIMENT', 'run', 'draw_gradients', 'Settings', 'measure', 'robustness_of',
-           'shares', 'lead', 'before_robustness_figure', 'distribution_figure']
+           'shares', 'lead', 'before_robustness_figure', 'counted_in', 'distribution_figure']
 
 # %% ../../nbs/30_gradients.ipynb #ab619c51
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import torch
 
-from ..core.progress import dots_and_means, model_colors
+from ..core.progress import PAPER_COLOR, dots_and_means, model_colors
 from ..data import load
 from .paper import TABLES
-from ..gradients import HOW, averaged, class_means, first_of_each_class, gradients_figure, measure_each
+from ..gradients import FUNCTIONS, averaged, class_means, first_of_each_class, gradients_figure, measure_each
 from ..gradients import stored_measures
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results
@@ -29,7 +29,7 @@ def draw_gradients(dataset: str = "cifar10", scale: str = "small", seed: int = 0
     models = ladder_at_hand(Settings, dataset, scale, seed)
     source = Settings.read({"dataset": dataset, "scale": scale}).model.source
     images = first_of_each_class(load(source, "test"))
-    return gradients_figure(images, models), (f"{len(images)} test images of {images.name}, each with the loss gradient of "
+    return gradients_figure(images, models), (f"{len(images)} test images of {images.name}, each with the negative loss gradient of "
                                               f"{', '.join(models)}; scale {scale}, seed {seed}")
 
 # %% ../../nbs/30_gradients.ipynb #45314df4
@@ -46,7 +46,7 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     source = settings.model.source
     test = load(source, "test", limit=settings.test_limit)
     images, means = test[:settings.pictures], class_means(load(source, "train", limit=settings.model.limit))
-    values = measure_each(model, images, means, tuple(HOW), batch_size())
+    values = measure_each(model, images, means, tuple(FUNCTIONS), batch_size())
     counts = values["alignment"].clamp(-WIDEST, WIDEST).histc(BINS, -WIDEST, WIDEST).long().tolist()
     clean = accuracy(model, images, batch_size=batch_size())
     return Measured({"clean": clean}, (test,), {"alignment": stored_measures(averaged(values)), "histogram": counts})
@@ -64,9 +64,9 @@ def robustness_of(results: Results, # the records of one side
 
 def shares(results: Results, score: str, label: str) -> dict: # seed -> share
     "Say which share of AT-8's gain over Natural a model has, seed by seed."
-    natural, own, strongest = (results.values(score, name) for name in ("Natural", label, "AT-8"))
+    natural, model, strongest = (results.values(score, name) for name in ("Natural", label, "AT-8"))
     gain = {s: strongest[s] - natural[s] for s in natural if s in strongest and strongest[s] > natural[s]}
-    return {s: (own[s] - natural[s]) / gain[s] for s in own if s in gain}
+    return {s: (model[s] - natural[s]) / gain[s] for s in model if s in gain}
 
 LEAD = "share of AT-8's alignment - share of its robustness"
 
@@ -82,19 +82,28 @@ def before_robustness_figure(results: Results, dataset: str = "cifar10", side: R
     "Draw alignment and robustness against ε, each as a share of AT-8's gain over Natural (claim G3)."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5.6, 3.6), layout="constrained")
-    radii = {"Natural": 0., **{f"AT-{round(e / PRESETS[dataset].unit, 6):g}": round(e / PRESETS[dataset].unit, 6) for e in PRESETS[dataset].eps}}
+    names = [f"{round(eps / PRESETS[dataset].unit, 6):g}" for eps in PRESETS[dataset].eps]
+    radii = {"Natural": -1., **{f"AT-{name}": float(k) for k, name in enumerate(names)}}     # log₂
     scale = results.records[0]["settings"]["scale"] if len(results) else "small"
     attacked = robustness_of(side or Results.read(), results, dataset, scale)
-    for runs, score, name, color, aside in ((results, "alignment", "alignment", "#2171b5", -.06),
-                                            (attacked, ROBUST, f"robust accuracy at {ROBUST}", "#d55e00", .06)):
+    for runs, score, name, color, aside in ((results, "alignment", "signed cosine (primary)", "#2171b5", -.06),
+                                            (attacked, ROBUST, f"robust accuracy at {ROBUST}", "#000000", .06)):
         dots_and_means(axes, radii.values(), [shares(runs, score, label) for label in radii], color, name, aside=aside)
     if dataset == "cifar10" and not results.synthetic:
         paper = [TABLES[1].value(label, ROBUST) / TABLES[1].value("AT-8", ROBUST) for label in radii]
-        axes.plot(list(radii.values()), paper, "D", color="#d55e00", mfc="none", ls="--", lw=.6, label="paper's robust accuracy")
-    axes.set(xlabel="ε trained with, in 1/255 (0: Natural)", ylabel="share of AT-8's gain over Natural", title=dataset.upper())
+        axes.plot(list(radii.values()), paper, "D", color=PAPER_COLOR, mfc="none", ls="--", lw=.6, label="paper's robust accuracy")
+    axes.set(xlabel="ε trained with, in 1/255 (log₂)", ylabel="share of AT-8's gain over Natural",
+             xticks=list(radii.values()), xticklabels=["Natural", *names], title=counted_in(results, dataset))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return fig
 
+def counted_in(results: Results, dataset: str) -> str:
+    "Say what a figure shows: data set, images, seeds."
+    n = results.frame.seed.nunique()
+    count = results.records[0]["settings"]["pictures"] if len(results) else 0
+    return f"{dataset.upper()}, {count:,} test images, {n} seed{'s' * (n != 1)}"
+
+# %% ../../nbs/30_gradients.ipynb #99eb580f
 def distribution_figure(results: Results, dataset: str = "cifar10"):
     "Draw how alignment is spread over images, a line a model."
     from matplotlib import pyplot
@@ -103,7 +112,7 @@ def distribution_figure(results: Results, dataset: str = "cifar10"):
     for label, color in model_colors(results.labels).items():
         counts = torch.tensor([r["histogram"] for r in results.records if r["row"] == label]).sum(0)
         axes.stairs((100 * counts / counts.sum()).tolist(), edges, color=color, label=label, lw=1.5)
-    axes.set(xlim=(-.25, .5), xlabel="alignment of an image's gradient", ylabel="share of images, %", title=dataset.upper())
+    axes.set(xlim=(-.25, .5), xlabel="alignment of an image's gradient", ylabel="share of images, %", title=counted_in(results, dataset))
     if results.labels:
         axes.legend(frameon=False, fontsize=8)
     return fig

@@ -226,8 +226,8 @@ register("G3", "O", "abstract, §2, §3", "Alignment comes before robustness.", 
                   dataset=name, unit="share", counted=name == "cifar10")
           for name in ("cifar10", "svhn")],
          size=.25,
-         finding="Gradients align before a model is robust (share of AT-8's alignment less share "
-                 "of its robustness)",
+         finding="By the signed cosine, our first measure: AT-1's share of AT-8's alignment, less share "
+                 "of AT-8's robustness",
          **{**FIGURE_1, "note": "robustness share 4.53/47.37 = .096; alignment: images"})
 
 # %% ../../nbs/10_paper.ipynb #f3390f88

@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'KINDS', 'LOOKS', 'FITS', 'PAPER', 'EXPERIMENT', 'run', 'Task', 'target_of', 'Settings', 'target_scores',
-           'overfitting_scores', 'measure', 'ranked', 'alignment_predicts_transfer', 'labels_of', 'transfer_figure',
-           'fits_table', 'overfitting_table', 'alignment_table', 'alignment_figure']
+           'overfitting_scores', 'measure', 'labels_of', 'ranked', 'ranked_values', 'h1_table',
+           'alignment_predicts_transfer', 'gains', 'overfitted_seeds', 'draw_gains', 'on_log_axis', 'transfer_figure',
+           'seeds_text', 'fits_table', 'overfitting_table', 'alignment_table', 'counts_in_h1', 'alignment_figure',
+           'twins_table']
 
 # %% ../../nbs/50_zero_shot.ipynb #e012e5a9
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,11 +19,11 @@ import torch
 
 from ..attacks import Linf
 from .paper import TABLES
-from ..core.progress import NOISE_COLOR, PAPER_COLOR, dots_and_means, model_colors
+from ..core.progress import NOISE_COLOR, PAPER_COLOR, model_colors
 from ..core.scores import Score
 from ..data import MATCH_OPTIONS, load, match_domain
 from ..gradients import MEASURES, class_means, measure_alignment, stored_measures
-from ..lab.claims import SEEDS_FOR_VERDICT, rank_correlation
+from ..lab.claims import SEEDS_FOR_INTERVAL, SEEDS_FOR_VERDICT, rank_correlation, seed_interval
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, order_labels, table
 from ..lab.settings import PRESETS, RunSettings, preset
@@ -42,6 +45,7 @@ def target_of(dataset: str, scale: str) -> str:
     "Name the target of a source."
     return TASKS[dataset].synthetic if scale == "smoke" else TASKS[dataset].target
 
+# %% ../../nbs/50_zero_shot.ipynb #68722f00
 @dataclass(frozen=True)
 class Settings(RunSettings):
     "State what is transferred where."
@@ -62,7 +66,7 @@ class Settings(RunSettings):
 
 # %% ../../nbs/50_zero_shot.ipynb #778461d0
 def target_scores(model, like, targets: dict) -> dict: # model, Images trained on, Images by split -> score -> Score
-    "Test a model on another set, fitted to its own in every way; on all splits, where there are more than one."
+    "Test a model on another set, fitted to the source in every way; on all splits, where there are more than one."
     def correct(split, how):
         return accuracy(model, match_domain(targets[split], like, how), batch_size=batch_size())
     scores = {f"target/{how}": correct("test", how) for how in MATCH_OPTIONS}
@@ -99,25 +103,8 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
     aligned = measure_alignment(model, like[:1000], means, batch_size=batch_size())
     return Measured(scores, (like, *targets.values(), held_out), {"alignment": stored_measures(aligned)})
 
-# %% ../../nbs/50_zero_shot.ipynb #b06542fc
-def ranked(results: Results, begins: str = "") -> tuple: # beginning of the labels -> (labels, seeds)
-    "Choose models and seeds so that every seed ranks the same models."
-    both = {label: set(results.values("alignment", label)) & set(results.values("target", label))
-            for label in results.labels if label.startswith(begins)}
-    full = {label: seeds for label, seeds in both.items() if len(seeds) >= SEEDS_FOR_VERDICT}
-    chosen = full if len(full) >= 3 else both
-    return list(chosen), sorted(set.intersection(*chosen.values())) if len(chosen) >= 3 else []
-
-def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
-    "Ask whether better aligned models transfer better (claim H1)."
-    runs = results.main("zero_shot", comparison.dataset, scale)
-    labels, seeds = ranked(runs, "AT" if comparison.a == "AT models" else "")
-    x, y = ({label: runs.values(score, label) for label in labels} for score in ("alignment", "target"))
-    return {s: rank_correlation([x[n][s] for n in labels], [y[n][s] for n in labels]) for s in seeds}
-
-# %% ../../nbs/50_zero_shot.ipynb #ae64eab7
+# %% ../../nbs/50_zero_shot.ipynb #6025c7b5
 KINDS = {"AT": "AT, FGSM", "N": "noise, σ = ε", "wide": "noise, σ = .12 to 1", "PGD": "AT, PGD"}
-LOOKS = {"AT": ("#2171b5", "o"), "N": (NOISE_COLOR, "s"), "wide": ("#b3b3b3", "D"), "PGD": ("#08306b", "^")}
 
 def labels_of(dataset: str, kind: str) -> dict: # key of KINDS -> radius, in the label's unit -> label; Natural at 0
     "List the models of one curve."
@@ -127,30 +114,129 @@ def labels_of(dataset: str, kind: str) -> dict: # key of KINDS -> radius, in the
     name = "AT" if kind in ("AT", "PGD") else "N"
     return {0.: "Natural", **{radius: f"{name}-{radius:g}{end}" for radius, end in zip(radii, ends)}}
 
+# %% ../../nbs/50_zero_shot.ipynb #b06542fc
+def ranked(results: Results, dataset: str, # of one table; source
+           attacked_only: bool = False) -> list: # of lists of labels; a list of several is one model, their mean
+    "List the models that are ranked, from five seeds on: Natural, every AT model, and each reading of noise training once."
+    def full(label):
+        return len(set(results.values("alignment", label)) & set(results.values("target", label))) >= SEEDS_FOR_VERDICT
+    groups = {kind: [label for radius, label in labels_of(dataset, kind).items() if radius and full(label)] for kind in KINDS}
+    attacked = [[label] for kind in ("AT", "PGD") for label in groups[kind]]
+    if attacked_only:
+        return attacked
+    return [["Natural"], *attacked, *(groups[kind] for kind in ("N", "wide") if groups[kind])]
+
+def ranked_values(results: Results, score: str, models: list) -> dict: # seed -> one value a model, in order
+    "Collect a score over the ranked models, for every seed that has them all."
+    cells = [[results.values(score, label) for label in labels] for labels in models]
+    seeds = set.intersection(*(set(values) for group in cells for values in group)) if len(cells) >= 3 else set()
+    return {seed: [sum(values[seed] for values in group) / len(group) for group in cells] for seed in sorted(seeds)}
+
+# %% ../../nbs/50_zero_shot.ipynb #6d52a492
+def h1_table(side: Results, scale: str = "small") -> pd.DataFrame:
+    "Show H1's correlation by the models that count, and with every noise model by itself, as until November 2026."
+    lines = []
+    for dataset in ("svhn", "mnist"):
+        runs = side.main("zero_shot", dataset, scale)
+        single = [[label] for label in runs.labels if len(set(runs.values("alignment", label)) & set(runs.values("target", label))) >= SEEDS_FOR_VERDICT]
+        for name, models in (("noise once (counts)", ranked(runs, dataset)), ("AT models only", ranked(runs, dataset, True)), ("noise models one by one, as before", single)):
+            x, y = (ranked_values(runs, score, models) for score in ("alignment", "target")) if models else ({}, {})
+            rho = [rank_correlation(x[seed], y[seed]) for seed in x if seed in y]
+            ends = "[{:+.2f}, {:+.2f}]".format(*seed_interval(rho)) if len(rho) >= SEEDS_FOR_INTERVAL else ""
+            lines.append((dataset, name, len(models), f"{sum(rho) / len(rho):+.2f} {ends}" if rho else "not run"))
+    return pd.DataFrame(lines, columns=["source", "models", "number", "rank correlation [95 %]"])
+
+def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
+    "Ask whether better aligned models transfer better (claim H1)."
+    runs = results.main("zero_shot", comparison.dataset, scale)
+    models = ranked(runs, comparison.dataset, comparison.a == "AT models")
+    x, y = (ranked_values(runs, score, models) for score in ("alignment", "target"))
+    return {seed: rank_correlation(x[seed], y[seed]) for seed in x if seed in y}
+
+# %% ../../nbs/50_zero_shot.ipynb #ae64eab7
+LOOKS = {"AT": ("#2171b5", "o"), "N": (NOISE_COLOR, "s"), "wide": ("#b3b3b3", "D"), "PGD": ("#08306b", "^")}
+
+def gains(results: Results, label: str, score: str = "target", base: str = "Natural") -> dict: # seed -> points
+    "Pair a score with Natural's of the same seed."
+    first, second = results.values(score, label), results.values(score, base)
+    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+
+def overfitted_seeds(results: Results, label: str) -> set:
+    "List the seeds whose model suffers catastrophic overfitting."
+    frame = results.frame[results.frame.label == label]
+    return set(frame.seed[frame.overfitted])
+
+def draw_gains(axes, results: Results, curve: dict, kind: str, score: str) -> None: # curve: place -> label
+    "Draw gains: seeds as dots (hollow: catastrophic overfitting), means as a line, 95 % intervals as bars."
+    (color, marker), drawn = LOOKS[kind], []
+    for x, label in curve.items():
+        values, hollow = gains(results, label, score), overfitted_seeds(results, label)
+        for seed, value in values.items():
+            axes.plot(x, value, marker, ls="None", color=color, ms=3, alpha=.6, mfc="none" if seed in hollow else color)
+        if len(values) >= SEEDS_FOR_INTERVAL:
+            axes.plot([x, x], seed_interval(list(values.values())), color=color, lw=1.8, alpha=.7)
+        if values:
+            drawn.append((x, sum(values.values()) / len(values)))
+    if drawn:
+        axes.plot(*zip(*drawn), "-", color=color, lw=1.3, label=KINDS[kind])
+
+# %% ../../nbs/50_zero_shot.ipynb #bfa214d8
+def on_log_axis(dataset: str, kind: str, aside: float = 0.) -> dict: # place -> label
+    "Place the models of a curve on a log₂ axis; the smallest radius is at 0."
+    curve = {radius: label for radius, label in labels_of(dataset, kind).items() if radius}
+    return {math.log2(radius / min(curve)) + aside: label for radius, label in curve.items()}
+
 def transfer_figure(results: Results, dataset: str = "mnist"):
-    "Draw target accuracy against ε: seeds, means, the paper's points; resized, and padded."
+    "Draw the gain over Natural, paired by seed, against ε: resized and padded; strong noise in an inset."
     from matplotlib import pyplot
-    fig, panels = pyplot.subplots(1, 2, figsize=(9.5, 3.6), sharey=True, layout="constrained")
+    fig, panels = pyplot.subplots(1, 2, figsize=(9.5, 4), sharey=True, layout="constrained")
+    ticks = on_log_axis(dataset, "AT")
     for axes, score, how in zip(panels, ("target", "target/pad"), ("resized", "padded")):
-        for kind, (color, marker) in LOOKS.items():
-            curve = labels_of(dataset, kind)
-            cells = [results.values(score, label) if radius or kind != "PGD" else {} for radius, label in curve.items()]
-            dots_and_means(axes, curve, cells, color, KINDS[kind], marker)
-        if how == "resized" and not results.synthetic:
+        for k, kind in enumerate(("AT", "PGD", "N")):
+            draw_gains(axes, results, on_log_axis(dataset, kind, .08 * (k - 1)), kind, score)
+        axes.axhline(0, color="#000000", lw=.8, zorder=0)
+        axes.set_xticks(list(ticks), [label.removeprefix("AT-") for label in ticks.values()])
+        axes.set(xlabel=f"ε{', in 1/255' if PRESETS[dataset].unit != 1 else ''} (log₂)",
+                 title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {how}, {seeds_text(results)}")
+        if axes is panels[0] and not results.synthetic:
             _draw_paper(axes, dataset)
-        unit = " in 1/255" if PRESETS[dataset].unit != 1 else ""
-        axes.set(xlabel=f"ε of the attack, or of the noise's label{unit} (0: Natural)",
-                 title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {how}")
-    panels[0].set_ylabel("target accuracy, %")
-    panels[0].legend(frameon=False, fontsize=8, ncols=2)
+    for axes in panels:
+        _say_what_is_below(axes, -15)
+    if TASKS[dataset].sigmas:
+        _draw_strong_noise(panels[1], results, dataset)
+    panels[0].set_ylabel("gain on the target over Natural, points")
+    panels[0].legend(frameon=False, fontsize=8)
     return fig
 
+def _say_what_is_below(axes, floor: float) -> None:
+    "Cut an axis where a few models that did not train would stretch it, and say how many marks lie below."
+    low = [y for line in axes.lines if line.get_linestyle() == "None" for y in line.get_ydata() if y < floor]
+    if low:
+        axes.set_ylim(bottom=floor)
+        axes.annotate(f"▼ {len(low)} below, down to {min(low):.0f}", (.99, .02), xycoords="axes fraction", fontsize=7, ha="right")
+
+def seeds_text(results: Results) -> str:
+    "Say how many seeds a figure shows."
+    counts = results.frame.drop_duplicates("key").groupby("label").seed.nunique()
+    return "no seeds" if counts.empty else f"{counts.min()} to {counts.max()} seeds" if counts.min() < counts.max() else f"{counts.max()} seeds"
+
+def _draw_strong_noise(axes, results, dataset):
+    "Draw the grid of the smoothing literature in an inset."
+    inset = axes.inset_axes((.06, .06, .34, .36))
+    sigmas = dict(zip(TASKS[dataset].sigmas, on_log_axis(dataset, "wide").values()))
+    draw_gains(inset, results, {math.log2(sigma): label for sigma, label in sigmas.items()}, "wide", "target/pad")
+    inset.axhline(0, color="#000000", lw=.6, zorder=0)
+    inset.set_xticks([math.log2(sigma) for sigma in sigmas], [f"{sigma:g}" for sigma in sigmas], fontsize=7)
+    inset.set_title("strong noise, σ", fontsize=7)
+    inset.tick_params(labelsize=7)
+
 def _draw_paper(axes, dataset):
-    "Draw the paper's points, open."
+    "Draw the paper's gains, open."
+    paper = PAPER[dataset]
     for kind, marker in (("AT", "D"), ("N", "s")):
-        curve = labels_of(dataset, kind)
-        axes.plot(list(curve), [PAPER[dataset].value(label, "target") for label in curve.values()], marker, ls="--", lw=.6,
-                  color=PAPER_COLOR, mfc="none", label=f"paper, {KINDS[kind].split(',')[0]}")
+        curve = on_log_axis(dataset, kind)
+        values = [paper.value(label, "target") - paper.value("Natural", "target") for label in curve.values()]
+        axes.plot(list(curve), values, marker, ls="--", lw=.6, color=PAPER_COLOR, mfc="none", label=f"paper, {KINDS[kind].split(',')[0]}")
 
 # %% ../../nbs/50_zero_shot.ipynb #3d1fa9f7
 FITS = {"target": "resized", "target/bicubic": "bicubic", "target/nearest": "nearest", "target/all": "resized, all splits",
@@ -161,7 +247,7 @@ def fits_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     return table(results, FITS, order_labels(results.labels, PAPER[dataset]))
 
 def overfitting_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
-    "Show whether one-step training withstands ten steps, at the training radius."
+    "Show whether one-step training holds against ten steps, at the training radius."
     labels = [label for label in order_labels(results.labels, PAPER[dataset]) if results.values("watch/pgd", label)]
     made = table(results, {"watch/fgsm": "under FGSM", "watch/pgd": "under PGD-10"}, labels)
     models = results.frame.drop_duplicates("key").groupby("label").overfitted
@@ -174,19 +260,31 @@ def alignment_table(results: Results, dataset: str = "mnist") -> pd.DataFrame:
     return table(results, {**{name: f"{name}, times 100" for name in MEASURES}, "target": "target, %"}, labels)
 
 # %% ../../nbs/50_zero_shot.ipynb #8f586622
+def counts_in_h1(results: Results, dataset: str) -> set:
+    "List the labels that H1 ranks by themselves."
+    return {label for group in ranked(results, dataset) if len(group) == 1 for label in group}
+
 def alignment_figure(results: Results, dataset: str = "mnist"):
-    "Draw target accuracy against alignment: every model a dot, a name at every configuration's mean."
+    "Draw target accuracy against alignment; hollow: models that do not count by themselves; a line joins each seed's AT ladder."
     from matplotlib import pyplot
-    fig, axes = pyplot.subplots(figsize=(5.2, 4), layout="constrained")
+    fig, axes = pyplot.subplots(figsize=(5.6, 4.2), layout="constrained")
+    x, y = ({label: results.values(score, label) for label in results.labels} for score in ("alignment", "target"))
+    for seed in sorted({seed for values in x.values() for seed in values}):
+        steps = [label for label in labels_of(dataset, "AT").values() if seed in x.get(label, {}) and seed in y.get(label, {})]
+        axes.plot([x[label][seed] for label in steps], [y[label][seed] for label in steps], color="#9ecae1", lw=.7, zorder=0)
+    counted = counts_in_h1(results, dataset)
     for label, color in model_colors(results.labels).items():
-        x, y = results.values("alignment", label), results.values("target", label)
-        seeds = sorted(set(x) & set(y))
-        axes.plot([x[s] for s in seeds], [y[s] for s in seeds], "s" if label.startswith("N-") else "o", color=color, ms=4, alpha=.6, mew=0)
-        if seeds and not (label.startswith("N-") and "σ" not in label):
-            center = sum(x[s] for s in seeds) / len(seeds), sum(y[s] for s in seeds) / len(seeds)
-            axes.annotate(label, center, (4, 4), textcoords="offset points", color=color, fontsize=8)
-    axes.set(xlabel="alignment of input gradients on source test images, times 100", ylabel="target accuracy, %",
-             title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}")
+        seeds = sorted(set(x[label]) & set(y[label]))
+        marker = "s" if label.startswith("N-") else "^" if label.endswith("PGD") else "o"
+        axes.plot([x[label][s] for s in seeds], [y[label][s] for s in seeds], marker, ls="None", color=color, ms=4, alpha=.8,
+                  mfc=color if label in counted else "none")
+        if seeds and label in counted and not label.endswith("PGD"):
+            center = sum(x[label][s] for s in seeds) / len(seeds), sum(y[label][s] for s in seeds) / len(seeds)
+            axes.annotate(label, center, (5, 5), textcoords="offset points", color=color, fontsize=8)
+    ladder = [v for label in labels_of(dataset, "AT").values() for v in y.get(label, {}).values()]
+    _say_what_is_below(axes, min(ladder, default=0) - 5)
+    axes.set(xlabel="signed cosine of input gradients on source test images, times 100", ylabel="target accuracy, %",
+             title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {seeds_text(results)}; squares: noise")
     return fig
 
 # %% ../../nbs/50_zero_shot.ipynb #059d7d6d
@@ -198,6 +296,18 @@ EXPERIMENT = Experiment(
     figures={"transfer": transfer_figure, "alignment": alignment_figure},
     tables={"Target accuracy by fit, %": fits_table, "Accuracy at the training radius, %": overfitting_table,
             "Alignment of input gradients": alignment_table},
-    caption="Dots: one seed each. Lines: means over seeds. Open marks: the paper. Where a line lies above its left end, "
-            "models of that ε transferred better on average; whether by more than chance, the claims say.")
+    caption="Gain in target accuracy over Natural of the same seed. Dots: seeds (hollow: catastrophic overfitting); lines: means; bars: "
+            "95 % over seeds; open vermilion marks: the paper. Where a bar lies above 0, models of that ε transferred better.")
 run = EXPERIMENT.run
+
+# %% ../../nbs/50_zero_shot.ipynb #bdb70bf7
+def twins_table(results: Results) -> pd.DataFrame:
+    "Set U2's and U3's differences beside those with PGD-trained models."
+    pairs = (("AT-0.1", "AT-0.3"), ("AT-0.1 PGD", "AT-0.3 PGD"), ("AT-0.3", "Natural"), ("AT-0.3 PGD", "Natural"))
+    lines = []
+    for a, b in pairs:
+        values = list(gains(results, a, base=b).values())
+        low, high = seed_interval(values) if len(values) >= SEEDS_FOR_INTERVAL else (None, None)
+        ends = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
+        lines.append((f"{a} - {b}", f"{sum(values) / len(values):+.2f}{ends} ({len(values)})" if values else "not run"))
+    return pd.DataFrame(lines, columns=["difference on the target", "points [95 %] (seeds)"]).set_index("difference on the target")

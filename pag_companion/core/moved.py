@@ -20,7 +20,8 @@ MOVED = {
     "engines": "lab.engines", "costs": "lab.costs", "sweep": "lab.sweep",
     "tables": "lab.results lab.report", "report": "lab.report lab.shelf",
     "export_tests": "lab.development", "paper": "chapters.paper lab.claims",
-    "large_eps": "chapters.large_eps imagenet", "wsol": "chapters.wsol",
+    "large_eps": "chapters.large_eps evaluators imagenet",
+    "wsol": "chapters.wsol localize chapters.protocols chapters.widening",
     "zero_shot": "chapters.zero_shot", "capacity": "chapters.capacity",
     "robustness": "chapters.robustness", "gradients": "chapters.gradients",
 }

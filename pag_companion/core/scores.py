@@ -32,17 +32,21 @@ class Score:
     correct: int # number of hits
     total: int # number of images
     hits: Any = field(default=None, repr=False, compare=False) # bool array, or None
+    zero_gradients: int = field(default=0, repr=False, compare=False) # images an attack cannot move
 
     def __post_init__(self):
         if not 0 <= self.correct <= self.total:
             raise UserError(f"{self.correct} of {self.total} is not a count of hits")
 
     @classmethod
-    def of(cls, hits) -> "Score":
+    def of(cls, hits, zero_gradients: int = 0) -> "Score":
         "Make a score of a yes/no for each image."
         import numpy as np
-        hits = np.asarray(hits, dtype=bool).reshape(-1)
-        return cls(int(hits.sum()), len(hits), hits)
+        hits = np.asarray(hits, dtype=bool)
+        if hits.ndim != 1:
+            raise UserError(f"hits have shape {hits.shape}: give one yes or no an image; labels "
+                            "N,1 compared with predictions N make N,N")
+        return cls(int(hits.sum()), len(hits), hits, zero_gradients)
 
     @property
     def value(self) -> float:
@@ -60,14 +64,17 @@ class Score:
     def to_dict(self) -> dict:
         "Turn a score into what a record stores."
         counts: dict = {"correct": self.correct, "total": self.total}
+        if self.zero_gradients:
+            counts["zero_gradients"] = self.zero_gradients
         return counts if self.hits is None else counts | {"hits": packed(self.hits)}
 
     @classmethod
     def from_dict(cls, stored: dict) -> "Score":
         "Read a score back from a record; its hits must add up to its count."
+        zeros = stored.get("zero_gradients", 0)
         if "hits" not in stored:
-            return cls(stored["correct"], stored["total"])
-        score = cls.of(unpacked(stored["hits"], stored["total"]))
+            return cls(stored["correct"], stored["total"], None, zeros)
+        score = cls.of(unpacked(stored["hits"], stored["total"]), zeros)
         if score.correct != stored["correct"]:
             raise UserError(f"the hits say {score.correct}, the record says {stored['correct']}: "
                             "it was damaged or edited; make it anew, or take it from git")

@@ -476,8 +476,8 @@ def hit_pairs(results: Results, claim: Claim, numbers: Mapping, scale: str) -> d
     "Collect which images both models got right, where there are only one or two common seeds."
     pairs = {}
     for c in claim.comparisons:
-        few = 0 < len(numbers[c.name]) < SEEDS_FOR_INTERVAL
-        if c.b is None or c.constant is not None or not few:
+        if (c.b is None or c.constant is not None or not 0 < len(numbers[c.name])
+            < SEEDS_FOR_INTERVAL):
             continue
         runs = results.main(c.experiment, c.dataset, scale)
         a, b = runs.hits(c.score, c.a), runs.hits(c.score, c.b)

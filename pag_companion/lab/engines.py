@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.files import atomic_write, is_held, repo_root, runs_folder
 from .records import read_record
-from ..core.numbers import UserError
+from ..core.numbers import UserError, whole_number
 from .experiment import find_experiment, notebook_of
 from .settings import RunSettings
 
@@ -138,7 +138,7 @@ def share_out(jobs: Any = None, # runs at once; None: one a GPU, or 2 where ther
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or here or 1
     gpus = visible_gpus() if gpus is None else gpus
-    jobs = jobs or len(gpus) or min(2, cores)
+    jobs = whole_number(jobs, "jobs") if jobs is not None else len(gpus) or min(2, cores)
     return [Slot(max(1, cores // jobs), gpus[k % len(gpus)] if gpus else "") for k in range(jobs)]
 
 # %% ../../nbs/lab/96_engines.ipynb #ffbd71a8

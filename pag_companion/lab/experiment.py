@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.files import repo_root, run_lock, runs_folder
+from ..core.files import repo_root, run_lock, runs_folder, visible
 from ..core.numbers import UserError
 from ..data import load
 from .records import SCHEMA, environment, read_record, run_key, write_record
@@ -60,9 +60,9 @@ class Experiment(Declaration):
         return run_key(self.name, self.Settings.read(settings).flat(), self.version)
 
     def prepare(self, settings) -> None:
-        "Fetch the data of a run."
-        for name, split, limit in self.Settings.read(settings).sets():
-            load(name, split, limit=limit)
+        "Fetch the data of a run, and see whether they fit together."
+        settings = self.Settings.read(settings)
+        settings.check_images([load(name, split, limit=limit) for name, split, limit in settings.sets()])
 
     def run(self, settings: Mapping | RunSettings | None = None, # as in the `parameters` cell
             **more, # further settings by name
@@ -89,6 +89,7 @@ def still_true(record: dict, settings: RunSettings, path: Path) -> dict:
 # %% ../../nbs/lab/93_experiment.ipynb #6f5e6535
 def make_record(experiment: Experiment, settings: RunSettings) -> dict:
     "Train or load the models, measure, and state everything that a reader must know."
+    experiment.prepare(settings)     # what the data tell is known before the training, not after it
     model: Any = train_or_load(settings, exact=True)
     needs = {name: train_or_load(other, exact=True)
              for name, other in experiment.needs(settings).items()}
@@ -167,7 +168,7 @@ def notebook_of(name: str) -> Path: # name of an experiment
                   is find_experiment(name))
     stem = module.__name__.rpartition(".")[2]
     directive = f"default_exp chapters.{stem}"
-    for path in sorted((repo_root() / "nbs").rglob("*.ipynb")):
+    for path in visible(repo_root() / "nbs", "**/*.ipynb"):
         if directive in path.read_text(encoding="utf-8"):
             return path
     raise UserError(f"there is no notebook for {name}: a sweep needs a clone of the project, not "

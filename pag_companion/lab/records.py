@@ -11,8 +11,8 @@ import hashlib, json, os, platform, subprocess
 from pathlib import Path
 from typing import Any
 
-from ..core.files import (_is_checkout, atomic_write, repo_root, results_folder,
-                                      runs_folder)
+from ..core.files import (_is_checkout, atomic_write, read_json, repo_root,
+                                      results_folder, runs_folder, visible)
 from ..core.numbers import UserError, fingerprint
 
 # %% ../../nbs/lab/90_records.ipynb #1efa9796
@@ -83,6 +83,8 @@ def check_record(record: Any, # dict
                  source: Any = "record", # its file, for the error
                 ) -> dict: # the record
     "Refuse a record of another schema or with missing fields."
+    if not isinstance(record, dict):
+        raise UserError(f"{source}: not a record, but a {type(record).__name__}; remove it and run again")
     if record.get("schema") != SCHEMA:
         raise UserError(f"{source}: schema {record.get('schema')!r} is not {SCHEMA}; it was "
                         "written by another version")
@@ -103,11 +105,7 @@ def write_record(record: Any, # dict with all FIELDS
 
 def read_record(path: str | Path) -> dict:
     "Read one record; name the file if it cannot be read."
-    try:
-        record = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not a record ({error}); remove it and run again") from None
-    return check_record(record, path)
+    return check_record(read_json(path, "a record"), path)
 
 # %% ../../nbs/lab/90_records.ipynb #0700a976
 SUMS = "SHA256SUMS" # of the promoted records, beside them
@@ -115,7 +113,7 @@ SUMS = "SHA256SUMS" # of the promoted records, beside them
 def sums_of(folder: Any) -> dict: # file name -> hash of the file as it is
     "Hash the records of a folder."
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(Path(folder).glob("*.json"))}
+            for path in visible(folder, "*.json")}
 
 def check_sums(folder: Any) -> None:
     "Refuse promoted records that were changed, added or taken away by hand."
@@ -140,7 +138,7 @@ def read_records(*folders, # of records; none: the promoted ones
     folders = [Path(folder) for folder in folders or (results_folder() / "records",)]
     for folder in folders:
         check_sums(folder)
-    paths = [p for folder in folders for p in folder.glob("*.json")]
+    paths = [p for folder in folders for p in visible(folder, "*.json")]
     return sorted((read_record(p) for p in paths), key=lambda record: record["key"])
 
 # %% ../../nbs/lab/90_records.ipynb #5b0f6af2

@@ -20,7 +20,7 @@ from ..core.numbers import UserError
 from ..core.scores import Score
 from .experiment import describe, experiments
 from .records import fingerprint, read_records
-from .settings import LATE
+from .settings import DECIDES, LATE, option_names
 
 # %% ../../nbs/lab/94_results.ipynb #2954ee00
 _VARIES = ("method", "eps", "attack", "attack_steps", "attack_reach", "seed", "unit")
@@ -46,7 +46,7 @@ def staleness(record: dict) -> str: # "" for a fresh one
 # %% ../../nbs/lab/94_results.ipynb #af3ba4c0
 def is_usual(record: dict) -> bool:
     "Tell whether a run has the settings fixed beforehand, by fresh code."
-    skip = (*_VARIES, "precision")
+    skip = (*_VARIES, "precision", *option_names(record["settings"]["method"]))
     def rest(settings):
         return {name: value for name, value in {**LATE, **settings}.items() if name not in skip}
     settings = record["settings"]
@@ -63,7 +63,8 @@ def _steps_of_pgd(record):
 
 def variant_of(record: dict) -> str:
     "Fingerprint what a record must have in common with the others of its table."
-    settings = {name: value for name, value in record["settings"].items() if name not in _VARIES}
+    varied = (*_VARIES, *option_names(record["settings"]["method"]))     # an objective's own options are in its label
+    settings = {name: value for name, value in record["settings"].items() if name not in varied}
     return fingerprint(record["experiment"], record["code_version"], settings, record["data"],
                        record["stand_in"], staleness(record), record["settings"]["seed"]
                        >= REHEARSAL)
@@ -149,6 +150,9 @@ class Variants(Records):
         key = experiment, dataset, scale
         if key not in self._mains:
             runs = self.only(experiment=experiment, dataset=dataset, scale=scale)
+            better = self.only(experiment=experiment, dataset=dataset,
+                               scale=DECIDES.get(dataset, scale))
+            runs = better if scale == "small" and better.records else runs
             usual = type(self)(tuple(filter(is_usual, runs.records)), self.name)
             self._mains[key] = max(usual.variants(), key=len, default=usual)
         return self._mains[key]

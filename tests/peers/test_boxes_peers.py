@@ -133,7 +133,7 @@ def test_hits_and_max_box_acc_are_those_of_the_loop(name):
     best = [(overlaps >= overlap).mean(1).max() for overlap in protocol.overlaps]
     assert (.2 < np.mean(best) < 1 and max_box_acc(maps, boxes, protocol, SIDE)
             == pytest.approx(np.mean(best), abs=1e-12))
-    scores = localization(maps, boxes, torch.zeros(len(maps)), torch.zeros(len(maps)),
+    scores = localization(maps, boxes, *torch.zeros(2, len(maps), dtype=torch.int64),
                           replace(protocol, threshold=None), SIDE)
     assert ([scores[f"max_box_acc/{overlap:g}"].value for overlap in protocol.overlaps]
             == pytest.approx(best))
