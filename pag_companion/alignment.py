@@ -303,7 +303,8 @@ LIST = {
         "h(image of −g) = y",
         "cf. Yang and Zhou 2026", "more: aligned", "10 %", "100 %",
         "all that the evaluator does not see", True,
-        lambda view, g, other: (class_evidence(view.evaluator, g) == view.y).double(), "evaluator"),
+        lambda view, g, other: (class_evidence(view.evaluator, g) == view.y).double(),
+        "evaluator"),
 }
 
 # %% ../nbs/library/17b_alignment.ipynb #a850d4e1

@@ -52,9 +52,9 @@ def block_name(null: str = "square", top: bool = False, source: str = "mnist") -
 for _source in ("mnist", "mnist_sample"):
     for _null, _top in (("square", False), ("square", True), ("A", False), ("A", True)):
         _read = partial(read_blocks, source=_source, null=_null, top=_top)
-        register(block_name(_null, _top, _source),
-                 Dataset(DIGITS, True, _read, DATASETS[_source].train, DATASETS[_source].test,
-                         derived_from=(_source,)))
+        register(block_name(_null, _top, _source), Dataset(
+            DIGITS, True, _read, DATASETS[_source].train, DATASETS[_source].test,
+            derived_from=(_source,), shape=(1, 56, 28)))
 
 def block_mnist(split: str, # "train", "val" or "test"
                 null: str = "square", # or "A"
@@ -117,4 +117,5 @@ def read_axes(part: str, root: Path | None, limit: int | None,
     return (128 + 64 * x).astype(np.uint8).reshape(n, 1, 1, PLACES), y
 
 for _name, _noise in (("axes", 0), ("axes_noise", 5)):
-    register(_name, Dataset(("-1", "+1"), True, partial(read_axes, noise=_noise), 10_526, 1_000))
+    register(_name, Dataset(("-1", "+1"), True, partial(read_axes, noise=_noise), 10_526, 1_000,
+                            shape=(1, 1, PLACES)))

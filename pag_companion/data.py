@@ -194,6 +194,7 @@ class Dataset:
     synthetic: str = "" # "" for real data, else what is drawn in the place of what
     derived_from: tuple = () # names of the sets it is made from, image by image
     files: tuple = () # that it is read from: downloads.File
+    shape: tuple = () # C,H,W of an image; (): not known before they are read
 
 # %% ../nbs/library/12_data.ipynb #75686564
 DATASETS: dict[str, Dataset] = {}
@@ -261,10 +262,14 @@ def read_cifar10(*paths: Path): # batches; -> N,3,32,32 and N
 DIGITS = tuple("0123456789")
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-register("mnist", Dataset(DIGITS, False, read_mnist, 60_000, 10_000, files=FILES["mnist"]))
-register("usps", Dataset(DIGITS, True, read_usps, 7_291, 2_007, files=FILES["usps"]))
-register("svhn", Dataset(DIGITS, True, read_svhn, 73_257, 26_032, files=FILES["svhn"]))
-register("cifar10", Dataset(CIFAR, True, read_cifar10, 50_000, 10_000, files=FILES["cifar10"]))
+register("mnist", Dataset(DIGITS, False, read_mnist, 60_000, 10_000, files=FILES["mnist"],
+                          shape=(1, 28, 28)))
+register("usps", Dataset(DIGITS, True, read_usps, 7_291, 2_007, files=FILES["usps"],
+                         shape=(1, 16, 16)))
+register("svhn", Dataset(DIGITS, True, read_svhn, 73_257, 26_032, files=FILES["svhn"],
+                         shape=(3, 32, 32)))
+register("cifar10", Dataset(CIFAR, True, read_cifar10, 50_000, 10_000, files=FILES["cifar10"],
+                            shape=(3, 32, 32)))
 
 # %% ../nbs/library/12_data.ipynb #c83eb50b
 def read_mnist_sample(part: str, root: Path | None = None, limit: int | None = None):
@@ -291,17 +296,21 @@ def read_drawn(name: str, part: str, root: Path, limit: int | None = None):
     return tuple(drawn[key] for key in KEPT if key in drawn)
 
 # %% ../nbs/library/12_data.ipynb #723b6f1e
-register("mnist_sample", Dataset(DIGITS, False, read_mnist_sample, 5_000, 1_000,
+register("mnist_sample", Dataset(
+    DIGITS, False, read_mnist_sample, 5_000, 1_000, shape=(1, 28, 28),
     synthetic="in the place of MNIST: the first 5,000 and 1,000 of its 70,000 real images"))
-register("digits", Dataset(DIGITS, True, read_digits, 1_297, 500,
+register("digits", Dataset(
+    DIGITS, True, read_digits, 1_297, 500, shape=(1, 8, 8),
     synthetic="in the place of USPS: scikit-learn's 1,797 real handwritten digits"))
-register("glyphs", Dataset(DIGITS, False, partial(read_drawn, "glyphs"), 20_000, 2_000,
+register("glyphs", Dataset(
+    DIGITS, False, partial(read_drawn, "glyphs"), 20_000, 2_000, shape=(1, 28, 28),
     synthetic="synthetic data in the place of MNIST: digits drawn from fonts"))
 register("street_glyphs", Dataset(
-    DIGITS, True, partial(read_drawn, "street_glyphs"), 20_000, 2_000,
+    DIGITS, True, partial(read_drawn, "street_glyphs"), 20_000, 2_000, shape=(3, 32, 32),
     synthetic="synthetic data in the place of SVHN: digits drawn from fonts, in color and "
               "clutter"))
-register("scenes", Dataset(SPECIES, True, partial(read_drawn, "scenes"), 4_800, 1_200,
+register("scenes", Dataset(
+    SPECIES, True, partial(read_drawn, "scenes"), 4_800, 1_200, shape=(3, 64, 64),
     synthetic="synthetic data in the place of CUB and other sets with boxes: "
               "objects drawn on clutter"))
 

@@ -53,7 +53,7 @@ def read_letter_blocks(source: str, part: str, root=None, limit: int | None = No
 for _name, _source, _counts in (("mnist_letter", "mnist", (60_000, 10_000)),
                                 ("glyph_letter", "glyphs", (20_000, 2_000))):
     register(_name, Dataset(DIGITS, False, partial(read_letter_blocks, _source), *_counts,
-                            derived_from=(_source,)))
+                            derived_from=(_source,), shape=(1, 56, 28)))
 
 def digit_on_top(images: Images) -> Tensor: # N
     "Say where the digit is."

@@ -150,7 +150,8 @@ def numbers_of(images: Images) -> tuple: # the first of a split -> six, y, face
     rows = split_rows(images.split, POSED[part])[:len(images)]
     return tuple(numbers[rows] for numbers in posed_numbers(part, int(rows.max()) + 1))
 
-register("posed_digits", Dataset(DIGITS, False, read_posed, POSED["train"], POSED["test"]))
+register("posed_digits", Dataset(DIGITS, False, read_posed, POSED["train"], POSED["test"],
+                                 shape=(1, 28, 28)))
 
 # %% ../nbs/library/17e_manifolds.ipynb #d00a5be9
 class AutoEncoder(nn.Module):

@@ -5,13 +5,14 @@ from pag_companion.lab.costs import *
 
 import tempfile
 from unittest.mock import patch
-from pag_companion.data import load
+from pag_companion.data import DATASETS, load
 from pag_companion.lab.engines import Slot, plan
 
 
 def test_operations_are_counted():
-    assert all(load(name, "test").shape == SHAPES[name]
-               for name in ("mnist_sample", "street_glyphs", "scenes"))
+    for name in ("mnist_sample", "digits", "glyphs", "street_glyphs", "scenes"):
+        assert load(name, "test", limit=1).shape == DATASETS[name].shape == shape_of(
+            {"source": name, "arch": "madry_cnn", "pretrained": "none"})
     settings = (plan("robustness", {"scale": "paper", "method": "at", "eps": "2/255"},
                      "here").settings.flat())
     assert 10e9 < forward_operations("wrn-28-10", (3, 32, 32)) < 11e9 and passes(settings) == 5

@@ -86,6 +86,20 @@ def test_head_learns_faster():
     assert [group["times"] for group in plain] == [1]
 
 
+def test_schedule():
+    rates = [learning_rate(step, 100, Recipe()) for step in range(100)]
+    assert max(rates) == rates[19] == 1e-3 and rates[0] == 1e-3 / 20
+    assert rates[-1] == pytest.approx(1e-3 / 80)
+    assert learning_rate(0, 1, Recipe()) == 1e-3
+
+
+def test_order():
+    epoch = torch.cat([batch_rows(step, 100, 20, seed=1) for step in range(5)])
+    assert sorted(epoch.tolist()) == list(range(100))
+    assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(5, 100, 20, 1))
+    assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(0, 100, 20, 2))
+
+
 def test_models_are_tried_first():
     class Odd(nn.Module):
         "Change what a linear model sees or gives."
@@ -137,20 +151,6 @@ def test_what_is_frozen_stays_frozen():
     # in eval mode as a whole: all train
     train(net, digits, Recipe(), steps=3, batch_size=8, device="cpu", progress=False)
     assert not torch.equal(net[1].running_mean, means[0])
-
-
-def test_schedule():
-    rates = [learning_rate(step, 100, Recipe()) for step in range(100)]
-    assert max(rates) == rates[19] == 1e-3 and rates[0] == 1e-3 / 20
-    assert rates[-1] == pytest.approx(1e-3 / 80)
-    assert learning_rate(0, 1, Recipe()) == 1e-3
-
-
-def test_order():
-    epoch = torch.cat([batch_rows(step, 100, 20, seed=1) for step in range(5)])
-    assert sorted(epoch.tolist()) == list(range(100))
-    assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(5, 100, 20, 1))
-    assert not torch.equal(batch_rows(0, 100, 20, 1), batch_rows(0, 100, 20, 2))
 
 
 def test_any_module_trains():

@@ -198,9 +198,10 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
         axes.set_xticks(list(ticks), [label.removeprefix("AT-") for label in ticks.values()])
         axes.set(xlabel=f"ε{', in 1/255' if PRESETS[dataset].unit != 1 else ''} (log₂)",
                  title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {how}, {seeds_text(results)}")
+        if axes is panels[0] and not results.synthetic:
+            _draw_paper(axes, dataset)
+    for axes in panels:
         _say_what_is_below(axes, -15)
-    if not results.synthetic:
-        _draw_paper(panels[0], dataset)
     if TASKS[dataset].sigmas:
         _draw_strong_noise(panels[1], results, dataset)
     panels[0].set_ylabel("gain on the target over Natural, points")

@@ -143,8 +143,10 @@ def positions(graph: dict[str, set[str]], # who imports whom
         low, y = y, y + .5
         for height, step in enumerate(steps_of(graph, layer)):
             aside = (-.11, .02, .12)[height % 3] / len(step)     # so that no line hides another
+            stagger = .24 if len(step) > 8 else 0     # so that no name covers its neighbor
             for number, module in enumerate(step):
-                spots[module] = ((number + .5) / len(step) + aside, y)
+                level = y + stagger * (-1) ** number
+                spots[module] = ((number + .5) / len(step) + aside, level)
             y += 1
         bands[layer] = low, (y := y - .5)
         y += .7

@@ -29,7 +29,8 @@ from ..core.files import atomic_write, repo_root, results_folder, runs_folder
 from ..core.numbers import UserError
 from .claims import NOT_RUN, claims_table, headline, judge, judge_scales
 from .experiment import experiments, find_experiment
-from .findings import SURVIVES, findings, gallery, mlrc, scope
+from .findings import (SURVIVES, findings, gallery, mlrc, scope,
+                                          story_order)
 from .records import promote
 from .results import Results, cell, order_labels, staleness, table
 from .settings import SCALES
@@ -461,10 +462,13 @@ def claims_page(results: Results, judged: dict) -> str: # scale -> id -> Verdict
              "fixed beforehand (`nbs/10_paper.ipynb`, `nbs/lab/95_claims.ipynb`). This page is "
              "written by `python -m pag_companion.report fill`."]
     for scale, verdicts in judged.items():
+        verdicts = dict(sorted(verdicts.items(), key=lambda item: story_order(item[0])))
         lines = _escaped(claims_table(results, scale, verdicts=verdicts))
         parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n"
                      f"{lines.to_markdown(disable_numparse=True)}")
-    return "\n\n".join(parts) + "\n"
+    setups = "\n".join(f"- {title_of(part)}: {part.records[0]['setup']}, {len(part)} runs"
+                       for part in main_parts(results).values())
+    return "\n\n".join([*parts, f"## Setups\n\n{setups}"]) + "\n"
 
 # %% ../../nbs/lab/98_report.ipynb #b6139712
 FILES = {"README.md": "", "nbs/00_tour.ipynb": "../"}
