@@ -119,13 +119,21 @@ def in_code(source: str, # Python
     return hits
 
 # %% ../../nbs/lab/99c_words.ipynb #ef5b31cd
-_SETTING = "a setting, which committed records hold"
+_SETTING, _SCORE = "a setting, which committed records hold", "a score's name, likewise"
 KEPT = ( # files, name, why it stays
     ("nbs/30_gradients.ipynb", "pictures", _SETTING),
     ("nbs/40_large_eps.ipynb", "pictures", _SETTING),
+    ("nbs/40_large_eps.ipynb", "judge_eps", _SETTING),
+    ("nbs/40_large_eps.ipynb", "judged*", _SCORE),
+    ("nbs/70_pag_objective.ipynb", "said", "a field of committed records"),
     ("nbs/72_diffroar.ipynb", "shown", _SETTING),
+    ("nbs/core/04_progress.ipynb", "said", "a field that engines read while a run goes on"),
+    ("nbs/library/12_data.ipynb", "pictures", "in notes of data sets, which records hold"),
     ("nbs/library/19_boxes.ipynb", "normalise*", "fields of LocProtocol, which records hold"),
     ("nbs/library/19_boxes.ipynb", "quantise", "a field of LocProtocol, which records hold"),
+    ("nbs/library/19_boxes.ipynb", "centre *", "in notes of data sets, which records hold"),
+    ("nbs/library/19b_localize.ipynb", "centre prior", "an end of scores' names, in golden.json"),
+    ("nbs/library/19b_localize.ipynb", "centre box", _SCORE),
     ("nbs/lab/95_claims.ipynb", "place", "a field of Claim: chapters give it by keyword"),
     ("nbs/lab/99c_words.ipynb", "*", "examples of what is found"),
     ("*", "gradient_picture", "public name"))
