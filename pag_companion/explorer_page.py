@@ -123,13 +123,13 @@ def tile_html(title: str, image: Tensor, # C,H,W in [0,1]
     return (f'<figure style="margin:0;width:{size}px;text-align:center"><div>{html.escape(title)}'
             f'</div><img alt="{alt}" src="{png_of(image)}" style="{look}">{words}</figure>')
 
-# %% ../nbs/library/17g_explorer_page.ipynb #2cfc3d2b
+# %% ../nbs/library/17g_explorer_page.ipynb #7ae5d4bd
 def cell_html(value: str | float) -> str:
     "Write a cell of a table; a number from 0 to 1 is a bar."
     if isinstance(value, str):
-        return f'<td style="padding:0 6px">{html.escape(value)}</td>'
+        return f'<td style="padding:1px 6px">{html.escape(value)}</td>'
     bar = f"linear-gradient(90deg,#4292c677 {100 * value:.0f}%,transparent 0)"
-    return f'<td style="background:{bar};min-width:3.8em">{100 * value:.0f} %</td>'
+    return f'<td style="background:{bar};padding:1px 6px;min-width:3em">{100 * value:.0f} %</td>'
 
 def table_html(head: list, # of texts
                rows: list, # of lists of texts and numbers

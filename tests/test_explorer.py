@@ -126,6 +126,7 @@ def test_thin_is_the_same_mixture():
 
 
 def test_a_line_repeats_a_view():
+    threads = torch.get_num_threads()
     for choice in (Choice(index=3, eps="0.2"), Choice("svhn/AT-4", "street_glyphs", 5, "l2", "1.5", 4, "3", "svhn/Natural"),
                    Choice("svhn/AT-2", packed(half_red(64, 64)), target="8")):
         first, scope = explore(choice), {}
@@ -133,7 +134,7 @@ def test_a_line_repeats_a_view():
         again = scope["explored"]
         assert vars(again.choice) == vars(first.choice) and again.measures == first.measures and again.notes == first.notes
         assert torch.equal(again.path, first.path) and torch.equal(again.evaluator, first.evaluator)
-        assert len(as_line(first.choice).splitlines()) == 1
+        assert len(as_line(first.choice).splitlines()) == 1 and torch.get_num_threads() == threads
 
 
 def test_what_is_explored_is_what_the_library_says():

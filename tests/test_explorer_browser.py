@@ -132,12 +132,13 @@ def page(started, tmp_path):
     page.call("Emulation.setFocusEmulationEnabled", enabled=True)
     page.call("Page.navigate", url=f"http://127.0.0.1:{lab}/lab/tree/80_explorer.ipynb?reset")
     eventually(lambda: page.js(READY), 120, "a kernel")
-    return page
+    yield page
+    page.screenshot("last.png")
 
 
 def test_a_slider_moves_the_image(page):
     page.js(RUN)
-    before = eventually(lambda: page.js(ATTACKED), 120, "the widget")
+    before = eventually(lambda: page.js(ATTACKED), 240, "the widget")
     page.js("jupyterapp.commands.execute('application:toggle-left-area')")
     time.sleep(1)
     page.screenshot("before.png")
@@ -145,12 +146,12 @@ def test_a_slider_moves_the_image(page):
     assert steps == 2, "the sliders of ε and of the steps"
     page.js("document.querySelector('.jupyter-widgets .noUi-handle, .jupyter-widgets .ui-slider-handle').focus()")
     page.key("ArrowRight", 39)
-    after = eventually(lambda: page.js(ATTACKED) != before and page.js(ATTACKED), 30, "another attacked image")
+    after = eventually(lambda: page.js(ATTACKED) != before and page.js(ATTACKED), 60, "another attacked image")
     assert after.startswith("data:image/png;base64,")
     line = page.js(MESSAGE)
     assert "computed in" in line and "eps='0.32'" in line, line[-400:]
     page.key("ArrowLeft", 37)
-    eventually(lambda: page.js(ATTACKED) == before, 30, "the first image again")
+    eventually(lambda: page.js(ATTACKED) == before, 60, "the first image again")
     for width in WIDTHS:
         page.resize(width)
         time.sleep(1.5)
