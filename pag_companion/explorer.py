@@ -148,14 +148,14 @@ def check_among(name: str, value: str, allowed, # texts
     if value not in allowed:
         raise UserError(f"{name} = {value!r} {what}: choose one of {', '.join(allowed)}")
 
-# %% ../nbs/library/17f_explorer.ipynb #cd3671dc
+# %% ../nbs/library/17f_explorer.ipynb #b05b7e13
 def settled(choice: Choice) -> Choice: # with nothing left open
     "Fill in what a choice leaves open, and refuse what does not fit together."
     model, shape, sets = choice.model, shape_of(choice.model), sets_for(choice.model)
     others, radii = evaluators_for(model), radii_of(choice.norm, shape[0] == 3)
     choice = replace(choice, source=choice.source or "".join(sets[:1]),
                      evaluator=choice.evaluator or others[0],
-                     eps=str(choice.eps or radii[len(radii) // 2]))
+                     eps=str(radii[len(radii) // 2] if choice.eps == "" else choice.eps))
     if not choice.source:
         raise UserError(f"no data set for {model} is here: give an image file as source")
     if not is_file(choice.source):
@@ -354,8 +354,8 @@ def measures_of(choice: Choice, # settled
             values["identified"] = float(identified(group, g.expand_as(group))[row])
     return values | {"etmann": etmann(model, images.x).item()}
 
-# %% ../nbs/library/17f_explorer.ipynb #90fe4501
-FRAMES = 8 # of a path that are shown, at most
+# %% ../nbs/library/17f_explorer.ipynb #6827b5d5
+FRAMES = 6 # of a path that are shown, at most
 
 @dataclass(frozen=True, eq=False)
 class Explored:

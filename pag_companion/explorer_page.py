@@ -79,11 +79,11 @@ def draw_bars(axis, explored: Explored) -> None:
     axis.set_title("probability", fontsize=9)
     axis.legend(frameon=False, fontsize=7, loc="best")
 
-# %% ../nbs/library/17g_explorer_page.ipynb #15c3888a
+# %% ../nbs/library/17g_explorer_page.ipynb #bc851786
 def figure_of(explored: Explored): # -> matplotlib figure
     "Draw image, gradient, attack, probabilities and path."
     from matplotlib import pyplot
-    fig, choice = pyplot.figure(figsize=(9, 4.6), layout="constrained"), explored.choice
+    fig, choice = pyplot.figure(figsize=(7.4, 4.2), layout="constrained"), explored.choice
     top, bottom = fig.subfigures(2, 1, height_ratios=(1.25, 1))
     *axes, bars = top.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.3))
     for axis, (title, (image, words)) in zip(axes, tiles_of(explored).items()):

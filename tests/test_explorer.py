@@ -5,6 +5,7 @@ from pag_companion.explorer import *
 
 import io
 import tempfile
+import numpy as np
 import pytest
 import torch
 from dataclasses import replace
@@ -42,6 +43,7 @@ def test_what_fits_and_what_does_not():
         assert sets_for("svhn/AT-1")[0] == "street_glyphs" and sets_for("cifar10/AT-1") == []
         filled = settled(Choice("svhn/AT-1"))
         assert (filled.source, filled.evaluator, filled.eps) == ("street_glyphs", "svhn/AT-8", "32/255")
+        assert settled(Choice(eps=0)).eps == "0" and settled(Choice(eps=.1)).eps == "0.1"
         for name in shipped():
             assert evaluators_for(name)[0] != name and "/AT" in evaluators_for(name)[0]
         for wrong, hint in ((dict(model="mnist/AT-9"), "choose one of"), (dict(source="cifar10"), "does not fit mnist/AT-0.1 .*: choose one of mnist_sample"),
@@ -83,6 +85,17 @@ def test_files_of_all_kinds():
                        ("data:image/png;base64,???", "cannot be read"), ("no/such.png", "no image file no/such.png")):
         with pytest.raises(UserError, match=hint):
             open_image(data)
+
+
+def test_a_bird_is_a_bird():
+    birds = np.zeros((40, 8, 8, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_DATA=folder):
+        np.savez(Path(folder, "cub.npz"), x_train=birds, y_train=np.arange(40) % 2, x_test=birds[:6], y_test=np.arange(6) % 2)
+        assert sets_for("cifar10/AT-8") == ["cub"] and "cub" not in sets_for("svhn/AT-8")
+        images, _ = image_of(settled(Choice("cifar10/AT-8", "cub", 5)))
+        assert images.shape == (3, 32, 32) and images.classes[images.y] == "bird"
+        with pytest.raises(UserError, match="0 to 5 here"):
+            image_of(settled(Choice("cifar10/AT-8", "cub", 6)))
 
 
 def test_an_image_is_made_to_fit():
@@ -154,6 +167,11 @@ def test_what_is_explored_is_what_the_library_says():
     for source in ("street_glyphs", packed(half_red(64, 64))):
         odd = explore(Choice("svhn/AT-8", source, 999 if source == "street_glyphs" else 0, steps=1))
         assert ("identified" in odd.measures) == (source == "street_glyphs") and len(odd.measures) >= 8
+    with tempfile.TemporaryDirectory() as folder, patch.dict("os.environ", PAG_DATA=folder):
+        unknown = explore(Choice("boxed_imagenet/AT-1", packed(half_red(64, 64))))
+        assert unknown.images.classes[0] == "class 0" and unknown.images.shape == (3, 64, 64)
+        assert unknown.measures.keys().isdisjoint({"towards_class", "score_similarity", "mixture_cosine", "identified"})
+        assert len(unknown.measures) == 5
 
 
 def test_identification_is_that_of_the_group():
