@@ -79,12 +79,12 @@ def draw_bars(axis, explored: Explored) -> None:
     axis.set_title("probability", fontsize=9)
     axis.legend(frameon=False, fontsize=7, loc="best")
 
-# %% ../nbs/library/17g_explorer_page.ipynb #bc851786
+# %% ../nbs/library/17g_explorer_page.ipynb #79e6f101
 def figure_of(explored: Explored): # -> matplotlib figure
     "Draw image, gradient, attack, probabilities and path."
     from matplotlib import pyplot
-    fig, choice = pyplot.figure(figsize=(7.4, 4.2), layout="constrained"), explored.choice
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1.25, 1))
+    fig, choice = pyplot.figure(figsize=(6.2, 3.9), layout="constrained"), explored.choice
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1.1, 1))
     *axes, bars = top.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.3))
     for axis, (title, (image, words)) in zip(axes, tiles_of(explored).items()):
         draw_tile(axis, image, title, words)
@@ -98,8 +98,8 @@ def figure_of(explored: Explored): # -> matplotlib figure
         axis.axis("off")
     top.suptitle(f"{explored.images.name}, test image {choice.index}, {choice.model}, seed 0",
                  fontsize=9)
-    bottom.suptitle("the path; under each frame what the attacked model sees, "
-                    f"below it the evaluator {choice.evaluator}", fontsize=9)
+    bottom.suptitle(f"the path, and what is seen: by {choice.model}, by {choice.evaluator}\n",
+                    fontsize=9)
     return fig
 
 # %% ../nbs/library/17g_explorer_page.ipynb #eee8fc82
