@@ -106,6 +106,8 @@ def draw(x, # images, N,C,H,W
     "Draw `x`s and *more*."
 def one(x: int) -> str: # its name
     "Name a thing."
+def none(self) -> list: # all names
+    "Name all things."
 def two(x, # a
        ): # -> a figure
     # a comment of its own
@@ -130,7 +132,7 @@ def test_comments_beside_arguments_are_read():
     made = {node.name: docments(node, comments) for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef)}
     assert made["draw"] == {"x": "images, N,C,H,W", "k": "k in %"}
-    assert made["one"] == {"return": "its name"}
+    assert made["one"] == {"": "its name"} and made["none"] == {"return": "all names"}
     assert made["two"] == {"x": "a", "return": "a figure"}
     assert made["project"] == {"delta": "any"} and made["label"] == {}
 

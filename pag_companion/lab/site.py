@@ -182,7 +182,7 @@ def by_image(outputs: list[dict]) -> Iterator[list[dict]]:
     if group:
         yield group
 
-# %% ../../nbs/lab/99d_site.ipynb #37d9b4c6
+# %% ../../nbs/lab/99d_site.ipynb #d4c03946
 def page_cells(cell: dict, # of a notebook
               ) -> list[dict]: # as the page has it: no cell, one, or one an image
     "Show code and outputs of a cell."
@@ -194,7 +194,8 @@ def page_cells(cell: dict, # of a notebook
     tags = ["remove-input"] * ("hide_input" in words) or ["hide-input"] * bool(prompt)
     cells = []
     for group in list(by_image(cell["outputs"])) or [[]]:
-        look: dict = {"image": {"alt": alt_text(group[-1])}} if group and alt_text(group[-1]) else {}
+        alt = alt_text(group[-1]) if group else None
+        look: dict = {"image": {"alt": alt}} if alt else {}
         look |= {"code_prompt_show": prompt, "code_prompt_hide": prompt} if prompt else {}
         cells.append({**cell, "id": f"{cell['id']}{len(cells) or ''}", "outputs": group,
                       "source": code, "metadata": {"tags": tags, "mystnb": look}})
@@ -256,17 +257,21 @@ def arguments(node: ast.FunctionDef) -> list[ast.arg]:
     both = [*args.posonlyargs, *args.args, stars[0], *args.kwonlyargs, stars[1]]
     return [arg for arg in both if arg is not None]
 
-# %% ../../nbs/lab/99d_site.ipynb #d15d7ba1
+# %% ../../nbs/lab/99d_site.ipynb #aa91349e
 def docments(node: ast.FunctionDef,
              comments: dict[int, str], # as `line_comments` reads them
-            ) -> dict[str, str]: # argument, or "return" -> its comment
+            ) -> dict[str, str]: # argument, "return", or "" for both -> its comment
     "Read the comments beside a function's arguments and its result."
     last = max(node.lineno, node.body[0].lineno - 1)
-    on_line = {arg.end_lineno: arg.arg for arg in arguments(node)}
-    if node.returns is not None:
-        on_line[node.returns.end_lineno] = "return"
+    on_line = {arg.end_lineno: arg.arg for arg in arguments(node) if arg.arg not in ("self", "cls")}
+    end = node.returns.end_lineno if node.returns else None
+    if end is not None:
+        on_line[end] = "" if end in on_line else "return"
     lines = [line for line in range(node.lineno, last + 1) if line in comments]
-    return {on_line.get(line, "return"): comments[line].removeprefix("-> ") for line in lines}
+    texts = {on_line.get(line, "return"): comments[line] for line in lines}
+    if texts.get("", "").startswith("->"):
+        texts["return"] = texts.pop("")
+    return {name: text.removeprefix("->").strip() for name, text in texts.items()}
 
 # %% ../../nbs/lab/99d_site.ipynb #b1d8c566
 def rst(text: str, # a comment or a docstring
@@ -289,7 +294,7 @@ def directive(kind: str, # such as "function"
     paragraphs = [indent(paragraph, "   ") + "\n" for paragraph in body if paragraph]
     return "\n".join(lines + paragraphs)
 
-# %% ../../nbs/lab/99d_site.ipynb #bea8114b
+# %% ../../nbs/lab/99d_site.ipynb #6c50d93f
 def signature(node: ast.FunctionDef, method: bool = False) -> str:
     "Write a function's arguments and result; a method's without `self`."
     given = ast.unparse(node.args)
@@ -304,10 +309,10 @@ def function_text(node: ast.FunctionDef,
     "Document a function."
     marks = {ast.unparse(mark).rpartition(".")[2] for mark in node.decorator_list}
     texts = docments(node, comments)
-    result = texts.pop("return", None)
+    result, both = texts.pop("return", ""), texts.pop("", "")
     fields = [f":param {name}: {rst(text)}" for name, text in texts.items()]
     fields += [f":returns: {rst(result)}"] if result else []
-    body = rst(ast.get_docstring(node) or ""), "\n".join(fields)
+    body = rst(ast.get_docstring(node) or ""), rst(both), "\n".join(fields)
     if marks & {"property", "cached_property"}:
         options = [f":type: {ast.unparse(node.returns)}"] if node.returns else []
         return directive("property", node.name, options, *body)
