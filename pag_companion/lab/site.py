@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'WRITTEN', 'LOADED', 'HARMLESS', 'EXCUSED', 'chapters', 'module_page', 'pages', 'Site', 'is_outside',
-           'page_link', 'page_image', 'page_text', 'only_imports', 'folded', 'alt_text', 'by_image', 'page_cells',
-           'relative', 'links_line', 'as_page', 'line_comments', 'arguments', 'docments', 'rst', 'directive',
+           'relative', 'page_link', 'page_image', 'page_text', 'only_imports', 'folded', 'alt_text', 'by_image',
+           'page_cells', 'links_line', 'as_page', 'line_comments', 'arguments', 'docments', 'rst', 'directive',
            'signature', 'function_text', 'value_text', 'class_text', 'definitions', 'documented', 'opening', 'makers',
            'module_text', 'toctree', 'entry', 'chapter_table', 'group_text', 'front_text', 'summary', 'api_text',
            'written_pages', 'write_pages', 'run_sphinx', 'Loads', 'read_page', 'loaded_by', 'outside', 'broken',
@@ -101,10 +101,18 @@ class Site:
         kind = "tree" if (self.root / name).is_dir() else "blob"
         return "{git_url}/{kind}/{branch}/{name}".format(**self.settings, kind=kind, name=name)
 
-# %% ../../nbs/lab/99d_site.ipynb #7a166235
+# %% ../../nbs/lab/99d_site.ipynb #d9ffdcae
 def is_outside(link: str) -> bool:
     "Tell whether an address names a server, or another scheme than a file's."
     return bool(re.match(r"\s*(?:[a-zA-Z][a-zA-Z+.-]*:|//)", link))
+
+
+def relative(site: Site,
+             page: str, # to be linked to
+             file: str, # of the project, which has a page of its own
+            ) -> str: # path from that page
+    "Lead from one page to another."
+    return posixpath.relpath(page, posixpath.dirname(site.pages[file]) or ".")
 
 
 def page_link(site: Site,
@@ -118,8 +126,7 @@ def page_link(site: Site,
     name = site.path(target, file)
     if name not in site.pages:
         return site.online(name) + mark + anchor
-    here = posixpath.dirname(site.pages[file]) or "."
-    return posixpath.relpath(site.pages[name], here) + mark + anchor
+    return relative(site, site.pages[name], file) + mark + anchor
 
 # %% ../../nbs/lab/99d_site.ipynb #c8b0b399
 _CODE = re.compile(r"(```.*?```|`[^`]+`)", re.DOTALL)
@@ -202,15 +209,7 @@ def page_cells(cell: dict, # of a notebook
         tags = ["remove-input"]
     return cells
 
-# %% ../../nbs/lab/99d_site.ipynb #d4ea8289
-def relative(site: Site,
-             page: str, # to be linked to
-             file: str, # of the project, which has a page of its own
-            ) -> str: # path from that page
-    "Lead from one page to another."
-    return posixpath.relpath(page, posixpath.dirname(site.pages[file]) or ".")
-
-
+# %% ../../nbs/lab/99d_site.ipynb #7dee5a57
 def links_line(site: Site,
                file: str, # a notebook of the project
                module: str | None, # that it exports
