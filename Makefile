@@ -21,9 +21,10 @@ $(error VENV = "$(VENV)" has spaces, or none at all: name a folder without space
 endif
 
 BIN := $(VENV)/bin
-# What is installed there: RUN to run the experiments, DEV also to test and change them
+# What is installed there: RUN to run the experiments, DEV also to test and change them, SITE to build the pages
 RUN := $(VENV)/.pag_companion-run
 DEV := $(VENV)/.pag_companion-dev
+SITE := $(VENV)/.pag_companion-site
 # Tests leave their runs here, so that a report never mixes them with yours: below the project's folder, which is where
 # every line of a rule starts; the shell puts the folder's name in front, whatever characters it has
 TEST_RUNS := build/test-runs
@@ -36,7 +37,7 @@ stage = printf '\n== %s\n' '$(1)'; began=$$(date +%s); \
 # $(call install,WHAT): install by pip, quietly
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: help env paper bench test test-slow sync outputs layers words lab hooks clean
+.PHONY: help env paper bench test test-slow sync outputs site layers words lab hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -97,6 +98,18 @@ outputs: $(DEV) ## run notebooks anew and keep their figures (CHAPTER=nbs/librar
 	@for chapter in $(CHAPTER); do echo "$$chapter"; \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$chapter || exit 1; done
 	@$(BIN)/nbdev_clean
+
+# The pages need neither PyTorch nor the project itself: only what the extra "site" names
+$(SITE): pyproject.toml settings.ini
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed: make site PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(call stage,installing what the site needs into $(VENV), \
+		$(call install,$$(sed -n "s/^site_requirements = //p" settings.ini)))
+	@touch $@
+
+site: $(SITE) ## make pages to read in build/site: chapters, claims, figures, API (runs no notebook)
+	@rm -rf ./build/site
+	@$(call stage,pages in build/site,$(BIN)/python -m pag_companion.lab.site build/site)
 
 layers: $(RUN) ## print and draw which module imports which (results/figures/layers.png)
 	@$(BIN)/python -m pag_companion.lab.layers
