@@ -86,7 +86,7 @@ def passes(*tests):
         return run_tests(copied(Path(folder).resolve()), tests)
 
 
-def test_each_mistake_has_its_place():
+def test_each_mistake_fits():
     for mistake, (name, right, _, _) in MISTAKES.items():
         count = (ROOT / "pag_companion" / name).read_text().count(right)
         assert count == 1, f"{mistake}: {name} holds {right!r} {count} times"

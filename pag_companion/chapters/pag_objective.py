@@ -26,7 +26,7 @@ from ..pag_checks import RADII, masking_checks, worst_cases
 from ..pag_targets import (NAMES, WIDTHS, InputPenalty, PAGObjective, Pools,
     class_gradients, cosines, family, non_smooth, pools_of, target_gradients)
 from ..pag_toy import ARMS, toy_figure, toy_hits, train_toy
-from ..core.numbers import UserError
+from ..core.numbers import UserError, counted
 from ..core.progress import dots_and_means, model_colors
 from ..core.scores import Score
 from ..data import Images, load, match_domain
@@ -287,7 +287,7 @@ LONGER = 3 # times the steps of a PAG model: AT with about the time that PAG tak
 
 def equal_time(results: Results, comparison, scale: str) -> dict: # seed -> points
     "Compare with AT that was trained for as long a time, not as many steps."
-    steps = LONGER * TRAINED[scale].get("steps", 0)
+    steps = LONGER * TRAINED.get(scale, {}).get("steps", 0)
     longer = sound_values(runs_of(results, comparison, scale, steps=steps), "linf", comparison.b)
     first = sound_values(runs_of(results, comparison, scale), "linf", comparison.a)
     return {seed: first[seed] - longer[seed] for seed in first if seed in longer}
@@ -423,7 +423,7 @@ def robust_figure(results: Results, dataset: str = "mnist"):
 def _seeds(results: Results) -> str:
     "Say how many seeds a figure shows."
     counts = {len(results.values("clean", label)) for label in results.labels} or {0}
-    return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else f"{counts.pop()} seed(s)"
+    return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else counted(counts.pop(), "seed")
 
 # %% ../../nbs/70_pag_objective.ipynb #4e4322f9
 def weights_figure(results: Results, dataset: str = "mnist"):
@@ -446,6 +446,8 @@ def weights_figure(results: Results, dataset: str = "mnist"):
     right.set(xlabel="σ of the kernel density", xscale="log", xticks=SIGMAS, xticklabels=SIGMAS,
               title=f"λ = {CHOSEN['kde']:g}, {_seeds(results)}")
     right.minorticks_off()
+    if not any(results.values("clean", label) for label in by_sigma.values()):
+        right.text(.5, .5, "not run", ha="center", transform=right.transAxes)
     left.legend(frameon=False, fontsize=8)
     return fig
 

@@ -205,7 +205,7 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
     if TASKS[dataset].sigmas:
         _draw_strong_noise(panels[1], results, dataset)
     panels[0].set_ylabel("gain on the target over Natural, points")
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[0].legend(frameon=False, fontsize=8, loc="lower left")
     return fig
 
 def _say_what_is_below(axes, floor: float) -> None:

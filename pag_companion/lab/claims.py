@@ -23,7 +23,7 @@ from scipy import stats
 from ..core.numbers import UserError
 from .experiment import chapter_modules, experiments
 from .results import Results
-from .settings import SCALES
+from .settings import DECIDES, SCALES
 
 # %% ../../nbs/lab/95_claims.ipynb #163135b1
 ABOVE = (0., math.inf) # a gain
@@ -432,8 +432,10 @@ def judge(results: Results, # of one side
 def judge_scales(results: Results, # of one side
                 ) -> dict: # scale -> id -> Verdict
     "Judge every claim at each scale of which there are real runs."
+    ran = {record["settings"]["scale"] for record in results.records}
+    ran |= {"small"} if ran & set(DECIDES.values()) else set()     # whose verdicts they are
     return {scale: judge(results, scale) for scale in SCALES[1:]
-            if results.only(scale=scale).records}
+            if scale in ran - set(DECIDES.values())}
 
 # %% ../../nbs/lab/95_claims.ipynb #d48703dd
 LEVEL = .025 # one-sided, as the 95 % intervals

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STORY', 'SURVIVES', 'LATEX_MARKS', 'SYMBOLS', 'best_verdict', 'story_order', 'ours_in_short', 'papers_in_short',
-           'findings', 'scope', 'alt_of', 'gallery', 'cost_table', 'datasets_table', 'settings_table', 'mlrc', 'plain',
-           'as_text']
+           'scale_of', 'findings', 'scope', 'alt_of', 'gallery', 'cost_table', 'datasets_table', 'settings_table',
+           'mlrc', 'plain', 'as_text']
 
 # %% ../../nbs/lab/98d_findings.ipynb #5f18c639
 from importlib.resources import files
@@ -17,7 +17,7 @@ from ..core.numbers import UserError
 from .claims import (
     INCONCLUSIVE, NOT_RUN, NOT_SUPPORTED, SUPPORTED, Verdict, headline, judge_scales)
 from .results import Results
-from .settings import SCALES
+from .settings import DECIDES, SCALES
 
 # %% ../../nbs/lab/98d_findings.ipynb #6a0753db
 def best_verdict(verdicts: dict, # scale -> id -> Verdict
@@ -61,6 +61,12 @@ def papers_in_short(verdict: Verdict) -> str:
 # %% ../../nbs/lab/98d_findings.ipynb #3e197356
 SURVIVES = {True: ", survives Holm's correction", False: ", not after Holm's correction", None: ""}
 
+def scale_of(results: Results, verdict: Verdict, scale: str) -> str:
+    "Name the scale of the runs that decided a verdict."
+    names = {DECIDES.get(c.dataset, scale) for c in verdict.claim.comparisons}
+    decided = scale == "small" and len(names) == 1 and results.only(scale=min(names)).records
+    return names.pop() if decided else scale
+
 def findings(results: Results, # of one side
              verdicts: dict | None = None, # scale -> id -> Verdict, if they are there
             ) -> pd.DataFrame: # a line a finding; empty where nothing real was run
@@ -75,7 +81,7 @@ def findings(results: Results, # of one side
         n = f", {verdict.n} seed{'s' * (verdict.n > 1)}" if verdict.n else ""
         lines.append({"claim": id, "the paper says": verdict.claim.finding,
                       "paper, points": papers_in_short(verdict),
-                      "here [95 % over seeds]": ours_in_short(verdict), "scale": f"{scale}{n}",
+                      "here [95 % over seeds]": ours_in_short(verdict), "scale": scale_of(results, verdict, scale) + n,
                       "verdict": f"**{verdict.outcome}**{SURVIVES[verdict.survives]}"})
     return pd.DataFrame(lines).set_index("claim")
 
