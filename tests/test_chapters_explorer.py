@@ -73,12 +73,14 @@ def test_a_moving_slider_is_computed_once():
     pytest.importorskip("ipywidgets")
 
     async def drag():
-        explorer, pages = Explorer(Choice(source="mnist_sample"), delay=.05), []
+        explorer, pages = Explorer(Choice(source="mnist_sample"), delay=1), []
         explorer.page.observe(lambda change: pages.append(change.new), "value")
         for eps in ("0.1", "0.2", "0.28"):
             explorer.controls["eps"].value = eps
             await asyncio.sleep(.01)
         assert not pages and "computing" in explorer.message.value
+        while not pages:
+            await asyncio.sleep(.1)
         await asyncio.sleep(.3)
         return pages, explorer.explored.choice.eps
 
