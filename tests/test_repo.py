@@ -217,8 +217,8 @@ def test_notebooks_are_small():
     for name, size in sizes.items():
         assert size <= MB, f"{name} has {size / MB:.1f} MB: GitHub does not show it; use fewer or smaller images"
     assert sum(
-        sizes.values()) <= 10 * MB, (
-        f"the notebooks have {sum(sizes.values()) / MB:.1f} MB together; 10 at most")
+        sizes.values()) <= 12 * MB, (
+        f"the notebooks have {sum(sizes.values()) / MB:.1f} MB together; 12 at most")
 
 
 def test_numbers_are_unique():
@@ -514,7 +514,7 @@ def test_paths_stay_inside_the_project():
     homes = re.compile(
         r"(?<![\w.~:/$}-])/(?:home|root|work|Users)/\w|\b[A-Z]:\\+(?:Users|Documents|Program)")
     names = ({part for path in repository_files() for part in path.relative_to(ROOT).parts}
-             | {"runs", "data"})
+             | {"runs", "data", "api"})     # the last: pages of the site
     for name, text in repository_texts():
         matches = homes.search(text)
         assert not matches, f"{name}: {matches and text[matches.start():matches.start() + 40]!r} is a path of one machine"
