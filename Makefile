@@ -73,7 +73,7 @@ bench: $(DEV) ## measure speed on this machine, about 10 minutes on 2 cores (res
 	@$(call stage,benchmarks at scale small: leave the machine alone meanwhile, \
 		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
 
-test: $(DEV) ## everything CI checks, within ten minutes
+test: $(DEV) ## everything CI checks, about eleven minutes
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)
 	@$(call stage,no unused or unknown names (ruff),$(BIN)/python -m ruff check --quiet)
 	@$(call stage,types (mypy),$(BIN)/python -m mypy)
