@@ -20,6 +20,7 @@ from ..lab.claims import BELOW, SEEDS_FOR_INTERVAL, Claim, Comparison, seed_inte
 from ..lab.experiment import Experiment, Measured, find_experiment
 from ..lab.results import Results, cell
 from ..lab.settings import RunSettings, preset
+from ..regularizers import penalized
 from ..training import Objective, register_objective
 
 # %% ../../nbs/51_controls.ipynb #db630544
@@ -103,9 +104,7 @@ class Penalty(Control):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
         "Compute the cross-entropy and the gradients' share."
         x = x.detach().requires_grad_()
-        loss = F.cross_entropy(model(x).float(), y)
-        g, = torch.autograd.grad(len(x) * loss, x, create_graph=True)
-        return loss + self.eps * g.float().square().flatten(1).sum(1).mean()
+        return penalized(model(x).float(), x, y, self.eps)
 
 # %% ../../nbs/51_controls.ipynb #b31cfe19
 def zero_shot():
