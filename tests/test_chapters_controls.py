@@ -10,7 +10,7 @@ import torch
 from unittest.mock import patch
 from pag_companion.data import load
 from pag_companion.lab.claims import judge
-from pag_companion.lab.results import Results, made_up
+from pag_companion.lab.results import Results, gains, made_up
 from pag_companion.models import build
 from torch import nn
 from pag_companion.training import Natural, Recipe, train

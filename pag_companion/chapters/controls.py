@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RIVALS', 'QUANTITIES', 'OVER', 'LONGER', 'S8', 'S9', 'EXPERIMENT', 'run', 'blurred', 'moved', 'Control', 'Augmented',
            'Decay', 'Smoothing', 'Penalty', 'zero_shot', 'Settings', 'measure', 'runs_of', 'chosen_label',
-           'counted_labels', 'gains', 'over_rival', 'longer', 'controls_table', 'controls_figure']
+           'counted_labels', 'over_rival', 'longer', 'controls_table', 'controls_figure']
 
 # %% ../../nbs/51_controls.ipynb #e09815fd
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..lab.claims import BELOW, SEEDS_FOR_INTERVAL, Claim, Comparison, seed_interval
 from ..lab.experiment import Experiment, Measured, find_experiment
-from ..lab.results import Results, cell
+from ..lab.results import Results, cell, gains
 from ..lab.settings import RunSettings, preset
 from ..regularizers import penalized
 from ..training import Objective, register_objective
@@ -167,21 +167,16 @@ def counted_labels(results: Results) -> list: # (label, does it count?)
     ends = [label for label in ("AT-4", "Natural ×4", "AT-4 ×4") if label in results.labels]
     return [(label, label in counted) for label in rivals] + [(label, True) for label in ends]
 
-def gains(results: Results, label: str, base: str = "Natural") -> dict: # seed -> points
-    "Pair target accuracies by seed."
-    first, second = results.values("target", label), results.values("target", base)
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
-
 # %% ../../nbs/51_controls.ipynb #01ea1b27
 def over_rival(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
     "Say how far AT-4 is ahead of a rival on the target (claim S8)."
     runs = runs_of(results, scale)
     label = chosen_label(runs, comparison.a)
-    return gains(runs, "AT-4", label) if label else {}
+    return gains(runs, "AT-4", base=label) if label else {}
 
 def longer(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
     "Say what four times the steps change on the target (claim S9)."
-    return gains(runs_of(results, scale), f"{comparison.a} ×4", comparison.a)
+    return gains(runs_of(results, scale), f"{comparison.a} ×4", base=comparison.a)
 
 QUANTITIES = {"target accuracy of AT-4 less that of the rival": over_rival, "target accuracy after 4 × the steps less that of the table": longer}
 OVER, LONGER = QUANTITIES

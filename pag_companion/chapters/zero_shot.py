@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASKS', 'KINDS', 'LOOKS', 'FITS', 'PAPER', 'EXPERIMENT', 'run', 'Task', 'target_of', 'Settings', 'target_scores',
            'overfitting_scores', 'measure', 'labels_of', 'ranked', 'ranked_values', 'h1_table',
-           'alignment_predicts_transfer', 'gains', 'overfitted_seeds', 'draw_gains', 'on_log_axis', 'transfer_figure',
+           'alignment_predicts_transfer', 'overfitted_seeds', 'draw_gains', 'on_log_axis', 'transfer_figure',
            'seeds_text', 'fits_table', 'overfitting_table', 'alignment_table', 'counts_in_h1', 'alignment_figure',
            'twins_table']
 
@@ -25,7 +25,7 @@ from ..data import MATCH_OPTIONS, load, match_domain
 from ..gradients import MEASURES, class_means, measure_alignment, stored_measures
 from ..lab.claims import SEEDS_FOR_INTERVAL, SEEDS_FOR_VERDICT, rank_correlation, seed_interval
 from ..lab.experiment import Experiment, Measured
-from ..lab.results import Results, order_labels, table
+from ..lab.results import Results, gains, order_labels, table
 from ..lab.settings import PRESETS, RunSettings, preset
 from ..robustness import accuracy, batch_size, robust_accuracy
 from ..device import pick_device
@@ -155,11 +155,6 @@ def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dic
 
 # %% ../../nbs/50_zero_shot.ipynb #ae64eab7
 LOOKS = {"AT": ("#2171b5", "o"), "N": (NOISE_COLOR, "s"), "wide": ("#b3b3b3", "D"), "PGD": ("#08306b", "^")}
-
-def gains(results: Results, label: str, score: str = "target", base: str = "Natural") -> dict: # seed -> points
-    "Pair a score with Natural's of the same seed."
-    first, second = results.values(score, label), results.values(score, base)
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 def overfitted_seeds(results: Results, label: str) -> set:
     "List the seeds whose model suffers catastrophic overfitting."

@@ -7,9 +7,9 @@ __all__ = ['WARNING', 'SMOKE', 'NAMES', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'NOTH
            'title_of', 'main_table', 'names_of', 'main_parts', 'notes_on', 'png', 'alt_text', 'image_of', 'html_of',
            'section', 'claims_on', 'one_side', 'page', 'others_table', 'machines_table', 'build', 'side',
            'write_tables', 'welch', 'compare_parts', 'compare', 'compare_verdicts', 'candidates', 'write_figures',
-           'draw_images', 'blocks', 'findings_markdown', 'table_markdown', 'claims_markdown', 'fill_text', 'fill_file',
-           'claims_page', 'fill', 'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc',
-           'print_comparison', 'main']
+           'draw_images', 'setups_markdown', 'blocks', 'findings_markdown', 'table_markdown', 'claims_markdown',
+           'fill_text', 'fill_file', 'claims_page', 'fill', 'add_reading', 'add_writing', 'read_arguments',
+           'promote_runs', 'write_mlrc', 'print_comparison', 'main']
 
 # %% ../../nbs/lab/98_report.ipynb #6fcf29b7
 import argparse
@@ -383,6 +383,11 @@ MARKER = re.compile(r"<!-- *report:([\w-]+) +(begin|end) *-->")
 
 
 # %% ../../nbs/lab/98_report.ipynb #2158a7cf
+def setups_markdown(mains: dict) -> str: # mains: from `main_parts`
+    "List the setup of every table."
+    return "\n".join(f"- {title_of(part)}: {part.records[0]['setup']}, {len(part)} runs"
+                     for part in mains.values())
+
 def blocks(results: Results, here: str = "", # way from the file to the project's folder
            verdicts: dict | None = None, # from `judge_scales`, if there are some
           ) -> dict: # name -> Markdown
@@ -391,8 +396,7 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
     verdicts = verdicts or judge_scales(results)
     made = {"claims": claims_markdown(results, verdicts.get("small") or judge(results)),
             "findings": findings_markdown(results, verdicts), "scope": scope(results),
-            "setup": "  \n".join(f"{part.records[0]['setup']}: {len(part)} runs"
-                                 for part in mains.values()) or NOTHING}
+            "setup": setups_markdown(mains) or NOTHING}
     for (name, dataset, scale), part in mains.items():
         experiment = find_experiment(name)
         end = "" if scale == "small" else f"-{scale}"
@@ -466,8 +470,7 @@ def claims_page(results: Results, judged: dict) -> str: # scale -> id -> Verdict
         lines = _escaped(claims_table(results, scale, verdicts=verdicts))
         parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.\n\n"
                      f"{lines.to_markdown(disable_numparse=True)}")
-    setups = "\n".join(f"- {title_of(part)}: {part.records[0]['setup']}, {len(part)} runs"
-                       for part in main_parts(results).values())
+    setups = setups_markdown(main_parts(results))
     return "\n\n".join([*parts, f"## Setups\n\n{setups}"]) + "\n"
 
 # %% ../../nbs/lab/98_report.ipynb #b6139712

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REHEARSAL', 'GAP', 'usual_settings', 'staleness', 'is_usual', 'variant_of', 'lines_of', 'is_overfitted', 'Records',
-           'Variants', 'Results', 'cells_of', 'sorted_labels', 'has_settings', 'check_weights', 'cell', 'table',
-           'order_labels', 'run_table', 'with_caption', 'made_up']
+           'Variants', 'Results', 'cells_of', 'sorted_labels', 'has_settings', 'check_weights', 'gains', 'cell',
+           'table', 'order_labels', 'run_table', 'with_caption', 'made_up']
 
 # %% ../../nbs/lab/94_results.ipynb #72f0e9b5
 from collections.abc import Iterable
@@ -230,6 +230,13 @@ def check_weights(records: Iterable) -> None:
                             "was stored over the other; remove their records and run again")
 
 # %% ../../nbs/lab/94_results.ipynb #0a485a06
+def gains(results: Results, label: str, score: str = "target", # in percent, as `values` gives it
+          base: str = "Natural", # what it is compared with
+         ) -> dict: # seed -> points
+    "Pair a score with that of another model of the same seed."
+    first, second = results.values(score, label), results.values(score, base)
+    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+
 def cell(values) -> str: # numbers, one a seed
     "Write mean ± sample standard deviation (number of seeds)."
     values = pd.Series(list(values.values()) if isinstance(values, dict) else list(values),
