@@ -47,7 +47,7 @@ def groups(dataset: str, # key of COUNTED, or any other
 
 # %% ../nbs/library/19b_localize.ipynb #57782a6b
 MAKERS: dict[str, Callable] = {"cam": cam, "gradient": gradient_map}
-MAPS = {"cam": "CAM", "gradient": "gradient map"} # as figures and tables call them
+MAPS = {"cam": "CAM", "gradient": "gradient saliency map"} # as figures and tables call them
 SOURCES = tuple(MAKERS)
 TOGETHER = 128 # maps that share one range, in the protocol that normalizes over a batch
 

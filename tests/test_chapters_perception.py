@@ -28,7 +28,12 @@ def made_side(aligned, robust, dataset="cifar10"):
 def test_leads_by_hand():
     g4 = claims()["G4"]
     assert sum(c.counted for c in g4.comparisons) == 4 and g4.needed == 3
-    for c in g4.comparisons:
+    robust = [made_up(label, seed, {"4/255": value}, "robustness", "cifar10")
+              for label, value in (("Natural", 0.), ("AT-1", 35.), ("AT-8", 50.)) for seed in range(5)]
+    both = Results.of([*made_side(.6, .2).records, *robust])
+    nearer = [values_of(both, c) for c in g4.comparisons if c.remark == "at 4/255"]
+    assert len(nearer) == 4 and all(abs(v + .1) < .01 for values in nearer for v in values.values())
+    for c in (c for c in g4.comparisons if not c.remark):
         values = values_of(made_side(.6, .2, c.dataset), c)
         assert len(values) == 5 and all(abs(v - .4) < .01 for v in values.values()), c.name
     assert judge(made_side(.6, .2), ids=["G4"])["G4"].outcome == "supported"

@@ -11,7 +11,7 @@ from pag_companion.localize import STEP
 def test_what_the_text_says():
     committed = Results.read().main("wsol", "boxed_imagenet")
     known, top1 = combinations_table(committed), combinations_table(committed, score="top1_loc")
-    mixed = "Natural by CAM, AT by gradient map"
+    mixed = "Natural by CAM, AT by gradient saliency map"
     assert all(cell.startswith("+") and "[+" in cell for cell in known.loc[mixed])
     assert [cell[0] for cell in top1.loc[mixed]] == ["+", "+", "-"] and "[-" in top1.loc[mixed].iloc[2] and ", +" in top1.loc[mixed].iloc[2]
     for row in set(known.index) - {mixed, "paper, maps not said"}:
@@ -23,8 +23,8 @@ def test_combinations_by_hand():
         return made_up(label, seed, {"gt_known/cam": cam + seed, "gt_known/gradient": gradient + seed}, "wsol", "cub")
     toys = Results.of(toy(label, seed, *both) for label, both in {"Natural": (60, 40), "AT-0.5": (58, 77)}.items() for seed in range(3))
     table = combinations_table(toys, ("AT-0.5",))["AT-0.5"]
-    assert table["Natural by CAM, AT by CAM"] == "-2.00 [-2.00, -2.00]" and table["Natural by CAM, AT by gradient map"] == "+17.00 [+17.00, +17.00]"
-    assert table["Natural by gradient map, AT by CAM"].startswith("+18.00") and table["paper, maps not said"] == "+17.56"
+    assert table["Natural by CAM, AT by CAM"] == "-2.00 [-2.00, -2.00]" and table["Natural by CAM, AT by gradient saliency map"] == "+17.00 [+17.00, +17.00]"
+    assert table["Natural by gradient saliency map, AT by CAM"].startswith("+18.00") and table["paper, maps not said"] == "+17.56"
     assert combinations_table(toys, ("AT-1",))["AT-1"].iloc[0] == "not run"
 
 

@@ -3,7 +3,7 @@
 from pag_companion.lab.claims import *
 
 
-from pag_companion.lab.results import made_up
+from pag_companion.lab.results import Results, made_up
 
 
 def test_p_looks_in_the_direction_of_the_claim():
@@ -55,7 +55,6 @@ def test_one_up_one_down_one_at_zero():
 
 def test_two_seeds_are_judged_by_their_images():
     from pag_companion.core.scores import Score
-    from pag_companion.lab.results import Results
 
     counts = {"Natural": 60, "AT-0.1": 90}
     records = [made_up(label, seed, {"target": right}) for label, right in counts.items()
@@ -67,3 +66,19 @@ def test_two_seeds_are_judged_by_their_images():
     assert judged and {r.basis for r in judged} == {"these models only"}
     assert all(20 < r.interval[0] < r.mean < r.interval[1] < 40 for r in judged
                if r.comparison.a == "AT-0.1")
+
+
+def test_a_line_shows_what_decides():
+    def toy(label, level, source=99.):
+        return [made_up(label, seed, {"target": level + seed * .1, "source": source}) for seed in range(5)]
+
+    rows = Results.of([*toy("Natural", 75.), *toy("AT-0.05", 75.), *toy("AT-0.1", 75.),
+                       *toy("AT-0.2", 60., source=40.), *toy("AT-0.3", 70.)])
+    u1, u2 = judge(rows, ids=["U1", "U2"]).values()
+    assert u1.outcome == INCONCLUSIVE and ours_in_line(u1).endswith("n = 5; 0 of 3 hold")
+    assert deciding_result(u2).comparison.a == "AT-0.1" and "2 of 3 hold" in ours_in_line(u2)
+    lost = verdict(claims()["U2"], {c.name: [v - 1e-3 * k for k in range(5)] for c, v in
+                                    zip(claims()["U2"].comparisons, (-3., 3., -4.))})
+    assert lost.outcome == NOT_SUPPORTED and deciding_result(lost).mean < -2.9
+    assert claim_line(lost)["p"] == f"{lost.p_against:.2g}"
+    assert u1.warnings == ("AT-0.2 on mnist: hardly learned (40 % on its own test images)",)

@@ -29,11 +29,12 @@ def test_findings():
     assert (small.loc["U1", "verdict"].startswith("**supported**")
             and small.loc["R1", "here [95 % over seeds]"] == "not run")
     assert findings(side("smoke")).empty and list(small.index) == sorted(small.index, key=story_order)
-    assert sorted(["W1", "E1", "G4", "R1", "G3"], key=story_order) == ["R1", "G3", "G4", "W1", "E1"]
+    assert sorted(["W1", "E1", "B10", "B9", "G4", "R1", "R1b", "G3"], key=story_order) == [
+        "R1", "R1b", "G3", "G4", "W1", "B9", "B10", "E1"]
 
 
 def test_scope():
-    assert ("scale `small`: 20 runs on mnist" in scope(side("small"))
+    assert ("scale `small`: 20 runs on 1 data set (" in scope(side("small"))
             and "scale `paper`" in scope(side("paper")))
     assert scope(side("smoke")) == "20 runs at scale `smoke`, on embedded data."
 

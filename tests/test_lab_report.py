@@ -126,15 +126,23 @@ def test_filling_replaces_the_block_and_nothing_else():
             and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model"))
     assert ("old | table" not in once and "\nkept <!--" in once and "75.00 ± 0.50 (5)" in once
             and "20 runs" in once)
-    assert ("| A small ε transfers better, MNIST → USPS" in made["findings"]
+    assert ("| A small ε transfers better than Natural, MNIST → USPS" in made["findings"]
             and "20 runs" in made["scope"])
     assert ("| R1" in made["claims"] and "| U3" in made["claims"]
             and made["transfer-mnist"].endswith("(results/figures/transfer-mnist.png)"))
+    assert made["found-SU"] == NOTHING                 # what its claims need was not run
     for wrong, word in ((text.replace("setup end", "setup begin"), "partner"),
                         (text.replace("table3", "tabel3"), "'tabel3'"),
                         (text[:60], "README.md: the marker")):
         with pytest.raises(UserError, match=word):
             fill_text(wrong, made, "README.md")
+
+
+def test_a_chapter_opens_with_what_was_found():
+    whole = toy_side(levels={**LEVELS, "AT-0.05": 79., "AT-0.2": 79.})
+    found = found_markdown(whole, judge(whole), "SU")
+    assert "beats Natural. **Supported** (U1): AT-0.1 - Natural +5.00" in found and "3 of 3" in found
+    assert "(U3)" not in found and "(S1)" not in found             # read off a table; not run
 
 
 def test_readme_and_tour_say_what_the_records_give():

@@ -365,11 +365,11 @@ _claim = partial(Claim, place="Srinivas et al. 2023")
 # %% ../../nbs/71_off_manifold.ipynb #434aca5c
 C = (
     _claim("C1", "S", sentence="For small steps, relative off-manifold sensitivity is the off share "
-           "of gradient energy", kind="equivalence", comparisons=(
+           "of gradient energy", kind="identity", comparisons=(
                posed("gap/0.001", "Natural", region=at_most(1.), unit="points"),
                posed("gap/0.1", "Natural", region=None, counted=False, unit="points"))),
     _claim("C2", "S", sentence="The Bayes classifier has no gradient on a distractor",
-           kind="equivalence", comparisons=(
+           kind="identity", comparisons=(
                posed("bayes", "Natural", region=at_most(1e-10)),
                compare("off/signal", "Natural", region=None, counted=False, unit="share"))),
     _claim("C3", "S", sentence="Alignment rises with regularization, is best near peak accuracy, "
@@ -386,13 +386,13 @@ C += (
     _claim("C6", "S", sentence="The same for smoothing, noise and L2 attacks", kind="composite",
            comparisons=(*(c for m in OTHERS for c in (*three_regimes(m), ratio_grows(m), ranks(m))),)),
     _claim("C7", "O", sentence="Alignment with the score goes with alignment with the image, the "
-           "measure of our paper", kind="ordering", comparisons=(ranks("all", "alignment"),)),
+           "measure of Aggarwal et al.", kind="ordering", comparisons=(ranks("all", "alignment"),)),
     _claim("C8", "O", sentence="An autoencoder's off share is unbiased where the manifold is known",
            kind="equivalence", comparisons=(
                *(posed(ESTIMATE, n, "autoencoder", region=within(.05)) for n in
                  ("Natural", label_of("gnorm", MIDDLE["gnorm"]))),
                posed(ESTIMATE, "Natural", "pca", region=None, counted=False))),
-    _claim("C9", "O", sentence="On CIFAR-10 the models of our paper pass through the regimes: AT-1 "
+    _claim("C9", "O", sentence="On CIFAR-10 the models of Aggarwal et al. pass through the regimes: AT-1 "
            "and AT-2 are better aligned than Natural, AT-8 worse than AT-2, and less accurate",
            kind="composite", comparisons=(
                ladder("score/denoiser", "AT-1", "Natural"),

@@ -375,7 +375,7 @@ RULES += (
 # %% ../../nbs/70_pag_objective.ipynb #6e9c337f
 RULES += (
     Claim("B10", "O", "our addition", "The kernel-density target runs from nearest neighbor to class mean.",
-          "value", tuple(compared(name, "Natural", region=(99.9, math.inf))
+          "identity", tuple(compared(name, "Natural", region=(99.9, math.inf))
                          for name in ("family/nn", "family/mean")),
           note="cosine, times 100; an identity in the limit", data="300 images a class, σ = .05 and 100"),
     Claim("B11", "O", "our addition",

@@ -35,7 +35,7 @@ def share_scores(share: float, # 0: body and coat tell the species, 1: the mark 
     return {name: score.value for name, score in {**scored[0], **scored[1]}.items()}
 
 # %% ../../nbs/62_widening.ipynb #307f59c6
-PANELS = {"gt_known/cam": "GT-Known, CAM", "gt_known/gradient": "GT-Known, gradient map", "top1_acc": "Top-1 Acc"}
+PANELS = {"gt_known/cam": "GT-Known, CAM", "gt_known/gradient": "GT-Known, gradient saliency map", "top1_acc": "Top-1 Acc"}
 
 def share_figure(scores: dict): # (share, eps, seed) -> dict of scores, from share_scores
     "Draw localization and accuracy against the controlled factor, for Natural and AT-ε."

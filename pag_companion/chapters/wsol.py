@@ -114,7 +114,7 @@ def _draw_box(axes, box, color, dashed=False):
 
 # %% ../../nbs/60_wsol.ipynb #cabc333b
 def kind_of(name): # of a class -> text
-    "Say what a WordNet id stands for (the groups of chapter 09); leave other names as they are."
+    "Say what a WordNet id stands for (the groups of `12b_imagenet`); leave other names as they are."
     return next((f"{group} {name}" for group in GROUPS if name in wnids_of(group)), name)
 
 def boxes_figure(images, # Images with boxes: one a row
@@ -124,7 +124,7 @@ def boxes_figure(images, # Images with boxes: one a row
     from matplotlib import pyplot
     if not len(images):
         raise UserError("no images to show: none of the first classes has one whose box counts")
-    fig, panels = pyplot.subplots(len(images), 1 + len(columns), figsize=(1.4 * (1 + len(columns)), 1.55 * len(images) + .2), squeeze=False)
+    fig, panels = pyplot.subplots(len(images), 1 + len(columns), figsize=(1.15 * (1 + len(columns)), 1.28 * len(images) + .2), squeeze=False)
     for k, (row, image) in enumerate(zip(panels, images.x.permute(0, 2, 3, 1).numpy())):
         row[0].imshow(image)
         row[0].set_ylabel(kind_of(images.classes[images.y[k]])[:24], fontsize=7)

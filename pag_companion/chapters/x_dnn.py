@@ -231,9 +231,9 @@ NEEDED = compared(SETTLING, BOTH, region=(100, math.inf), unit="steps") \
 # %% ../../nbs/73_x_dnn.ipynb #ae8868d9
 SQUARES = compared(DIFFERENCE, "Natural, order 8", region=at_most(-10), unit="log10")
 CLAIMS_OF_E = (
-    Claim("E1", "S", "theorem", "without biases, integrated gradients are input × gradient", "value", EXACT,
+    Claim("E1", "S", "theorem", "without biases, integrated gradients are input × gradient", "identity", EXACT,
           note="an identity; the authors' XAlexNet, random weights: 1e-15 in float64", data="trained networks"),
-    Claim("E2", "S", "theorem", "without biases, attributions add up to the output", "value",
+    Claim("E2", "S", "theorem", "without biases, attributions add up to the output", "identity",
           compared(MISSING, ONE, region=at_most(-10), unit="log10")),
     Claim("E3", "S", "README, text", "leaving out biases costs little accuracy", "equivalence", COST,
           note="ImageNet, top 5: AlexNet -.67, VGG16 -.19, ResNet-50 -1.44"),
@@ -243,7 +243,7 @@ CLAIMS_OF_E = (
     Claim("E6", "S", "attribution prior", "as a prior, X-gradient beats none and the other one-pass attributions",
           "ordering", PRIORS, note="NHANES I, 200 splits", data="50 splits of breast cancer and noise"),
     Claim("E7", "S", "text", "lower contrast changes no decision without biases, and some with", "value", CONTRAST),
-    Claim("E8", "O", "theorem", "with order k, IG is input × gradient over k", "value", SQUARES,
+    Claim("E8", "O", "theorem", "with order k, IG is input × gradient over k", "identity", SQUARES,
           note="random networks of three squares, k = 8"),
     Claim("E9", "O", "appendix figure", "IG takes more than 100 steps with biases, and one without", "value", NEEDED,
           note="'settled': at most 1 % error, fixed before looking"))

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE', 'TOO_FEW', 'NOT_RUN', 'SHOWN', 'SYNTHETIC',
-           'SEEDS_FOR_INTERVAL', 'SEEDS_FOR_VERDICT', 'LEVEL', 'within', 'at_most', 'region_text', 'Table',
+           'SEEDS_FOR_INTERVAL', 'SEEDS_FOR_VERDICT', 'LEVEL', 'LEARNED', 'within', 'at_most', 'region_text', 'Table',
            'Comparison', 'values_of', 'rule_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval',
            'p_values', 'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree',
            'fewest_seeds', 'main_result', 'verdict_frame', 'Verdict', 'verdict', 'p_of_claim', 'check_values', 'claims',
-           'judge', 'judge_scales', 'holm', 'with_holm', 'hit_pairs', 'warnings_on', 'slices', 'claims_table',
-           'claim_line', 'headline']
+           'judge', 'judge_scales', 'holm', 'with_holm', 'hit_pairs', 'unlearned', 'warnings_on', 'slices',
+           'claims_table', 'deciding_result', 'ours_in_line', 'claim_line', 'headline']
 
 # %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
 import math
@@ -88,6 +88,7 @@ class Comparison:
     constant: float | None = None # published score that stands for b
     counted: bool = True # False: shown beside the verdict
     unit: str = "points" # "points", "share" or "rho"
+    remark: str = "" # in what it differs; a finding shows such a comparison, though it does not count
 
     @property
     def short(self) -> str:
@@ -123,7 +124,7 @@ WHO = {"S": "the authors say so", "I": "read off their table", "O": "our own rea
 def rule_of(claim) -> str:
     "Say in a line when a claim is supported."
     counted = [c for c in claim.comparisons if c.counted]
-    if claim.kind == "descriptive":
+    if claim.kind == "descriptive" or not (counted or claim.parts):
         return "shown, no verdict"
     regions = ", ".join(dict.fromkeys(region_text(c.region) for c in counted))
     share = (f"{claim.needed} of {len(counted)} " if claim.needed
@@ -489,17 +490,27 @@ def hit_pairs(results: Results, claim: Claim, numbers: Mapping, scale: str) -> d
     return pairs
 
 # %% ../../nbs/lab/95_claims.ipynb #392d7e73
+LEARNED = .5 # of Natural's accuracy; a model below that has not learned its data set
+
+def unlearned(frame: pd.DataFrame) -> dict: # of one table -> label -> accuracy in %
+    "Find models whose accuracy on their own data set is less than half of Natural's."
+    own = frame[frame.score.isin(("clean", "source", "top1_acc"))]
+    accuracy = own.groupby("label").value.mean()
+    return {label: value for label, value in accuracy.items()
+            if value < LEARNED * accuracy.get("Natural", 0)}
+
 def warnings_on(results: Results, claim: Claim, scale: str) -> tuple:
-    "Name the models of a claim that suffer catastrophic overfitting, or did not train."
+    "Name the models of a claim that suffer catastrophic overfitting, or did not learn."
     warnings = []
     for experiment, dataset in dict.fromkeys((c.experiment, c.dataset) for c in claim.comparisons):
         frame = results.main(experiment, dataset, scale).frame
         named = {x for c in claim.comparisons for x in (c.a, c.b) if c.dataset == dataset}
         models = frame[frame.label.isin(named)].drop_duplicates("key")
-        for label, group in models.groupby("label"):
-            if group.overfitted.any():
-                warnings.append(f"{label} on {dataset}: catastrophic overfitting in "
-                                f"{group.overfitted.sum()} of {len(group)}")
+        warnings += [f"{label} on {dataset}: catastrophic overfitting in "
+                     f"{group.overfitted.sum()} of {len(group)}"
+                     for label, group in models.groupby("label") if group.overfitted.any()]
+        warnings += [f"{label} on {dataset}: hardly learned ({value:.0f} % on its own test images)"
+                     for label, value in unlearned(frame).items() if label in named]
     return tuple(warnings)
 
 # %% ../../nbs/lab/95_claims.ipynb #bad692fe
@@ -531,16 +542,27 @@ def claims_table(results: Results, scale: str = "small", with_slices: bool = Tru
                   for dataset, part in parts.items() if any(r.n for r in part.results)]
     return pd.DataFrame(lines).set_index("claim")
 
+def deciding_result(v: Verdict) -> Result | None:
+    "Pick the main comparison if it has the claim's outcome, else the first that has it."
+    decided = [r for r in v.results if r.comparison.counted and r.outcome == v.outcome]
+    return v.main if v.main in decided or not decided else decided[0]
+
+def ours_in_line(v: Verdict) -> str:
+    "Write the comparison that decides, and how many of all hold."
+    parts = [f"{id} {part.outcome}" for id, part in v.parts.items()]
+    decides, counted = deciding_result(v), [r for r in v.results if r.comparison.counted]
+    hold = sum(r.outcome == SUPPORTED for r in counted)
+    many = len(counted) > 1 and v.outcome in (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE)
+    return "; ".join([str(decides)] * (decides is not None)
+                     + [f"{hold} of {len(counted)} hold"] * many + parts)
+
 def claim_line(v: Verdict) -> dict:
     "Say in a line how a claim stands."
-    main = v.main
-    paper = "" if main is None else _signed(main.comparison.paper)
-    ours = ("; ".join(f"{id} {part.outcome}" for id, part in v.parts.items()) if main is None
-            else str(main))
+    decides, p = deciding_result(v), v.p_against if v.outcome == NOT_SUPPORTED else v.p
     return {"who": v.claim.who, "in our words": v.claim.sentence, "supported when": v.claim.rule,
-            "paper": paper,
-            "ours [95 %]": ours, "outcome": v.outcome, "size": v.size or "", "p": "" if v.p is None
-            else f"{v.p:.2g}",
+            "paper": "" if decides is None else _signed(decides.comparison.paper),
+            "ours [95 %]": ours_in_line(v), "outcome": v.outcome, "size": v.size or "",
+            "p": "" if p is None else f"{p:.2g}",
             "survives Holm": {True: "yes", False: "no", None: ""}[v.survives],
             "warnings": "; ".join(v.warnings)}
 
@@ -555,6 +577,8 @@ def headline(verdicts: Mapping) -> str:
     counts = [f"{sum(v.outcome == o and bool(v.survives) for v in called)} of "
               f"{sum(v.outcome == o for v in called)} {o}"
               for o in (SUPPORTED, NOT_SUPPORTED)]
-    return (f"{judged} of {len(verdicts)} claims judged; {' and '.join(counts)} survive Holm's "
-            "correction; without it, about "
-            f"{.05 * judged:.1f} would be called by luck")
+    true = sum(v.claim.kind == "identity" for v in called)
+    checks = f", {true} of them identities that check the code" if true else ""
+    return (f"{judged} of {len(verdicts)} claims judged{checks}; {' and '.join(counts)} survive "
+            f"Holm's correction; without it, at most about {.05 * judged:.1f} would be called by "
+            "luck, were each exactly on its edge")
