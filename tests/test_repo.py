@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from packaging.requirements import Requirement
 
 from pag_companion import __version__
 from pag_companion.core.moved import COMMANDS, MOVED
+from pag_companion.lab.claims import claim_line, judge
 from pag_companion.lab.development import (
     GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings,
     rebuilt)
 from pag_companion.lab.experiment import experiments, notebook_of
 from pag_companion.lab.layers import (
     EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports)
+from pag_companion.lab.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = read_settings(ROOT)
@@ -568,3 +571,29 @@ def test_readme_examples_run(block, tmp_path, monkeypatch):
         pytest.skip("needs real data, or minutes")
     monkeypatch.setenv("PAG_RUNS", str(tmp_path))
     exec(compile(block, "README.md", "exec"), {})
+
+
+# Results
+
+
+def claim_lines(notebook):
+    "Find what a chapter's committed outputs say of claims: id and cells, line by line."
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            if "ours [95 %]" in html:
+                for id, line in re.findall(r"<th>([A-Z]+\d+b?)</th>(.*?)</tr>", html, re.S):
+                    yield id, unescape(" ".join(re.findall(r"<td>(.*?)</td>", line, re.S)))
+
+
+def test_chapters_show_todays_verdicts():
+    "A table of claims that a chapter was saved with is the one that the records give now."
+    verdicts, lines = judge(Results.read()), []
+    for path, notebook in NOTEBOOKS.items():
+        if path.parent.name == "nbs":
+            lines += [(path.name, id, line) for id, line in claim_lines(notebook)]
+    assert len({id for _, id, _ in lines}) > 20
+    stale = [f"{name} on {id}" for name, id, line in lines
+             if any(claim_line(verdicts[id])[key][:40] not in line
+                    for key in ("ours [95 %]", "outcome"))]
+    assert not stale, f"out of date, run `make outputs`: {', '.join(stale)}"

@@ -144,7 +144,7 @@ def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0
     images = first_of(settings.images, shown_classes(settings)[0])
     return (large_figure(images, models, evaluator, balls, settings.large_steps, seed),
             f"The first images of {', '.join(shown_classes(settings)[0])} in {dataset}, clean and attacked on {', '.join(models)}, "
-            f"seed {seed}; evaluator: {'none at hand' if evaluator is None else evaluator.card['key']}")
+            f"seed {seed}; evaluator: {'none at hand' if evaluator is None else 'robust, of seed ' + str(evaluator.card['settings']['seed'])}")
 
 def evaluator_at_hand(settings: Settings): # model, or None
     "Find a robust evaluator of another seed: the run's, or the next one at hand."
@@ -222,7 +222,7 @@ EXPERIMENT = Experiment(
     "large_eps", 1, Settings, measure, needs=needs, title="Figure 2 in numbers: large attacks on {dataset}",
     columns={"judged": "robust evaluator", "judged/natural": "natural evaluator", "judged/other net": "another network",
              "judged/noise": "noise, robust evaluator", "fooled": "attacked model fooled"},
-    figures={"large-eps": agreement_figure}, tables={"Share that the robust evaluator calls so, % [rank among nine]": swaps_table},
+    figures={"agreement": agreement_figure}, tables={"Share that the robust evaluator calls so, % [rank among nine]": swaps_table},
     images={"large_eps": draw_large_eps, "path": draw_path},
     caption="How many of the attacked images an evaluator gives to the class that the attacked model sees in them.")
 run = EXPERIMENT.run

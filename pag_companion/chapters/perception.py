@@ -211,8 +211,7 @@ def panels(dataset: str, title: str): # -> figure, dict: measure -> axes
     axes_of = dict(zip(sorted(LIST, key=lambda name: not LIST[name].perceptual), grid.flat))
     for name, axes in axes_of.items():
         axes.set_title(LIST[name].title, fontsize=9, fontweight="bold" if LIST[name].perceptual else "normal")
-        axes.set_xticks(list(at.values()), [label.removeprefix("AT-") for label in at], fontsize=8)
-    grid[-1, 1].set_xlabel(f"ε trained with{', in 1/255' if PRESETS[dataset].unit != 1 else ''} (log₂)", fontsize=9)
+        axes.set_xticks(list(at.values()), list(at), fontsize=8)
     fig.suptitle(title, fontsize=10)
     return fig, axes_of
 
@@ -225,7 +224,7 @@ def counted_in(results: Results, dataset: str) -> str:
     return f"{dataset.upper()}, {images}, {n} seed{'s' * (n != 1)}"
 
 def shares_figure(results: Results, dataset: str = "cifar10"):
-    "Draw each measure's share of AT-8's gain against ε, with robustness as the line to beat."
+    "Draw each measure's share of AT-8's gain against ε, with robustness as the baseline."
     fig, axes_of = panels(dataset, f"{counted_in(results, dataset)}: share of AT-8's gain over Natural (bold: perceptual)")
     at = ladder(dataset)
     if list(at)[-1] != "AT-8":

@@ -139,7 +139,7 @@ PAPER = {"cifar10": TABLES[1]}
 EXPERIMENT = Experiment(
     "robustness", 1, Settings, measure, needs=needs, title="Robustness on {dataset}", paper=PAPER,
     columns={"clean": "clean", "4/255": "4/255", "8/255": "8/255",
-             "8/255/any": "8/255, worst case over iterates"},
+             "8/255/any": "8/255, worst case over iterates (fewer images)"},
     figures={"robustness": robustness_figure}, tables={"Gradient-masking checks: points beyond "
                                                        "what is allowed": checks_table},
     caption="Dots: one seed each. Lines: means over seeds. Open marks: the paper. Accuracy on "

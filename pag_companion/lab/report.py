@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['WARNING', 'SMOKE', 'NAMES', 'SAME', 'ALIKE', 'DIFFERS', 'FEW', 'NOTHING', 'MARKER', 'FOUND', 'HOW_TO_READ',
            'CHAPTERS', 'FILES', 'parts_of', 'kind_of', 'title_of', 'main_table', 'names_of', 'main_parts', 'notes_on',
-           'png', 'alt_text', 'image_of', 'html_of', 'section', 'claims_on', 'one_side', 'page', 'others_table',
-           'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts', 'compare', 'compare_verdicts',
-           'candidates', 'write_figures', 'draw_images', 'setups_markdown', 'blocks', 'findings_markdown',
-           'found_markdown', 'table_markdown', 'claims_markdown', 'fill_text', 'fill_file', 'claims_page', 'fill',
-           'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc', 'print_comparison', 'main']
+           'png', 'caption_of', 'alt_text', 'image_of', 'html_of', 'section', 'claims_on', 'one_side', 'page',
+           'others_table', 'machines_table', 'build', 'side', 'write_tables', 'welch', 'compare_parts', 'compare',
+           'compare_verdicts', 'candidates', 'write_figures', 'draw_images', 'setups_markdown', 'blocks',
+           'findings_markdown', 'found_markdown', 'table_markdown', 'claims_markdown', 'fill_text', 'fill_file',
+           'claims_page', 'fill', 'add_reading', 'add_writing', 'read_arguments', 'promote_runs', 'write_mlrc',
+           'print_comparison', 'main']
 
 # %% ../../nbs/lab/98_report.ipynb #6fcf29b7
 import argparse
@@ -34,7 +35,7 @@ from .findings import (
     SURVIVES, findings, gallery, mlrc, scale_of, scope, story_order)
 from .records import promote
 from .results import Results, cell, order_labels, staleness, table
-from .settings import SCALES
+from .settings import DECIDES, SCALES
 from .shelf import keep_weights, weights_page
 
 # %% ../../nbs/lab/98_report.ipynb #f8be99d8
@@ -90,9 +91,12 @@ def main_table(part: Results) -> pd.DataFrame:
     paper = None if part.synthetic else experiment.paper.get(dataset)
     labels = part.labels if part.synthetic else order_labels(part.labels, paper)
     made = table(part, experiment.columns, labels, paper)
-    minutes = {label: [r["seconds"] / 60 for r in part.records if r["row"] == label]
+    device = Counter(r["environment"]["device"] for r in part.records).most_common(1)[0][0]
+    minutes = {label: [r["seconds"] / 60 for r in part.records
+                       if r["row"] == label and r["environment"]["device"] == device]
                for label in labels}
-    made["minutes a model"] = [f"{sum(m) / len(m):.1f}" if m else "" for m in minutes.values()]
+    made[f"minutes a model ({device})"] = [f"{sum(m) / len(m):.1f}" if m else ""
+                                           for m in minutes.values()]
     return made
 
 # %% ../../nbs/lab/98_report.ipynb #3a1b9ad5
@@ -128,20 +132,26 @@ def png(figure, alt: str) -> bytes:
     pyplot.close(figure)
     return file.getvalue()
 
-def alt_text(part: Results) -> str:
-    "Say what a part's figure shows, in numbers."
+def caption_of(draw) -> str: # draw: a function that draws; its first line says what
+    "Say what a figure shows."
+    words = (draw.__doc__ or "").strip().partition("\n")[0].removeprefix("Draw ").rstrip(".")
+    return f" {words[:1].upper()}{words[1:]}." if words else ""
+
+def alt_text(part: Results, stem: str) -> str:
+    "Say what a part's figure shows, in words and in numbers."
     experiment, dataset, _ = kind_of(part)
     score = list(experiment.columns)[-1 if experiment.paper.get(dataset) else 0]
     means = {label: part.values(score, label) for label in part.labels}
     numbers = ", ".join(f"{label} {sum(v.values()) / len(v):.1f}" for label, v in means.items()
                         if v)
-    return (f"{title_of(part)}: {experiment.columns[score]}, means over seeds: {numbers}."
+    return (f"{title_of(part)}.{caption_of(experiment.figures[stem])} "
+            f"{experiment.columns[score].strip().capitalize()}, means over seeds: {numbers}."
             + (" Synthetic data." if part.synthetic else ""))
 
 def image_of(part: Results, stem: str) -> bytes:
     "Draw one figure of a part."
     experiment, dataset, _ = kind_of(part)
-    return png(experiment.figures[stem](part, dataset), alt_text(part))
+    return png(experiment.figures[stem](part, dataset), alt_text(part, stem))
 
 # %% ../../nbs/lab/98_report.ipynb #e7b56acb
 def html_of(frame: pd.DataFrame): # -> markupsafe.Markup, which the template does not escape
@@ -159,7 +169,7 @@ def section(part: Results) -> dict: # what the page's template asks for
             "warning": WARNING if drawn or not part.records[0].get("notes") else SMOKE,
             "stale": staleness(part.records[0]), "more": more,
             "table": html_of(main_table(part).rename_axis(None)), "notes": notes_on(part),
-            "alt": alt_text(part), "caption": experiment.caption,
+            "alt": alt_text(part, stem) if stem else "", "caption": experiment.caption,
             "figure": base64.b64encode(image_of(part, stem)).decode() if stem else ""}
 
 # %% ../../nbs/lab/98_report.ipynb #48048c20
@@ -354,11 +364,12 @@ def candidates(only: str | None = None, # text in a label or key
 def write_figures(results: Results,
                   folder: Path | None = None, # None: results/figures
                  ) -> list: # of Path
-    "Draw the figures of the main tables at scale small."
+    "Draw the figures of the main tables at the scale that decides."
     folder, paths = Path(folder or results_folder() / "figures"), []
-    for (name, dataset, _), part in main_parts(results.only(scale="small")).items():
-        paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
-                  for stem in find_experiment(name).figures]
+    for (name, dataset, scale), part in main_parts(results).items():
+        if scale == DECIDES.get(dataset, "small"):
+            paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
+                      for stem in find_experiment(name).figures]
     return paths
 
 # %% ../../nbs/lab/98_report.ipynb #5a307869
@@ -405,7 +416,7 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
         end = "" if scale == "small" else f"-{scale}"
         for stem in experiment.figures:
             path = f"{here}results/figures/{stem}-{dataset}.png"
-            made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part)}]({path})"
+            made[f"{stem}-{dataset}{end}"] = f"![{alt_text(part, stem)}]({path})"
             made[f"{stem}-{dataset}{end}-table"] = table_markdown(part)
         if experiment.paper.get(dataset) and scale == "small":
             made[f"table{experiment.paper[dataset].number}"] = table_markdown(part)
