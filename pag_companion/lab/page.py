@@ -188,8 +188,9 @@ def draw_streets(path: Path) -> None: # PNG
     info.add_text("labels", "".join(str(int(y)) for y in images.y))
     sheet.save(path, pnginfo=info, optimize=True)
 
-# %% ../../nbs/lab/99e_page.ipynb #0537a9c1
-HAND_WRITTEN = ("index.html", "style.css", "engine.js", "app.js", "worker.js")
+# %% ../../nbs/lab/99e_page.ipynb #8a6e2ccc
+HAND_WRITTEN = ("index.html", "style.css", "engine.js", "worker.js", "images.js", "draw.js",
+                "app.js")
 
 
 def file_of(kind: str, name: str) -> str: # such as "models/mnist-AT-0.1.js"

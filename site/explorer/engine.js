@@ -2,9 +2,11 @@
    PGD, measures of alignment. No library, one image at a time.
 
    All numbers are float64. In float32 a gradient can vanish where a model is sure, and the order
-XX is a Float64Array in [0, 1], channel by channel, row by row; a feature
-   map is { c, h, w, data }. A layer has forward(map) and backward(gradient of its output), which
-   gives the gradient of its input and may be called after forward only.
+   of a sum decides its sign; in float64 the results are PyTorch's to 1e-9 (test_page_browser.py).
+
+   An image is a Float64Array in [0, 1], channel by channel, row by row; a feature map is
+   { c, h, w, data }. A layer has forward(map) and backward(gradient of its output), which gives
+   the gradient of its input and may be called after forward only.
 
    Everything is inside one function, so that its text can also start a worker: a page opened from
    a folder may not load a worker from a file. */
@@ -32,7 +34,7 @@ function pagEngine() {
     return packed;
   }
 
-  function tile(A, i0, B, j0, depth, out, o, stride) { // 4 × 4 numbers of the product of two panels
+  function tile(A, i0, B, j0, depth, out, o, stride) { // 4 × 4 numbers of a product
     let c00 = 0, c01 = 0, c02 = 0, c03 = 0, c10 = 0, c11 = 0, c12 = 0, c13 = 0;
     let c20 = 0, c21 = 0, c22 = 0, c23 = 0, c30 = 0, c31 = 0, c32 = 0, c33 = 0;
     const end = i0 + 4 * depth;
@@ -525,7 +527,8 @@ function pagEngine() {
   }
 
   return { model, readModel, inflated, textBytes, softmax, step, started, pgd,
-           signedCosine, edgeCorrelation, fromBytes, resampled, layers: { conv, affine, relu, maxPool, globalPool, linear, map } };
+           signedCosine, edgeCorrelation, fromBytes, resampled,
+           layers: { conv, affine, relu, maxPool, globalPool, linear, map } };
 }
 
 if (typeof module !== "undefined") module.exports = pagEngine();

@@ -1,5 +1,5 @@
 /* What runs beside the page, so that it stays responsive: a worker made from this function's text
-   and the engine's. Where a browser has no workers for a page in a folder, the page calls it itself.
+   and the engine's. Where a browser gives a page in a folder no worker, the page calls it itself.
 
    in:  { kind: "model", id, head, text }          a model's script, to be kept by its name
         { kind: "explore", id, job }               attack an image; a later id ends an earlier one
