@@ -1,4 +1,4 @@
-/* The page: a choice, its address, the controls that hold it, and the view that follows from it. */
+/* The page: a choice, its address, the controls that hold it, and the view that follows. */
 "use strict";
 
 const engine = pagEngine();
@@ -9,12 +9,15 @@ const SOURCES = { mnist: ["mnist_sample", "file"], cifar10: ["file"],
 const TITLES = { mnist: "MNIST", svhn: "SVHN (street numbers)", cifar10: "CIFAR-10",
                  mnist_sample: "MNIST, test digits", street_glyphs: "synthetic street numbers",
                  file: "a file of yours" };
+const NOTES = { mnist_sample: "of MNIST's test images",
+                street_glyphs: "drawn by this project in the place of SVHN" };
 const USUAL = { mnist: "mnist/AT-0.2", svhn: "svhn/AT-8", cifar10: "cifar10/AT-8" };
 const MOST_STEPS = 200;
 const DELAY = 150; // milliseconds without a change before it is computed
-const NEWER = "take Chrome or Edge 80, Firefox 113, Safari 16.4 or newer, or the notebook 80_explorer";
+const NEWER = "take Chrome or Edge 80, Firefox 113, Safari 16.4 or newer, or the notebook " +
+  "80_explorer";
 
-// ---- what a reader chooses: the fields of Choice in explorer.py -------------------------------
+// ---- what a reader chooses: the fields of Choice in explorer.py -----------------------------
 
 const ladderOf = (name) => name.split("/")[0];
 const isColor = (model) => MODELS.get(model).shape[0] === 3;
@@ -36,7 +39,7 @@ function evaluators(model) { // the default first, then robust ones
 function readEps(text, model, norm) { // numbers.py, parse_eps
   const given = `ε = ${text}`, parts = String(text).trim().match(/^([\d.]+)(?:\/([\d.]+))?$/);
   const eps = parts ? Number(parts[1]) / Number(parts[2] || 1) : NaN;
-  if (!Number.isFinite(eps)) refuse(`${given} is no radius: give a number, or k/255, such as 8/255.`);
+  if (!Number.isFinite(eps)) refuse(`${given} is no radius: give a number, or k/255, as 8/255.`);
   if (norm === "linf" && eps >= 1) {
     refuse(`${given} leaves the image range [0, 1]: ` + (parts[2]
       ? "a radius of 1 reaches every image; give less." : `did you mean ${text}/255?`));
@@ -46,7 +49,7 @@ function readEps(text, model, norm) { // numbers.py, parse_eps
   }
   const diagonal = Math.sqrt(MODELS.get(model).shape.reduce((p, q) => p * q));
   if (eps >= diagonal) {
-    refuse(`${given} reaches every image: in L2 give less than ${diagonal.toFixed(0)}, such as 2.`);
+    refuse(`${given} reaches every image: in L2 give less than ${diagonal.toFixed(0)}, as 2.`);
   }
   return eps;
 }
@@ -69,7 +72,8 @@ function among(name, value, allowed) {
 
 function settled(wish) { // a wish may leave fields open; or Sorry
   const model = among("model", wish.model || "mnist/AT-0.1", [...MODELS.keys()]);
-  const source = among("source", wish.source || SOURCES[ladderOf(model)][0], SOURCES[ladderOf(model)]);
+  const sources = SOURCES[ladderOf(model)];
+  const source = among("source", wish.source || sources[0], sources);
   const norm = among("norm", wish.norm || "linf", ["linf", "l2"]), offered = radii(model, norm);
   const eps = String(wish.eps || offered[offered.length >> 1]).trim();
   readEps(eps, model, norm);
@@ -83,7 +87,7 @@ function settled(wish) { // a wish may leave fields open; or Sorry
   };
 }
 
-// ---- the address ------------------------------------------------------------------------------
+// ---- the address ----------------------------------------------------------------------------
 
 const FIELDS = ["model", "source", "index", "norm", "eps", "steps", "target", "evaluator"];
 
@@ -107,7 +111,7 @@ function python(from) { // the line that repeats a view in the library
     `explored = explore(Choice(${words.join(", ")}))`;
 }
 
-// ---- what is loaded when it is chosen: scripts that call pagFile --------------------------------
+// ---- what is loaded when it is chosen: scripts that call pagFile ----------------------------
 
 const arrived = new Map(), loading = new Map();
 
@@ -121,10 +125,14 @@ function loadScript(about) {
       const file = arrived.get(about.name);
       const fits = file && file.head.sha256 === about.sha256;
       if (fits) return resolve(file);
-      return reject(new Sorry(`${about.file} is not the file that this page lists; it comes from ` +
+      return reject(new Sorry(`${about.file} is not the file that this page lists; it is of ` +
         "another version. Load the page anew, or build it again by make site."));
     };
-    script.onerror = () => { script.remove(); reject(new Sorry(`${about.file} cannot be loaded.`)); };
+    script.onerror = () => {
+      script.remove();
+      reject(new Sorry(`${about.file} cannot be loaded: it lies beside index.html in the page's ` +
+        "folder. Load the page anew, or choose another model or image."));
+    };
     document.head.append(script);
   });
 }
@@ -142,21 +150,22 @@ function loadModel(name) {
     const { head, text } = await loadScript(MODELS.get(name));
     arrived.delete(name);
     await send({ kind: "model", head, text }).catch((error) =>
-      refuse(`${MODELS.get(name).file} is damaged (${error.message}): load it anew, or build the ` +
-             "page again by make site."));
+      refuse(`${MODELS.get(name).file} is damaged (${error.message}): load the page anew, or ` +
+             "build it again by make site."));
   });
 }
 
 function loadSheet(name) { // -> { labels, shape, images: [bytes] }
   return once(name, async () => {
     const { head, text } = await loadScript(SHEETS.get(name));
-    const all = await engine.inflated(text, head.packed), size = head.shape.reduce((p, q) => p * q);
+    const all = await engine.inflated(text, head.packed);
+    const size = head.shape.reduce((p, q) => p * q);
     const images = head.labels.map((_, k) => all.subarray(k * size, (k + 1) * size));
     return { ...head, images };
   });
 }
 
-// ---- the worker -------------------------------------------------------------------------------
+// ---- the worker -----------------------------------------------------------------------------
 
 const answers = new Map(); // id -> what to do with a message
 let count = 0, toWorker;
@@ -190,7 +199,7 @@ function send(message, progress = () => {}) { // resolves with the last answer
   });
 }
 
-// ---- computing a choice -------------------------------------------------------------------------
+// ---- computing a choice ---------------------------------------------------------------------
 
 let choice, own = null, view = null, shown = 0, timer, run = 0;
 
@@ -199,7 +208,8 @@ async function chosenImage(from) { // -> { x, label, notes }, or null
   if (from.source === "file") return own && fitted(engine, await own.read(from.index), shape);
   const sheet = await loadSheet(from.source);
   const image = { bytes: sheet.images[from.index], shape: sheet.shape,
-                  label: sheet.labels[from.index], notes: [] };
+                  label: sheet.labels[from.index],
+                  notes: [`image ${from.index}, ${NOTES[sheet.name]}`] };
   return fitted(engine, image, shape);
 }
 
@@ -210,7 +220,13 @@ function jobOf(from, image, start = null) {
            attack: { norm: from.norm, eps, steps: from.steps, target } };
 }
 
-async function compute(from, progress) { // from: settled; -> view, or null where an image is missing
+function notesOf(image, gradient) { // what a reader should know
+  return [...image.notes,
+          ...(image.label === null ? ["without a label: taken for what the model sees"] : []),
+          ...(gradient.some((value) => value) ? [] : ["the gradient is exactly 0"])];
+}
+
+async function compute(from, progress) { // from: settled -> view; null: an image is missing
   const image = await chosenImage(from);
   if (!image) return null;
   await Promise.all([loadModel(from.model), loadModel(from.evaluator)]);
@@ -219,9 +235,8 @@ async function compute(from, progress) { // from: settled; -> view, or null wher
   const done = await send({ kind: "explore", job }, (message) => {
     if (message.kind === "start") {
       const { label, gradient, cosine, edges, seconds } = message;
-      const called = image.label === null ? [`called ${classes[label]}, as the model does`] : [];
       Object.assign(made, { label, gradient, cosine, edges, gradientSeconds: seconds,
-                            notes: [...image.notes, ...called] });
+                            called: image.label === null, notes: notesOf(image, gradient) });
     } else {
       made.path.push(message.x);
     }
@@ -231,7 +246,7 @@ async function compute(from, progress) { // from: settled; -> view, or null wher
   return Object.assign(made, { seconds: done.seconds });
 }
 
-// ---- showing it ---------------------------------------------------------------------------------
+// ---- showing it -----------------------------------------------------------------------------
 
 function say(status) { byId("status").textContent = status; }
 
@@ -247,6 +262,11 @@ function showWrong(error) {
   say(view ? "The results are those of the choice before." : "");
 }
 
+function showResults(there) {
+  document.querySelectorAll(".result").forEach((part) => { part.hidden = !there; });
+  byId("drop").classList.toggle("needed", !there && choice.source === "file");
+}
+
 function showStep(k) { // everything that depends on the step
   shown = Math.min(k, view.path.length - 1);
   byId("step").max = view.path.length - 1;
@@ -259,8 +279,8 @@ function showStep(k) { // everything that depends on the step
 function showView() { // once an attack is done
   byId("frames").replaceChildren(...stops(view.path.length - 1).map((k) => frame(k, view)));
   byId("measures").replaceChildren(...measureTable(view));
-  byId("legend").textContent = `Under each step: what ${view.model} sees, then what the evaluator ` +
-    `${view.evaluator} sees.`;
+  byId("legend").textContent = `What the attacked model ${view.model} sees at each step, and ` +
+    `what the evaluator ${view.evaluator} sees.`;
   byId("about-image").textContent = view.notes.join("; ");
   byId("link").href = address(choice);
   byId("python").textContent = python(choice);
@@ -272,7 +292,7 @@ function progressOf(mine) { // shows steps while they are computed
   return (made) => {
     if (mine !== run) return;
     view = made;
-    byId("results").hidden = false;
+    showResults(true);
     if (!calm.matches || made.path.length === 1) showStep(made.path.length - 1);
   };
 }
@@ -302,12 +322,13 @@ async function refresh() {
 }
 
 function showMissing() { // no image yet
-  [view, byId("results").hidden] = [null, true];
+  view = null;
+  showResults(false);
   say("Now choose an image of yours, or drop it on the page. CIFAR-10's own images may not be " +
       "passed on; its binary version (data_batch_1.bin … test_batch.bin) can be opened, too.");
 }
 
-// ---- controls -----------------------------------------------------------------------------------
+// ---- controls -------------------------------------------------------------------------------
 
 function options(id, values, names = (value) => value) {
   const list = byId(id), same = [...list.options].map((o) => o.value).join() === values.join();
@@ -421,7 +442,7 @@ async function takeFile(file) {
   }
 }
 
-// ---- playing the path ---------------------------------------------------------------------------
+// ---- playing the path -----------------------------------------------------------------------
 
 let player = null;
 
@@ -443,7 +464,7 @@ function play() {
   return undefined;
 }
 
-// ---- events -------------------------------------------------------------------------------------
+// ---- events ---------------------------------------------------------------------------------
 
 function listen() {
   for (const name of ["model", "evaluator", "source", "norm", "target"]) {
@@ -455,10 +476,19 @@ function listen() {
   byId("steps").addEventListener("input", (event) => changed("steps", Number(event.target.value)));
   byId("index").addEventListener("change", (event) => changed("index", event.target.value));
   byId("thumbs").addEventListener("change", (event) => changed("index", event.target.value));
-  byId("step").addEventListener("input", (event) => { stopPlaying(); showStep(+event.target.value); });
+  byId("step").addEventListener("input", (event) => {
+    stopPlaying();
+    showStep(Number(event.target.value));
+  });
   byId("play").addEventListener("click", play);
-  byId("file").addEventListener("change", ({ target }) => target.files[0] && takeFile(target.files[0]));
+  byId("file").addEventListener("change", (event) => {
+    if (event.target.files[0]) takeFile(event.target.files[0]);
+  });
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address holds the choice
+    byId("model").focus();
+  });
   byId("copy").addEventListener("click", copyLink);
   addEventListener("hashchange", () => choose(readAddress(), 0));
   listenToDrops();
@@ -479,7 +509,7 @@ async function copyLink() {
     await navigator.clipboard.writeText(byId("link").href);
     byId("copied").textContent = "Copied.";
   } catch {
-    byId("copied").textContent = "This browser does not let the page copy: copy the address instead.";
+    byId("copied").textContent = "The browser does not let the page copy: copy the address.";
   }
 }
 

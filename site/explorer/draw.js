@@ -2,7 +2,8 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
-const percent = (p) => `${Math.round(100 * p)} %`;
+const percent = (p) => `${Math.round(100 * p)}\u00a0%`;
+const decimal = (value, digits) => value.toFixed(digits).replace("-", "−");
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -37,19 +38,20 @@ function gradientImage(g, [c, h, w]) { // -> [x, shape] for `paint`
 }
 
 function figure(title, lines, [x, shape]) { // lines: [text, class] each
-  const words = [title, ...lines.map(([text]) => text)].join(", ");
+  const words = [title, ...lines.map(([text]) => text).filter(Boolean)].join(", ");
   const canvas = element("canvas", { role: "img", "aria-label": words });
   paint(canvas, x, shape);
   const below = lines.map(([text, kind]) => element("div", kind ? { class: kind } : {}, text));
   return element("figure", {}, canvas,
-                 element("figcaption", { "aria-hidden": "true" }, element("b", {}, title), ...below));
+                 element("figcaption", { "aria-hidden": "true" },
+                         element("b", {}, title), ...below));
 }
 
 const best = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
 
 function sure(probabilities, classes) { // "3 (98 %)"
   const k = best(probabilities);
-  return `${classes[k]} (${percent(probabilities[k])})`;
+  return `${classes[k]}\u00a0(${percent(probabilities[k])})`;
 }
 
 function agreement(seen, label) { // class and words for what the evaluator sees
@@ -60,8 +62,8 @@ function agreement(seen, label) { // class and words for what the evaluator sees
 
 function frame(k, view) { // a step of the path, and what the two models see
   const seen = view.seen[k], [kind, words] = agreement(seen, view.label);
-  const lines = [[sure(seen.model, view.classes), ""],
-                 [`${sure(seen.evaluator, view.classes)}`, kind], [words, kind]];
+  const lines = [[`model: ${sure(seen.model, view.classes)}`, ""],
+                 [`evaluator: ${sure(seen.evaluator, view.classes)}`, kind], [words, kind]];
   return figure(`step ${k}`, lines, [view.path[k], view.shape]);
 }
 
@@ -70,19 +72,27 @@ function stops(last, most = 6) { // steps that are shown as frames
   return [...new Set(all)];
 }
 
+function labelled({ classes, label, called }) { // called: by the model, for want of a label
+  return called ? `taken for ${classes[label]}` : `label: ${classes[label]}`;
+}
+
 function tiles(view, k) {
-  const { shape, classes, label, attack } = view;
+  const { shape, classes, label, attack } = view, sees = (who) => sure(view.seen[k][who], classes);
   const change = view.path[k].map((value, i) => value - view.path[0][i]);
   const goal = attack.target === null ? `away from ${classes[label]}`
     : `towards ${classes[attack.target]}`;
   const still = change.every((value) => value === 0);
+  const colors = shape[0] === 3 ? "" : "blue brighter, orange darker";
+  const gradient = view.gradient.map((v) => -v);
   return [
-    figure("Image", [[`label: ${classes[label]}`, ""]], [view.path[0], shape]),
-    figure("−Input gradient", [[`of ${view.model}`, ""]],
-           gradientImage(view.gradient.map((v) => -v), shape)),
-    figure(`Attacked image, step ${k}`, [[`${view.model} sees ${sure(view.seen[k].model, classes)}`,
-      ""], [`evaluator sees ${sure(view.seen[k].evaluator, classes)}`, ""]], [view.path[k], shape]),
-    figure("Change", [[still ? "none yet" : goal, ""]], gradientImage(change, shape))];
+    figure("Image", [[labelled(view), ""]], [view.path[0], shape]),
+    figure("−Input gradient", [[`of ${view.model}`, ""],
+      [`what would make ${classes[label]} more likely`, "more"], [colors, "more"]],
+           gradientImage(gradient, shape)),
+    figure(`Attacked, step ${k}`, [[`model: ${sees("model")}`, ""],
+      [`evaluator: ${sees("evaluator")}`, ""]], [view.path[k], shape]),
+    figure("Change", [[still ? "none" : goal, ""], [still ? "" : colors, "more"]],
+           gradientImage(change, shape))];
 }
 
 function bar(p, kind) {
@@ -106,18 +116,19 @@ function probabilityTable(view, k) {
 function measureTable(view) {
   const lines = [["signed cosine of image and −gradient", view.cosine],
                  ["edge correlation of |gradient| and outlines", view.edges]];
-  const head = ["measure", "value", "noise", "best"].map((name) =>
+  const head = ["measure", "value", "chance", "ceiling"].map((name) =>
     element("th", { scope: "col" }, name));
   const rows = lines.map(([name, value]) => element(
     "tr", {}, element("th", { scope: "row" }, name),
-    ...[value.toFixed(3), "0", "1"].map((text) => element("td", {}, text))));
+    ...[decimal(value, 3), "0", "1"].map((text) => element("td", {}, text))));
   return [element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)];
 }
 
 function summary(view) { // for those who do not see the images
-  const last = view.path.length - 1, { classes, seen, label } = view;
-  return `Label ${classes[label]}. ${view.model} sees ${sure(seen[0].model, classes)}, and after ` +
-    `the attack ${sure(seen[last].model, classes)}; the evaluator ${view.evaluator} sees ` +
+  const last = view.path.length - 1, { classes, seen } = view;
+  return `${labelled(view).replace(/^./, (first) => first.toUpperCase())}. ${view.model} sees ` +
+    `${sure(seen[0].model, classes)}, and after the attack ${sure(seen[last].model, classes)}; ` +
+    `the evaluator ${view.evaluator} sees ` +
     `${sure(seen[0].evaluator, classes)}, and then ${sure(seen[last].evaluator, classes)}. ` +
-    `Signed cosine ${view.cosine.toFixed(2)}, edge correlation ${view.edges.toFixed(2)}.`;
+    `Signed cosine ${decimal(view.cosine, 2)}, edge correlation ${decimal(view.edges, 2)}.`;
 }
