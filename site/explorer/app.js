@@ -12,6 +12,11 @@ const TITLES = { mnist: "MNIST", svhn: "SVHN (street numbers)", cifar10: "CIFAR-
 const NOTES = { mnist_sample: "of MNIST's test images",
                 street_glyphs: "drawn by this project in the place of SVHN" };
 const USUAL = { mnist: "mnist/AT-0.2", svhn: "svhn/AT-8", cifar10: "cifar10/AT-8" };
+const SEVEN = { source: "mnist_sample", index: 0, eps: "0.3", target: "3" };
+const TRIES = [["a seven becomes a three", { model: "mnist/AT-0.1", ...SEVEN }],
+               ["the same attack on Natural", { model: "mnist/Natural", ...SEVEN }],
+               ["a street number", { model: "svhn/AT-8", index: 2, eps: "32/255", steps: 20 }],
+               ["an image of yours, CIFAR-10", { model: "cifar10/AT-8", source: "file" }]];
 const MOST_STEPS = 200;
 const DELAY = 150; // milliseconds without a change before it is computed
 const NEWER = "take Chrome or Edge 80, Firefox 113, Safari 16.4 or newer, or the notebook " +
@@ -98,7 +103,7 @@ function readAddress() {
 }
 
 function address(from) {
-  const words = FIELDS.filter((name) => from[name] !== "")
+  const words = FIELDS.filter((name) => (from[name] ?? "") !== "")
     .map((name) => `${name}=${encodeURIComponent(from[name]).replaceAll("%2F", "/")}`);
   return `#${words.join("&")}`;
 }
@@ -524,6 +529,9 @@ function start() {
   modelOptions();
   byId("sources").textContent = "Images: " +
     [...SHEETS.values()].map((sheet) => `${TITLES[sheet.name]}: ${sheet.license}`).join(" · ");
+  const tries = TRIES.flatMap(([words, wish]) =>
+    [" · ", element("a", { href: address(wish) }, words)]);
+  byId("tries").append("Try: ", ...tries.slice(1));
   listen();
   try {
     return choose(settled(readAddress()), 0);
