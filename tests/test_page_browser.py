@@ -27,6 +27,7 @@ from pag_companion.attacks import L2, Linf, pgd
 from pag_companion.data import load, match_domain
 from pag_companion.gradients import alignment, input_gradient
 from pag_companion.lab.page import write_page
+from pag_companion.lab.site import Site, written_pages
 from pag_companion.models import FastStage, MadryCNN
 from pag_companion.weights import pretrained
 
@@ -127,6 +128,12 @@ def check(answers, expected):
         distances = {name: far(answer[name], theirs[name]) for name in theirs} | {
             "gradient": far(answer["gradient"], theirs["gradient"]) / scale}
         assert max(distances.values()) < TOLERANCE, (job["model"], job["attack"], distances)
+
+
+def test_the_site_leads_to_it():
+    assert '<a href="explorer/index.html">' in written_pages(Site.of(ROOT))["index.md"]
+    assert "explorer/index.html" in (ROOT / "site" / "templates" / "explorer-link.html").read_text()
+    assert "explorer-link.html" in (ROOT / "site" / "conf.py").read_text()
 
 
 # The engine by itself, in Node.js
@@ -635,7 +642,7 @@ def test_the_newest_choice_counts(page):
     page.wait("view && view.path.length > 2")
     page.js("byId('steps').value = 2; byId('steps').dispatchEvent(new Event('input'))")
     page.done()
-    time.sleep(1)
+    assert page.js("answers.size") == 0     # the attack of 200 steps has ended, too
     assert page.js("view.path.length") == 3 and page.js("byId('step').max") == "2"
 
 

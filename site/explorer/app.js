@@ -75,20 +75,20 @@ function among(name, value, allowed) {
   return value;
 }
 
-function settled(wish) { // a wish may leave fields open; or Sorry
-  const model = among("model", wish.model || "mnist/AT-0.1", [...MODELS.keys()]);
+function settled(fields) { // what is left out or empty gets its default; or UserError
+  const model = among("model", fields.model || "mnist/AT-0.1", [...MODELS.keys()]);
   const sources = SOURCES[ladderOf(model)];
-  const source = among("source", wish.source || sources[0], sources);
-  const norm = among("norm", wish.norm || "linf", ["linf", "l2"]), offered = radii(model, norm);
-  const eps = String(wish.eps || offered[offered.length >> 1]).trim();
+  const source = among("source", fields.source || sources[0], sources);
+  const norm = among("norm", fields.norm || "linf", ["linf", "l2"]), offered = radii(model, norm);
+  const eps = String(fields.eps || offered[offered.length >> 1]).trim();
   readEps(eps, model, norm);
   const count = source === "file" ? (own ? own.count : Infinity) : SHEETS.get(source).count;
   return {
     model, source, norm, eps,
-    index: wholeNumber(wish.index || 0, "index", 0, count - 1),
-    steps: wholeNumber(wish.steps || 10, "steps", 1, MOST_STEPS),
-    target: among("target", wish.target || "", ["", ...MODELS.get(model).classes]),
-    evaluator: among("evaluator", wish.evaluator || evaluators(model)[0], evaluators(model)),
+    index: wholeNumber(fields.index || 0, "index", 0, count - 1),
+    steps: wholeNumber(fields.steps || 10, "steps", 1, MOST_STEPS),
+    target: among("target", fields.target || "", ["", ...MODELS.get(model).classes]),
+    evaluator: among("evaluator", fields.evaluator || evaluators(model)[0], evaluators(model)),
   };
 }
 
@@ -130,13 +130,13 @@ function loadScript(about) {
       const file = arrived.get(about.name);
       const fits = file && file.head.sha256 === about.sha256;
       if (fits) return resolve(file);
-      return reject(new Sorry(`${about.file} is not the file that this page lists; it is of ` +
+      return reject(new UserError(`${about.file} is not the file that this page lists; it is of ` +
         "another version. Load the page anew, or build it again by make site."));
     };
     script.onerror = () => {
       script.remove();
-      reject(new Sorry(`${about.file} cannot be loaded: it lies beside index.html in the page's ` +
-        "folder. Load the page anew, or choose another model or image."));
+      reject(new UserError(`${about.file} cannot be loaded: it should lie in the page's folder, ` +
+        "beside index.html. Load the page anew, or choose another model or image."));
     };
     document.head.append(script);
   });
@@ -253,18 +253,18 @@ async function compute(from, progress) { // from: settled -> view; null: an imag
 
 // ---- showing it -----------------------------------------------------------------------------
 
-function say(status) { byId("status").textContent = status; }
+function setStatus(status) { byId("status").textContent = status; }
 
-function warn(sentence) {
+function setMessage(sentence) {
   byId("message").textContent = sentence;
   byId("message").hidden = !sentence;
 }
 
 function showWrong(error) {
-  if (!(error instanceof Sorry)) console.error(error);
-  warn(error instanceof Sorry ? error.message
+  if (!(error instanceof UserError)) console.error(error);
+  setMessage(error instanceof UserError ? error.message
     : `Something went wrong (${error.message}). Load the page anew; if it stays, ${NEWER}.`);
-  say(view ? "The results are those of the choice before." : "");
+  setStatus(view ? "The results are those of the choice before." : "");
 }
 
 function showResults(there) {
@@ -291,14 +291,14 @@ function showView() { // once an attack is done
   byId("python").textContent = python(choice);
 }
 
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
 function progressOf(mine) { // shows steps while they are computed
   return (made) => {
     if (mine !== run) return;
     view = made;
     showResults(true);
-    if (!calm.matches || made.path.length === 1) showStep(made.path.length - 1);
+    if (!reducedMotion.matches || made.path.length === 1) showStep(made.path.length - 1);
   };
 }
 
@@ -310,7 +310,7 @@ function bytesOf(from) { // what has yet to be loaded
 async function refresh() {
   const mine = ++run, from = choice, bytes = bytesOf(from);
   stopPlaying();
-  say(bytes ? `Loading ${from.model} and its evaluator, ${(bytes / 1e6).toFixed(1)} MB …`
+  setStatus(bytes ? `Loading ${from.model} and its evaluator, ${(bytes / 1e6).toFixed(1)} MB …`
     : "Computing …");
   try {
     const made = await compute(from, progressOf(mine));
@@ -319,7 +319,7 @@ async function refresh() {
     view = made;
     showStep(view.path.length - 1);
     showView();
-    say(`${summary(view)} (gradient ${view.gradientSeconds.toFixed(2)} s, attack ` +
+    setStatus(`${summary(view)} (gradient ${view.gradientSeconds.toFixed(2)} s, attack ` +
         `${view.seconds.toFixed(2)} s)`);
   } catch (error) {
     if (mine === run) showWrong(error);
@@ -329,8 +329,8 @@ async function refresh() {
 function showMissing() { // no image yet
   view = null;
   showResults(false);
-  say("Now choose an image of yours, or drop it on the page. CIFAR-10's own images may not be " +
-      "passed on; its binary version (data_batch_1.bin … test_batch.bin) can be opened, too.");
+  setStatus("Now choose an image of yours, or drop it on the page. CIFAR-10's own images may " +
+    "not be passed on; its binary version (data_batch_1.bin … test_batch.bin) can be opened, too.");
 }
 
 // ---- controls -------------------------------------------------------------------------------
@@ -409,39 +409,39 @@ function nearest(offered, { eps, model, norm }) {
   return offered.reduce((best, text, k) => (away(text) < away(offered[best]) ? k : best), 0);
 }
 
-function choose(wish, delay = DELAY) { // take a wish, or say what is wrong with it
+function choose(fields, delay = DELAY) { // or show what is wrong with the fields
   try {
-    choice = settled(wish);
+    choice = settled(fields);
   } catch (error) {
     return showWrong(error);
   }
-  warn("");
+  setMessage("");
   fill(choice);
   try { history.replaceState(null, "", address(choice)); } catch { /* not in every frame */ }
   clearTimeout(timer);
-  say("Computing …");
+  setStatus("Computing …");
   timer = setTimeout(refresh, delay);
   return undefined;
 }
 
 function changed(name, value) { // leave open what a change makes meaningless
-  const wish = { ...choice, [name]: value }, ladder = ladderOf(wish.model);
+  const fields = { ...choice, [name]: value }, ladder = ladderOf(fields.model);
   const other = ladder !== ladderOf(choice.model);
-  if (other && isColor(wish.model) !== isColor(choice.model)) wish.eps = "";
-  if (!SOURCES[ladder].includes(wish.source)) [wish.source, wish.index] = ["", 0];
-  if (name === "source") wish.index = 0;
-  if (!evaluators(wish.model).includes(wish.evaluator)) wish.evaluator = "";
-  if (!MODELS.get(wish.model).classes.includes(wish.target)) wish.target = "";
-  if (name === "norm") wish.eps = "";
-  choose(wish);
+  if (other && isColor(fields.model) !== isColor(choice.model)) fields.eps = "";
+  if (!SOURCES[ladder].includes(fields.source)) [fields.source, fields.index] = ["", 0];
+  if (name === "source") fields.index = 0;
+  if (!evaluators(fields.model).includes(fields.evaluator)) fields.evaluator = "";
+  if (!MODELS.get(fields.model).classes.includes(fields.target)) fields.target = "";
+  if (name === "norm") fields.eps = "";
+  choose(fields);
 }
 
 async function takeFile(file) {
   try {
     own = await openFile(file);
-    const wish = { ...choice, source: "file", index: 0 };
+    const fields = { ...choice, source: "file", index: 0 };
     byId("drop").firstChild.textContent = `Your image: ${own.name} `;
-    choose(wish);
+    choose(fields);
   } catch (error) {
     showWrong(error);
   }
@@ -522,22 +522,22 @@ function start() {
   const missing = ["DecompressionStream", "createImageBitmap", "Blob", "URLSearchParams"]
     .filter((name) => typeof self[name] === "undefined");
   if (missing.length) {
-    say("");
-    return warn(`This browser lacks ${missing.join(", ")}: ${NEWER}.`);
+    setStatus("");
+    return setMessage(`This browser lacks ${missing.join(", ")}: ${NEWER}.`);
   }
   startWorker();
   modelOptions();
   byId("sources").textContent = "Images: " +
     [...SHEETS.values()].map((sheet) => `${TITLES[sheet.name]}: ${sheet.license}`).join(" · ");
-  const tries = TRIES.flatMap(([words, wish]) =>
-    [" · ", element("a", { href: address(wish) }, words)]);
+  const tries = TRIES.flatMap(([words, fields]) =>
+    [" · ", element("a", { href: address(fields) }, words)]);
   byId("tries").append("Try: ", ...tries.slice(1));
   listen();
   try {
     return choose(settled(readAddress()), 0);
   } catch (error) { // an address with a mistake: say so, and show what there is without it
     choose({}, 0);
-    return warn(`${error.message} Shown is the first view instead.`);
+    return setMessage(`${error.message} Shown is the first view instead.`);
   }
 }
 

@@ -4,9 +4,9 @@
 const MOST_BYTES = 64e6, MOST_PIXELS = 16e6; // of a reader's image
 const RECORD = 3073; // bytes of a label and an image in CIFAR-10's binary version
 
-class Sorry extends Error {} // a sentence for the reader: what is wrong, and a way on
+class UserError extends Error {} // a sentence for the reader: what is wrong, and a way on
 
-function refuse(sentence) { throw new Sorry(sentence); }
+function refuse(sentence) { throw new UserError(sentence); }
 
 async function openFile(file) { // -> { name, count, read(index) -> { bytes, shape, label, notes } }
   const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());

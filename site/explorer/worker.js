@@ -10,7 +10,7 @@ function pagWorker(engine, post) {
   const pause = () => new Promise((resume) => setTimeout(resume)); // lets a later message in
   let latest = 0;
 
-  async function keep({ id, head, text }) {
+  async function keepModel({ id, head, text }) {
     try {
       models.set(head.name, engine.model(await engine.readModel(head, text)));
       post({ kind: "model", id, name: head.name });
@@ -32,12 +32,11 @@ function pagWorker(engine, post) {
     const seen = (x) => ({ model: net.probabilities(x), evaluator: evaluator.probabilities(x) });
     const first = seen(job.x), began = performance.now();
     const label = job.label === null ? first.model.indexOf(Math.max(...first.model)) : job.label;
-    const found = measured(net, job.x, label), seconds = (performance.now() - began) / 1000;
-    post({ kind: "start", id, label, seen: first, seconds, ...found });
+    const measures = measured(net, job.x, label), seconds = (performance.now() - began) / 1000;
+    post({ kind: "start", id, label, seen: first, seconds, ...measures });
     const targeted = job.attack.target !== null;
     const attack = { ...job.attack, targeted, label: targeted ? job.attack.target : label };
-    const spent = await walk(id, job, net, attack, seen);
-    if (spent !== null) post({ kind: "done", id, seconds: spent });
+    post({ kind: "done", id, seconds: await walk(id, job, net, attack, seen) });
   }
 
   async function walk(id, job, net, attack, seen) { // seconds of the attack; null: given up
@@ -54,7 +53,7 @@ function pagWorker(engine, post) {
   }
 
   return (message) => {
-    if (message.kind === "model") return keep(message);
+    if (message.kind === "model") return keepModel(message);
     latest = message.id;
     return explore(message).catch((error) =>
       post({ kind: "error", id: message.id, message: error.message }));
