@@ -86,7 +86,7 @@ def test_a_model_weighs_at_most_1_5_mb():
 
 
 def test_images_are_the_first_of_the_library():
-    for (about, data), name in zip(sheets(ROOT), ("mnist_sample", "street_glyphs")):
+    for (about, data), name in zip(image_sets(ROOT), ("mnist_sample", "street_glyphs")):
         images = load(name, "test", limit=1000)[:about["count"]]
         pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view_as(images.pixels)
         assert (pixels.int() - images.pixels.int()).abs().max() <= (name == "street_glyphs")

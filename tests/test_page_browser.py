@@ -546,7 +546,7 @@ CIFAR = "#model=cifar10/AT-8&source=file&eps=8/255&steps=2"
 
 
 @needs_chromium
-def test_an_image_of_ones_own(page, files):
+def test_an_image_from_a_file(page, files):
     page.open(page.address + CIFAR)
     page.wait("/choose an image of yours/.test(byId('status').textContent)")
     assert page.js("byId('results').hidden") is True and page.js(MESSAGE) == ""

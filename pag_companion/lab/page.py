@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPARE', 'LADDER', 'CLASSES', 'ROWS', 'DIGITS', 'STREETS', 'LICENSE', 'HAND_WRITTEN', 'as_text', 'squeezed',
            'read_tensors', 'ordered_rows', 'packed_tensors', 'ladders', 'about_model', 'script', 'model_script', 'cut',
-           'read_sheet', 'sheets', 'draw_streets', 'file_of', 'page_scripts', 'write_page', 'first_paint', 'main']
+           'read_tiles', 'image_sets', 'draw_streets', 'file_of', 'page_scripts', 'write_page', 'first_paint', 'main']
 
 # %% ../../nbs/lab/99e_page.ipynb #d328bb86
 import argparse
@@ -141,39 +141,39 @@ LICENSE = {
     "street_glyphs": "drawn by pag_companion, Apache-2.0"}
 
 
-def cut(sheet, # PIL image
+def cut(tiles, # PIL image
         side: int, # of each image, pixels
         numbers: range, # of the images, counted row by row
        ) -> bytes: # each channel by channel, row by row
-    "Cut square images out of a sheet."
-    across, data = sheet.width // side, []
+    "Cut square images out of tiles."
+    across, data = tiles.width // side, []
     for k in numbers:
         left, top = k % across * side, k // across * side
-        image = sheet.crop((left, top, left + side, top + side))
+        image = tiles.crop((left, top, left + side, top + side))
         data += [band.tobytes() for band in image.split()]
     return b"".join(data)
 
 # %% ../../nbs/lab/99e_page.ipynb #58f5730c
-def read_sheet(path: Path, # PNG whose text `labels` holds a digit an image
+def read_tiles(path: Path, # PNG whose text `labels` holds a digit an image
                shape: tuple[int, int, int], # of each image, C,H,W
                numbers: range, # of the images
               ) -> tuple[dict, bytes]: # what the page says of them; the pixels
-    "Read images and labels of a sheet."
+    "Read images and labels of tiles."
     from PIL import Image
     name = path.stem
-    with Image.open(path) as sheet:
-        labels, data = sheet.text["labels"], cut(sheet, shape[1], numbers)     # type: ignore
+    with Image.open(path) as tiles:
+        labels, data = tiles.text["labels"], cut(tiles, shape[1], numbers)     # type: ignore
     return {"name": name, "shape": shape, "count": len(numbers), "license": LICENSE[name],
             "labels": [int(labels[k]) for k in numbers]}, data
 
 
-def sheets(root: str | Path, # the project's folder
-          ) -> list[tuple[dict, bytes]]: # as from read_sheet
+def image_sets(root: str | Path, # the project's folder
+              ) -> list[tuple[dict, bytes]]: # as from read_tiles
     "Read all images that the page has."
     digits = Path(root) / "pag_companion" / "mnist_sample.png"
     streets = Path(root) / "site" / "explorer" / "street_glyphs.png"
-    return [read_sheet(digits, (1, 28, 28), range(5000, 5000 + DIGITS)),
-            read_sheet(streets, (3, 32, 32), range(STREETS))]
+    return [read_tiles(digits, (1, 28, 28), range(5000, 5000 + DIGITS)),
+            read_tiles(streets, (3, 32, 32), range(STREETS))]
 
 # %% ../../nbs/lab/99e_page.ipynb #dc519ade
 def draw_streets(path: Path) -> None: # PNG
@@ -182,11 +182,11 @@ def draw_streets(path: Path) -> None: # PNG
     from PIL.PngImagePlugin import PngInfo
     from pag_companion.data import load
     images, across = load("street_glyphs", "test", limit=1000)[:STREETS], 8
-    sheet, info = Image.new("RGB", (across * 32, STREETS // across * 32)), PngInfo()
+    tiles, info = Image.new("RGB", (across * 32, STREETS // across * 32)), PngInfo()
     for k, pixels in enumerate(images.pixels.permute(0, 2, 3, 1).numpy()):
-        sheet.paste(Image.fromarray(pixels), (k % across * 32, k // across * 32))
+        tiles.paste(Image.fromarray(pixels), (k % across * 32, k // across * 32))
     info.add_text("labels", "".join(str(int(y)) for y in images.y))
-    sheet.save(path, pnginfo=info, optimize=True)
+    tiles.save(path, pnginfo=info, optimize=True)
 
 # %% ../../nbs/lab/99e_page.ipynb #8a6e2ccc
 HAND_WRITTEN = ("index.html", "style.css", "engine.js", "worker.js", "images.js", "draw.js",
@@ -206,7 +206,7 @@ def page_scripts(root: str | Path, # the project's folder
     for name, (path, card) in ladders(root).items():
         scripts[file_of("models", name)] = model_script(path, card)
         catalog["models"].append(about_model(card))
-    for about, data in sheets(root):
+    for about, data in image_sets(root):
         scripts[file_of("images", about["name"])] = script(about["name"], about, data)
         catalog["images"].append(about)
     for kind, items in catalog.items():

@@ -3,7 +3,7 @@
 
 const engine = pagEngine();
 const MODELS = new Map(pagCatalog.models.map((model) => [model.name, model]));
-const SHEETS = new Map(pagCatalog.images.map((sheet) => [sheet.name, sheet]));
+const SETS = new Map(pagCatalog.images.map((images) => [images.name, images]));
 const SOURCES = { mnist: ["mnist_sample", "file"], cifar10: ["file"],
                   svhn: ["street_glyphs", "mnist_sample", "file"] };
 const TITLES = { mnist: "MNIST", svhn: "SVHN (street numbers)", cifar10: "CIFAR-10",
@@ -82,7 +82,7 @@ function settled(fields) { // what is left out or empty gets its default; or Use
   const norm = among("norm", fields.norm || "linf", ["linf", "l2"]), offered = radii(model, norm);
   const eps = String(fields.eps || offered[offered.length >> 1]).trim();
   readEps(eps, model, norm);
-  const count = source === "file" ? (own ? own.count : Infinity) : SHEETS.get(source).count;
+  const count = source === "file" ? (own ? own.count : Infinity) : SETS.get(source).count;
   return {
     model, source, norm, eps,
     index: wholeNumber(fields.index || 0, "index", 0, count - 1),
@@ -160,13 +160,13 @@ function loadModel(name) {
   });
 }
 
-function loadSheet(name) { // -> { labels, shape, images: [bytes] }
+function loadImages(name) { // -> { labels, shape, pixels: bytes of each }
   return once(name, async () => {
-    const { head, text } = await loadScript(SHEETS.get(name));
+    const { head, text } = await loadScript(SETS.get(name));
     const all = await engine.inflated(text, head.packed);
     const size = head.shape.reduce((p, q) => p * q);
-    const images = head.labels.map((_, k) => all.subarray(k * size, (k + 1) * size));
-    return { ...head, images };
+    const pixels = head.labels.map((_, k) => all.subarray(k * size, (k + 1) * size));
+    return { ...head, pixels };
   });
 }
 
@@ -179,14 +179,22 @@ function receive(message) { const answer = answers.get(message.id); if (answer) 
 
 function startWorker() {
   const here = () => { toWorker = pagWorker(engine, receive); };
+  let waiting = []; // for a first answer; null: the worker works, or it has been replaced
   const text = `const handle = (${pagWorker})((${pagEngine})(), (m) => postMessage(m));
     onmessage = (event) => handle(event.data);`;
   try {
     const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-    const waiting = [];
-    worker.onmessage = ({ data }) => { waiting.length = 0; receive(data); };
-    worker.onerror = () => { here(); waiting.forEach((message) => toWorker(message)); };
-    toWorker = (message) => { waiting.push(message); worker.postMessage(message); };
+    worker.onmessage = ({ data }) => { waiting = null; receive(data); };
+    worker.onerror = () => {
+      if (!waiting) return;
+      here();
+      waiting.forEach((message) => toWorker(message));
+      waiting = null;
+    };
+    toWorker = (message) => {
+      if (waiting) waiting.push(message);
+      worker.postMessage(message);
+    };
   } catch {
     here();
   }
@@ -211,10 +219,10 @@ let choice, own = null, view = null, shown = 0, timer, run = 0;
 async function chosenImage(from) { // -> { x, label, notes }, or null
   const { shape } = MODELS.get(from.model);
   if (from.source === "file") return own && fitted(engine, await own.read(from.index), shape);
-  const sheet = await loadSheet(from.source);
-  const image = { bytes: sheet.images[from.index], shape: sheet.shape,
-                  label: sheet.labels[from.index],
-                  notes: [`image ${from.index}, ${NOTES[sheet.name]}`] };
+  const images = await loadImages(from.source);
+  const image = { bytes: images.pixels[from.index], shape: images.shape,
+                  label: images.labels[from.index],
+                  notes: [`image ${from.index}, ${NOTES[images.name]}`] };
   return fitted(engine, image, shape);
 }
 
@@ -368,19 +376,19 @@ async function showThumbs(from) { // radio buttons that are images
   if (box.hidden) return;
   if (box.dataset.source !== from.source) {
     box.dataset.source = from.source;
-    const sheet = await loadSheet(from.source);
+    const images = await loadImages(from.source);
     if (box.dataset.source !== from.source) return;
-    box.replaceChildren(...sheet.images.map((bytes, k) => thumb(sheet, bytes, k)));
+    box.replaceChildren(...images.pixels.map((bytes, k) => thumb(images, bytes, k)));
   }
   const picked = box.querySelector(`input[value="${choice.index}"]`);
   if (picked) picked.checked = true;
 }
 
-function thumb(sheet, bytes, k) {
+function thumb(images, bytes, k) {
   const canvas = element("canvas", { "aria-hidden": "true" });
-  paint(canvas, engine.fromBytes(bytes), sheet.shape);
+  paint(canvas, engine.fromBytes(bytes), images.shape);
   const radio = element("input", { type: "radio", name: "index", value: k,
-                                   "aria-label": `image ${k}, a ${sheet.labels[k]}` });
+                                   "aria-label": `image ${k}, a ${images.labels[k]}` });
   return element("label", {}, radio, canvas);
 }
 
@@ -528,7 +536,7 @@ function start() {
   startWorker();
   modelOptions();
   byId("sources").textContent = "Images: " +
-    [...SHEETS.values()].map((sheet) => `${TITLES[sheet.name]}: ${sheet.license}`).join(" · ");
+    [...SETS.values()].map((images) => `${TITLES[images.name]}: ${images.license}`).join(" · ");
   const tries = TRIES.flatMap(([words, fields]) =>
     [" · ", element("a", { href: address(fields) }, words)]);
   byId("tries").append("Try: ", ...tries.slice(1));
