@@ -107,7 +107,7 @@ $(SITE): pyproject.toml settings.ini
 		$(call install,$$(sed -n "s/^site_requirements = //p" settings.ini)))
 	@touch $@
 
-site: $(SITE) ## make pages to read in build/site: chapters, claims, figures, API (runs no notebook)
+site: $(SITE) ## make pages to read in build/site: chapters, claims, figures, API, explorer (runs no notebook)
 	@rm -rf ./build/site
 	@$(call stage,pages in build/site,$(BIN)/python -m pag_companion.lab.site build/site)
 

@@ -22,6 +22,10 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_title = "pag_companion"
 html_static_path = ["static"]
+templates_path = ["templates"]
+html_sidebars = {"**": [
+    "sidebar/brand.html", "sidebar/search.html", "sidebar/scroll-start.html", "explorer-link.html",
+    "sidebar/navigation.html", "sidebar/scroll-end.html"]} # the theme's, and the explorer
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
