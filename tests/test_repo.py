@@ -96,63 +96,8 @@ def test_running_chapters_keep_one_parameters_tag(cleaned):
         assert name in cleaned, f"{name}.ipynb is missing"
         count = len(parameter_cells(cleaned[name]))
         assert count == 1, (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
- (
             f"{name}: {count} cells tagged `parameters` after nbdev_clean; papermill needs "
-            "exactly one"))))))))))))))))))))))))))))))))))))))))))))))))))))))))
+            "exactly one")
     for name, notebook in cleaned.items():
         assert len(
             parameter_cells(notebook)) <= 1, f"{name}: more than one cell is tagged `parameters`"
