@@ -265,7 +265,7 @@ def shade(axes, names: list, y: float = 1.) -> None: # names: regime of each pla
     for k, name in enumerate(names):
         axes.axvspan(k - .5, k + .5, color=SHADES[name], lw=0, zorder=0)
         if y and (k == 0 or names[k - 1] != name):
-            axes.text(k - .45, y, f" {name}", transform=axes.get_xaxis_transform(), fontsize=7, va="top")
+            axes.text(k - .45, y + .02, name, transform=axes.get_xaxis_transform(), fontsize=7)
 
 # %% ../../nbs/71_off_manifold.ipynb #17afc5c2
 ROWS = {"clean": ("accuracy, %", 1), "score": ("alignment with the score", 100),
@@ -276,7 +276,7 @@ def regimes_figure(results: Results, dataset: str = "mnist_letter"):
     "Draw accuracy, alignment, off share and sensitivity against strength, a column a method."
     from matplotlib import pyplot
     fig, grid = pyplot.subplots(4, 4, figsize=(11, 8), sharey="row", layout="constrained")
-    for column, method in zip(grid.T, STRENGTHS):
+    for place, (column, method) in enumerate(zip(grid.T, STRENGTHS)):
         labels = family(method)
         means = {score: [center(results.values(score, n)) / unit for n in labels]
                  for score, (_, unit) in ROWS.items()}
@@ -286,8 +286,8 @@ def regimes_figure(results: Results, dataset: str = "mnist_letter"):
             dots_and_means(axes, range(len(labels)), cells, "#2171b5")
             shade(axes, named, axes is column[0])
             axes.set_xticks(range(len(labels)), ["Nat", *(f"{v:g}" for v in STRENGTHS[method])])
-            axes.set(xlim=(-.5, len(labels) - .5), ylabel=words if column is grid.T[0] else None)
-        column[0].set_title(WORDS[method], fontsize=10)
+            axes.set(xlim=(-.5, len(labels) - .5), ylabel="" if place else words)
+        column[0].set_title(WORDS[method], fontsize=10, pad=16)
     fig.suptitle(f"{NAMES.get(dataset, dataset)}, {seeds_of(results)}", fontsize=10)
     return fig
 

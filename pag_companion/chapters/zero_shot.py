@@ -196,7 +196,7 @@ def transfer_figure(results: Results, dataset: str = "mnist"):
         if axes is panels[0] and not results.synthetic:
             _draw_paper(axes, dataset)
     for axes in panels:
-        _say_what_is_below(axes, -15)
+        _say_what_is_below(axes, -28 if TASKS[dataset].sigmas else -15)   # room for the inset
     if TASKS[dataset].sigmas:
         _draw_strong_noise(panels[1], results, dataset)
     panels[0].set_ylabel("gain on the target over Natural, points")
@@ -217,7 +217,7 @@ def seeds_text(results: Results) -> str:
 
 def _draw_strong_noise(axes, results, dataset):
     "Draw the grid of the smoothing literature in an inset."
-    inset = axes.inset_axes((.06, .06, .34, .36))
+    inset = axes.inset_axes((.07, .07, .34, .3))
     sigmas = dict(zip(TASKS[dataset].sigmas, on_log_axis(dataset, "wide").values()))
     draw_gains(inset, results, {math.log2(sigma): label for sigma, label in sigmas.items()}, "wide", "target/pad")
     inset.axhline(0, color="#000000", lw=.6, zorder=0)
