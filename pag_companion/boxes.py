@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .checks import read_labels
 from .core.scores import Score
-from .data import match_domain, with_note
+from .data import match_domain
 from .core.numbers import UserError
 
 # %% ../nbs/library/19_boxes.ipynb #e72e09fa
@@ -239,7 +239,7 @@ def frame_images(images, # Images
         boxes = frame_boxes(images.boxes, images.shape[1:], protocol, side)
     fitted = match_domain(images, (images.shape[0], whole, whole))
     if whole != side:
-        fitted = with_note(fitted, f"its centre {side}×{side}")
+        fitted = fitted.with_note(f"its centre {side}×{side}")
     return replace(fitted, pixels=fitted.pixels[:, :, cut:cut + side, cut:cut + side], boxes=boxes,
                    framed=True)
 

@@ -29,7 +29,8 @@ from .checks import (check_differentiable, check_gradients, check_labels, check_
     check_logits, check_set, device_of, differentiable, gradient_of, not_finite, outputs_of)
 from .core.numbers import UserError, fingerprint, parse_eps, read_seed, whole_number
 from .core.progress import progress
-from .data import Images, to_float
+from .data import Images
+from .images import to_float
 from .device import Compiled, keep_memory, pick_device, pick_precision
 from .models import FirstConv, Model, full_precision
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.scores import Score
-from ..data import Images, to_float
+from ..data import Images
+from ..images import to_float
 from .many import Together
 from .settings import ModelSettings
 from .store import new_model

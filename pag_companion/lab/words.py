@@ -128,7 +128,7 @@ KEPT = ( # files, name, why it stays
     ("nbs/70_pag_objective.ipynb", "said", "a field of committed records"),
     ("nbs/72_diffroar.ipynb", "shown", _SETTING),
     ("nbs/core/04_progress.ipynb", "said", "a field that engines read while a run goes on"),
-    ("nbs/library/12_data.ipynb", "pictures", "in notes of data sets, which records hold"),
+    ("nbs/library/12i_user_files.ipynb", "pictures", "in notes of data sets, which records hold"),
     ("nbs/library/19_boxes.ipynb", "normalise*", "fields of LocProtocol, which records hold"),
     ("nbs/library/19_boxes.ipynb", "quantise", "a field of LocProtocol, which records hold"),
     ("nbs/library/19_boxes.ipynb", "centre *", "in notes of data sets, which records hold"),
