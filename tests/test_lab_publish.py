@@ -41,7 +41,7 @@ def test_what_cannot_be_drawn_is_said():
         raise UserError("no model here")
 
     experiment = find_experiment("zero_shot")
-    drawn = {"toy": lambda *asked: (pyplot.figure(), "a toy"), "none": refuse}
+    drawn = {"toy": lambda *values: (pyplot.figure(), "a toy"), "none": refuse}
     with (tempfile.TemporaryDirectory() as folder, patch.dict(experiment.images, drawn, clear=True),
           redirect_stdout(io.StringIO()) as printed):
         paths = draw_images(["zero_shot"], "smoke", 3, Path(folder))

@@ -195,12 +195,6 @@ def test_broken_training_is_noticed():
     assert max(margins.values()) < .2, margins
 
 
-def test_auto_attack_may_be_missing():
-    model, few = small_model(adversarial), load("digits", "test", limit=20)
-    with patch.dict("sys.modules", torchattacks=None), pytest.raises(ImportError, match="--no-deps torchattacks"):
-        auto_attack_accuracy(model, few, Linf(.1))
-
-
 class Loud(torch.nn.Module):
     "Saturate the softmax of a model."
     def __init__(self, model):

@@ -24,7 +24,7 @@ MOVED = {
     "large_eps": "chapters.large_eps evaluators imagenet",
     "wsol": "chapters.wsol localize chapters.protocols chapters.widening",
     "zero_shot": "chapters.zero_shot", "capacity": "chapters.capacity",
-    "robustness": "chapters.robustness", "gradients": "chapters.gradients gradients",
+    "robustness": "chapters.robustness auto_attack", "gradients": "chapters.gradients gradients",
     "boxes": "boxes",
 }
 RENAMED = {"boxes.frame_pictures": "frame_images", "gradients.centred": "centered"}
