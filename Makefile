@@ -72,6 +72,7 @@ bench: $(DEV) ## measure speed on this machine, about 10 minutes on 2 cores (res
 	@mkdir -p runs/benchmarks
 	@$(call stage,benchmarks at scale small: leave the machine alone meanwhile, \
 		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
+	@$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98j_targets.ipynb runs/benchmarks/98j_targets.ipynb -k python3
 
 test: $(DEV) ## everything CI checks, about eleven minutes
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .core.numbers import UserError
-from .data import DATASETS, DIGITS, Dataset, Images, load, register, whole
+from .data import DATASETS, Dataset, Images, load, register, whole
+from .datasets import DIGITS
 
 # %% ../nbs/library/12e_blocks.ipynb #3546388a
 # each sign is 4×4 pixels

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch.nn import functional as F
 
-from .data import to_float
+from .images import to_float
 from .models import full_precision
 from .attacks import untouched
 from .checks import (check_differentiable, check_gradients, check_images, check_model,

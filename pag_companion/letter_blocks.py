@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .data import DATASETS, DIGITS, Dataset, Images, register, split_rows, whole
+from .data import DATASETS, Dataset, Images, register, whole
+from .datasets import DIGITS
+from .images import split_rows
 from .synthetic import draw_glyphs, group_generator, outline_distance
 
 # %% ../nbs/library/12f_letter_blocks.ipynb #a0909964

@@ -21,7 +21,9 @@ from torch.nn import functional as F
 
 from .attacks import untouched
 from .core.numbers import UserError
-from .data import DIGITS, Dataset, Images, load, register, split_rows
+from .data import Dataset, Images, load, register
+from .datasets import DIGITS
+from .images import split_rows
 from .models import FirstConv, full_precision, register_arch
 from .synthetic import draw, glyph_atlas, group_generator, pose
 from .training import Objective, register_objective

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'RADII', 'HUGE', 'STEPS', 'evaluating', 'batches', 'batch_size', 'predict', 'accuracy', 'robust_accuracy',
-           'auto_attack_accuracy', 'Battery', 'masking_battery', 'device_of']
+           'Battery', 'masking_battery', 'device_of']
 
 # %% ../nbs/library/16_robustness.ipynb #53396b97
 from collections import deque
@@ -23,7 +23,7 @@ from .checks import (
     warn_of_unmoved, warn_of_zeros)
 from .models import full_precision
 from .attacks import (
-    L2, Linf, _check_ball, _count, _positive, pgd, random_noise, untouched)
+    Linf, _check_ball, _count, _positive, pgd, random_noise, untouched)
 from .device import pick_device
 
 _all_ = ["device_of"]     # written in `checks`, and found here as ever
@@ -195,62 +195,6 @@ def _check_attack(ball, steps, step_size, restarts, success, batch_size): # -> s
     for name, value in (("steps", steps), ("restarts", restarts), ("batch_size", batch_size)):
         _count(value, name)
     return 2.5 * ball.eps / steps if step_size is None else _positive(step_size, "step_size")
-
-# %% ../nbs/library/16_robustness.ipynb #4877e271
-def auto_attack_accuracy(model, # from images in [0,1] to logits
-                         images, # Images, a few hundred
-                         ball, # Linf(eps) or L2(eps)
-                         *,
-                         version="standard", # or "plus", "rand", as in the package
-                         batch_size=100,
-                         seed=0, # of the attacks' random draws
-                        ): # -> Score
-    "Count the images that are correctly classified under AutoAttack (Croce and Hein 2020)."
-    make, norm, seed = _auto_attack(), _norm_of(ball), read_seed(seed)
-    check_model(model)
-    check_differentiable(model)
-    correct = torch.from_numpy(accuracy(model, images, batch_size=batch_size).hits.copy())
-    with evaluating(model), _still(model), differentiable():
-        attack = make(model, norm=norm, eps=ball.eps, version=version,
-                      n_classes=len(images.classes), seed=seed)
-        for chosen in correct.nonzero()[:, 0].split(batch_size) if ball.eps else ():
-            x, y = images[chosen].x.to(device_of(model)), images[chosen].y.to(device_of(model))
-            attacked = (x + ball.project(attack(x, y) - x)).clamp(0, 1)
-            correct[chosen] = (predict(model, attacked) == y).cpu()
-    return Score.of(correct.numpy())
-
-# %% ../nbs/library/16_robustness.ipynb #39538d46
-def _auto_attack(): # -> class of torchattacks
-    "Import AutoAttack, or say what is missing."
-    try:
-        from torchattacks import AutoAttack
-    except ImportError:
-        raise ImportError("AutoAttack needs the package torchattacks: give pip the words install "
-                          "--no-deps torchattacks==3.5.1 (with its dependencies pip would fall "
-                          "back to an old version)") from None
-    return AutoAttack
-
-def _norm_of(ball): # -> text
-    "Name a ball's norm as AutoAttack does."
-    _check_ball(ball)
-    norms = {Linf: "Linf", L2: "L2"}
-    if type(ball) not in norms:
-        raise UserError(f"ball = {ball!r}: AutoAttack knows Linf(eps) and L2(eps)")
-    return norms[type(ball)]
-
-# %% ../nbs/library/16_robustness.ipynb #21a95c2d
-@contextmanager
-def _still(model):
-    "Keep the weights' gradients and this process's random numbers as they are."
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        with torch.random.fork_rng():
-            yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 # %% ../nbs/library/16_robustness.ipynb #426805df
 @dataclass(frozen=True)

@@ -13,34 +13,6 @@ from pag_companion.gradients import input_gradient
 from pag_companion.models import build
 
 
-def test_last_maps():
-    from torchvision.models import resnet18
-    torch.manual_seed(0)
-    x = torch.rand(2, 3, 64, 64)
-    assert last_map(resnet18(), x) == LastMap("layer4", "fc", "mean")
-    assert last_map(build("wrn-10-1"), x) == last_map(build("wrn-10-1"), x, "network.relu") == LastMap("network.relu", "network.fc", "mean")
-    assert last_map(build("map-4-8-16"), x) == LastMap("network.features", "network.fc", "mean")
-    assert last_map(build("fast-8-16-32"), x) == LastMap("network.stages", "network.fc", "max")
-    pooled = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                           nn.Dropout(.9), nn.Linear(5, 4))
-    assert last_map(pooled, x) == last_map(pooled, x[:0]) == LastMap("1", "5", "mean")
-    assert pooled.training
-    wrapped = nn.Sequential(nn.Identity(), build("resnet18-s1", 3))
-    assert last_map(wrapped, x, wrapped[1].network.layer4).layer == "1.network.layer4"
-    hooked = sum(len(module._forward_hooks) for module in wrapped.modules())
-    hidden, soft = build("madry_cnn", in_channels=3, image_size=64), nn.Sequential(pooled, nn.LogSoftmax(1))
-    for model, layer, message in ((hidden, None, "madry_cnn has no class activation map: its scores "
-                                                 "are not network.fc"),
-                                  (soft, None, "do not come from a linear"),
-                               (pooled, "0", "what '0' gives"),
-                                  (pooled, "conv", "layer = 'conv' is not a layer"),
-                                  (wrapped, "1.network.layr4", "'1.network.layer4'"),
-                               (pooled, nn.ReLU(), "'ReLU' is not a layer of this model")):
-        with pytest.raises(ValueError, match=message):
-            last_map(model, x, layer)
-    assert hooked == 0
-
-
 def test_cam_by_hand():
     net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                         nn.Linear(2, 2))

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 from torch import nn
-from pag_companion.cam import cam, last_map
+from pag_companion.cam import cam
+from pag_companion.feature_maps import last_map
 from pag_companion.core.numbers import UserError
 from pag_companion.models import FirstConv, build, count_parameters
 from pag_companion.weights import load_model, save_model

@@ -14,7 +14,8 @@ from pag_companion.attacks import L2, Linf
 from pag_companion.boxes import LocProtocol, box_hits, frame_boxes, localization
 from pag_companion.checks import check_images, read_labels
 from pag_companion.core.numbers import UserError, parse_eps, read_flag, read_seed, whole_number
-from pag_companion.data import Images, check_numbering
+from pag_companion.data import Images
+from pag_companion.user_files import check_numbering
 from pag_companion.lab.experiment import experiments
 from pag_companion.lab.sweep import spread
 from pag_companion.models import build

@@ -153,7 +153,7 @@ def test_together_is_watched():
     kwargs = dict(steps=10, batch_size=16, device="cpu", precision="float32", progress=False,
                   watch=load("digits", "val", limit=40))
     warned = pytest.warns(UserWarning, match="catastrophic overfitting by step 10")
-    with patch("pag_companion.training.COLLAPSE", -1), warned as messages:
+    with patch("pag_companion.history.COLLAPSE", -1), warned as messages:
         both = train_many([fresh(0) for _ in recipes], digits, recipes, seeds=[0] * 3, **kwargs)
         alone = train(fresh(0), digits, recipes[1], **kwargs)
     assert [str(w.message).split(":")[0] for w in messages] == ["AT-0.3", "AT-0.05", "AT-0.3"]

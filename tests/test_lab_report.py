@@ -3,51 +3,25 @@
 from pag_companion.lab.report import *
 
 
+import io
 import os
 import pytest
 import re
 import tempfile
 from contextlib import redirect_stdout
-from unittest.mock import patch
-from pag_companion.lab.results import made_up
-from pag_companion.lab.claims import NOT_RUN
 from pathlib import Path
-from pag_companion.lab.results import Results
-from pag_companion.core.numbers import UserError
-from pag_companion.core.files import atomic_write
-import io
-import json
-from pag_companion.lab.claims import judge
+from unittest.mock import patch
 import pandas as pd
+from pag_companion.lab.claims import NOT_RUN, judge
+from pag_companion.lab.parts import made_up_side, side
 from pag_companion.lab.records import promote
-
-
-LEVELS = {"Natural": 75., "AT-0.1": 80., "AT-0.3": 71., "N-0.1": 77.}
-
-def toy_side(seeds=5, scale="small", levels=LEVELS, name="toy"):
-    "Make up one side's Table 3."
-    return Results.of([made_up(label, seed,
-                               {"source": 99., "target": level + [-.5, .5, 0, .5, -.5][seed],
-                                "target/pad": 90.}, scale=scale)
-                       for label, level in levels.items() for seed in range(seeds)], name)
-
-
-def test_parts_and_tables():
-    side = toy_side()
-    part, = parts_of(side)
-    laid_out = main_table(part)
-    assert (title_of(part).startswith("Table 3. ") and laid_out.loc["Natural", "target: ours"]
-            == "75.00 ± 0.50 (5)")
-    assert (laid_out.loc["AT-0.1", "target: paper"] == "82.41"
-            and laid_out.loc["AT-0.05", "target: ours"] == "not run")
-    assert "seeds 0 to 4" in notes_on(part)[0] and not parts_of(Results.of(side.records[:1]))
-    assert "target: paper" not in main_table(parts_of(toy_side(1, "smoke"))[0]).columns
+from pag_companion.lab.results import Results
 
 
 def test_build_writes_the_page():
     with (tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder),
           redirect_stdout(io.StringIO()) as printed):
-        promote(toy_side().records, Path(folder) / "records")
+        promote(made_up_side().records, Path(folder) / "records")
         text = build(Path(folder)).read_text(encoding="utf-8")
         tables = Path(folder) / "report" / "tables"
         assert (sorted(path.name for path in tables.iterdir()) == ["scores.csv",
@@ -65,88 +39,18 @@ def test_build_writes_the_page():
 
 
 def test_synthetic_data_are_never_a_result():
-    text = page(toy_side(1, "smoke"))
+    text = page(made_up_side(1, "smoke"))
     assert ("no run on real data yet" in text and text.count("SYNTHETIC DATA") == 1
             and "All claims" not in text)
 
 
 def test_a_users_report_is_her_own():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
-        promote(toy_side(1).records, Path(folder) / "records")
+        promote(made_up_side(1).records, Path(folder) / "records")
         mine = side()
         verdicts = judge(mine)
     assert (len(mine) == 4 and verdicts["R1"].outcome == verdicts["G3"].outcome == NOT_RUN
             and verdicts["U3"].outcome == "too few seeds")
-
-
-def test_two_sides():
-    with tempfile.TemporaryDirectory() as folder:
-        other = Results.of([{**r, "weights": "b" + r["weights"]}
-                            for r in toy_side(levels={"Natural": 75., "AT-0.1": 76., "AT-0.3": 80.,
-                                                      "N-0.1": 77.}).records])
-        promote(toy_side().records, Path(folder) / "a" / "records")
-        promote(other.records, Path(folder) / "b" / "records")
-        compared, same = (compare(Path(folder) / "a", Path(folder) / "b"),
-                          compare(Path(folder) / "a", Path(folder) / "a"))
-        with pytest.raises(UserError, match="holds no records"):
-            compare(Path(folder) / "a", Path(folder) / "nowhere")
-        with pytest.raises(UserError, match="no table in common"):
-            promote([made_up("Natural", 0, {"clean": 90.}, "robustness", "cifar10")],
-                    Path(folder) / "c" / "records")
-            compare(Path(folder) / "a", Path(folder) / "c")
-    first, claims = compared.values()
-    by = first.set_index(["model", "score"]).outcome
-    assert by["Natural", "target"] == ALIKE and by["AT-0.1", "target"] == DIFFERS
-    assert claims.loc["U3", "first"] == "supported" and claims.loc["U3", "second"] == "not supported"
-    assert set(next(iter(same.values())).outcome) == {SAME}
-
-
-def test_promoting():
-    with tempfile.TemporaryDirectory() as folder:
-        mixed = [*toy_side(1).records, *toy_side(1, "smoke").records]
-        for record in mixed:
-            atomic_write(Path(folder) / f"{record['key']}.json", json.dumps(record))
-        with redirect_stdout(io.StringIO()) as printed:
-            assert (sorted(r["key"] for r in candidates(None, Path(folder)))
-                    == sorted(r["key"] for r in toy_side(1).records))
-        assert (printed.getvalue().startswith("4 smoke runs stay")
-                and {r["row"] for r in candidates("at-fgsm-0.1-small", Path(folder))} == {"AT-0.1"})
-        with pytest.raises(UserError, match="'nothing'"):
-            candidates("nothing", Path(folder))
-        assert ({p.name for p in write_figures(toy_side(2), Path(folder))}
-                == {"transfer-mnist.png", "alignment-mnist.png"})
-
-
-def test_filling_replaces_the_block_and_nothing_else():
-    made = blocks(toy_side())
-    text = ("# Mine\n<!-- report:table3 begin -->\nold | table\n<!-- report:table3 end -->\n"
-            "kept <!-- report:setup begin --><!-- report:setup end -->")
-    once = fill_text(text, made, "README.md")
-    assert (once == fill_text(once, made, "README.md")
-            and once.startswith("# Mine\n<!-- report:table3 begin -->\n\n| model"))
-    assert ("old | table" not in once and "\nkept <!--" in once and "75.00 ± 0.50 (5)" in once
-            and "20 runs" in once)
-    assert ("| A small ε transfers better than Natural, MNIST → USPS" in made["findings"]
-            and "20 runs" in made["scope"])
-    assert ("| R1" in made["claims"] and "| U3" in made["claims"]
-            and made["transfer-mnist"].endswith("(results/figures/transfer-mnist.png)"))
-    assert made["found-SU"] == NOTHING                 # what its claims need was not run
-    for wrong, word in ((text.replace("setup end", "setup begin"), "partner"),
-                        (text.replace("table3", "tabel3"), "'tabel3'"),
-                        (text[:60], "README.md: the marker")):
-        with pytest.raises(UserError, match=word):
-            fill_text(wrong, made, "README.md")
-
-
-def test_a_chapter_opens_with_what_was_found():
-    whole = toy_side(levels={**LEVELS, "AT-0.05": 79., "AT-0.2": 79.})
-    found = found_markdown(whole, judge(whole), "SU")
-    assert "beats Natural. **Supported** (U1): AT-0.1 - Natural +5.00" in found and "3 of 3" in found
-    assert "(U3)" not in found and "(S1)" not in found             # read off a table; not run
-
-
-def test_readme_and_tour_say_what_the_records_give():
-    assert fill(check=True) == [], "run: python -m pag_companion.report fill"
 
 
 TOY_DATA = """
@@ -250,7 +154,7 @@ def test_mistakes_on_the_command_line():
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, PAG_RUNS=folder):
         with pytest.raises(SystemExit, match="no record in runs/records"):
             main(["promote"])
-        promote(toy_side(1).records, Path(folder) / "records")
+        promote(made_up_side(1).records, Path(folder) / "records")
         with pytest.raises(SystemExit, match="AT-9.*0 models fit"):
             main(["promote", "--weights", "AT-9"])
         with pytest.raises(SystemExit, match="nowhere holds no records"):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import nn
 from functools import cache
 from unittest.mock import patch
-from pag_companion import training
+from pag_companion import recipes
 from pag_companion.attacks import L2, Linf, fgsm, pgd, random_noise
 from pag_companion.data import load
 from pag_companion.models import build
@@ -169,7 +169,7 @@ def broken_model(name):
     "Train as AT-0.2, but with one thing wrong."
     def attack(model, x, y, ball, **options):
         return BROKEN[name](x, fgsm(model, x, y, ball, **options) - x, ball)
-    with patch.object(training, "fgsm", attack):
+    with patch.object(recipes, "fgsm", attack):
         return small_model.__wrapped__(adversarial, steps=200)
 
 
@@ -193,12 +193,6 @@ def test_broken_training_is_noticed():
                for name in BROKEN}
     print(margins)
     assert max(margins.values()) < .2, margins
-
-
-def test_auto_attack_may_be_missing():
-    model, few = small_model(adversarial), load("digits", "test", limit=20)
-    with patch.dict("sys.modules", torchattacks=None), pytest.raises(ImportError, match="--no-deps torchattacks"):
-        auto_attack_accuracy(model, few, Linf(.1))
 
 
 class Loud(torch.nn.Module):

@@ -18,12 +18,13 @@ MOVED = {
     "training": "lab.store lab.settings checkpoints device augment", "models": "weights",
     "many": "lab.many lab.store", "drawings": "synthetic",
     "engines": "lab.engines", "costs": "lab.costs", "sweep": "lab.sweep",
-    "tables": "lab.results lab.report", "report": "lab.report lab.shelf",
+    "tables": "lab.results lab.parts lab.report",
+    "report": "lab.report lab.parts lab.compare lab.publish lab.shelf",
     "export_tests": "lab.development", "paper": "chapters.paper lab.claims",
     "large_eps": "chapters.large_eps evaluators imagenet",
     "wsol": "chapters.wsol localize chapters.protocols chapters.widening",
     "zero_shot": "chapters.zero_shot", "capacity": "chapters.capacity",
-    "robustness": "chapters.robustness", "gradients": "chapters.gradients gradients",
+    "robustness": "chapters.robustness auto_attack", "gradients": "chapters.gradients gradients",
     "boxes": "boxes",
 }
 RENAMED = {"boxes.frame_pictures": "frame_images", "gradients.centred": "centered"}

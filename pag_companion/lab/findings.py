@@ -37,8 +37,8 @@ STORY = "RGLSUW" # robustness, gradients, large attacks, SVHN, USPS, where the o
 
 def story_order(id: str) -> tuple: # of a claim
     "Put the findings in the paper's order, those of other papers after them."
-    letter, number, rest = re.fullmatch(r"([A-Z]+)(\d+)(.*)", id).groups()
-    return (STORY.find(letter) % len(STORY + " "), letter, int(number), rest)
+    number = re.search(r"\d+", id)
+    return (STORY.find(id[0]) % len(STORY + " "), id[0], int(number[0]) if number else 0, id)
 
 def number(result: Result) -> str:
     "Give a mean with its interval, a share or correlation to one digit more."

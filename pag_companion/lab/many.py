@@ -30,8 +30,9 @@ from .settings import ModelSettings
 from .store import keep_trained, missing_models, new_model, train_and_keep
 from .store import trained_on, watched_images
 from ..training import AT, History, Natural, Noise, Recipe, check_training
-from ..training import correct_under_attack, facts, make_optimizer, next_batch
-from ..training import note_watched, precision_for, random_for, run_steps
+from ..history import correct_under_attack, note_watched
+from ..schedule import next_batch, random_for
+from ..training import facts, make_optimizer, precision_for, run_steps
 
 # %% ../../nbs/lab/96c_many.ipynb #1b5b3d77
 class Casts(TorchFunctionMode):

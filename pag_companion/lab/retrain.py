@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.scores import Score
-from ..data import Images, to_float
+from ..data import Images
+from ..images import to_float
 from .many import Together
 from .settings import ModelSettings
 from .store import new_model
 from ..ranking import SIDES, check_ranks, kept_range, mean_image
 from ..robustness import device_of
-from ..training import batch_rows, learning_rate, make_optimizer
+from ..schedule import batch_rows, learning_rate
+from ..training import make_optimizer
 
 # %% ../../nbs/lab/96d_retrain.ipynb #3fc0711c
 KS = (.05, .1, .2, .3, .5)

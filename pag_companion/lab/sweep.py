@@ -26,7 +26,8 @@ from .engines import (
     share_out, state_of, submit)
 from .costs import duration, forecast
 from ..core.numbers import UserError, number, whole_number
-from ..data import known_dataset, load, root_for
+from ..data import load, root_for
+from ..datasets import known_dataset
 from .experiment import experiments, find_experiment, notebook_of
 
 # %% ../../nbs/lab/97_sweep.ipynb #2d477a5c

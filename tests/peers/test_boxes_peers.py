@@ -12,9 +12,9 @@ from matplotlib import colormaps
 from torchvision.ops import box_iou
 
 from pag_companion.boxes import (
-    PRESETS, LocProtocol, boxes_from_maps, cubehelix_gray, iou, localization, max_box_acc,
-    sweep_boxes, sweep_hits,
-    sweep_overlaps, upsampled)
+    PRESETS, LocProtocol, boxes_from_maps, iou, localization, max_box_acc, sweep_boxes,
+    sweep_hits, sweep_overlaps, upsampled)
+from pag_companion.map_boxes import cubehelix_gray
 
 SIDE = 56
 LARGEST = [name for name, protocol in PRESETS.items() if protocol.component == "largest"]

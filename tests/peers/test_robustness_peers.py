@@ -5,7 +5,8 @@ import torch
 from pag_companion.attacks import L2, Linf
 from pag_companion.data import load
 from pag_companion.models import build
-from pag_companion.robustness import accuracy, auto_attack_accuracy, robust_accuracy
+from pag_companion.auto_attack import auto_attack_accuracy
+from pag_companion.robustness import accuracy, robust_accuracy
 from pag_companion.training import Recipe, train
 
 from .test_attacks import peer, torchattacks  # noqa: F401 (a fixture)
