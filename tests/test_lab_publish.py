@@ -15,6 +15,7 @@ from unittest.mock import patch
 from pag_companion.core.files import atomic_write
 from pag_companion.core.numbers import UserError
 from pag_companion.lab.experiment import find_experiment
+from pag_companion.lab.claims import judge
 from pag_companion.lab.parts import LEVELS, made_up_side
 from pag_companion.lab.records import promote
 
