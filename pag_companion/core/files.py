@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'atomic_write_all', 'as_folder', 'named_folder', 'repo_root', 'runs_folder', 'results_folder',
-           'visible', 'read_json', 'run_lock', 'is_held']
+           'project_folder', 'checkout', 'visible', 'read_json', 'run_lock', 'is_held']
 
 # %% ../../nbs/core/03_files.ipynb #41cf5ce3
 import importlib.util, json, os, sys, threading
@@ -68,9 +68,13 @@ def named_folder(variable: str, # of the environment: "PAG_RUNS"
 # %% ../../nbs/core/03_files.ipynb #08e261f0
 def repo_root() -> Path:
     "Find the checkout this library runs from, or the current folder."
+    folders = _library().parent, Path.cwd(), *Path.cwd().parents
+    return next(filter(_is_checkout, folders), Path.cwd())
+
+def _library():
+    "Find the folder of the library's own files."
     spec = importlib.util.find_spec("pag_companion")
-    origin = Path(spec.origin).resolve().parent if spec and spec.origin else Path.cwd()
-    return next(filter(_is_checkout, (origin.parent, Path.cwd(), *Path.cwd().parents)), Path.cwd())
+    return Path(spec.origin).resolve().parent if spec and spec.origin else Path.cwd()
 
 def _is_checkout(folder):
     "Recognize a checkout of this project."
@@ -83,7 +87,21 @@ def runs_folder() -> Path:
 
 def results_folder() -> Path:
     "Name the folder of promoted records (in git)."
-    return repo_root() / "results"
+    return project_folder("results")
+
+# %% ../../nbs/core/03_files.ipynb #c6b415ff
+def project_folder(name: str) -> Path: # "weights", "results" or "grids"
+    "Find a folder that comes with the project: the checkout's, or its copy in the library."
+    root, copy = repo_root(), _library() / "shipped" / name
+    return copy if copy.is_dir() and not _is_checkout(root) else root / name
+
+def checkout(purpose: str) -> Path: # of the change: "promoting records"
+    "Find the checkout, for what changes it."
+    root = repo_root()
+    if not _is_checkout(root):
+        raise UserError(f"{purpose} needs a clone of the project, and {root} is in none: "
+                        "git clone it, and work there")
+    return root
 
 # %% ../../nbs/core/03_files.ipynb #a1c2e313
 def visible(folder: str | Path, # may be missing

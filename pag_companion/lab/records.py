@@ -11,8 +11,8 @@ import hashlib, json, os, platform, subprocess
 from pathlib import Path
 from typing import Any
 
-from ..core.files import (_is_checkout, atomic_write, read_json, repo_root,
-                                      results_folder, runs_folder, visible)
+from ..core.files import (_is_checkout, atomic_write, checkout, read_json,
+                                      repo_root, results_folder, runs_folder, visible)
 from ..core.numbers import UserError, fingerprint
 
 # %% ../../nbs/lab/90_records.ipynb #1efa9796
@@ -146,7 +146,7 @@ def promote(records: list, # of dict
             folder: Any = None, # None: results/records
            ) -> list: # of Path, the new files
     "Copy records to the committed results; refuse smoke, and a record that would change another."
-    folder = Path(folder or results_folder() / "records")
+    folder = Path(folder or checkout("promoting records") / "results" / "records")
     for record in records:
         if record["stand_in"] or record["settings"]["scale"] == "smoke":
             raise UserError(f"{record['key']} is a smoke run on synthetic data: it is never a "

@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from ..core.files import atomic_write, repo_root, results_folder, runs_folder
+from ..core.files import atomic_write, checkout, runs_folder
 from ..core.numbers import UserError
 from .claims import NOT_RUN, claims_table, headline, judge, judge_scales
 from .experiment import experiments, find_experiment
@@ -354,7 +354,7 @@ def write_figures(results: Results,
                   folder: Path | None = None, # None: results/figures
                  ) -> list: # of Path
     "Draw the figures of the main tables at scale small."
-    folder, paths = Path(folder or results_folder() / "figures"), []
+    folder, paths = Path(folder or checkout("storing figures") / "results" / "figures"), []
     for (name, dataset, _), part in main_parts(results.only(scale="small")).items():
         paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
                   for stem in find_experiment(name).figures]
@@ -480,7 +480,8 @@ def fill(check: bool = False, # True: change nothing
          root: Path | None = None, results: Results | None = None,
         ) -> list: # names of files that were out of date
     "Fill README and tour, and write the pages of claims, figures and weights."
-    root, results = Path(root or repo_root()), results or Results.read()
+    root = Path(root or checkout("filling in numbers"))
+    results = results or Results.read()
     verdicts = judge_scales(results)
     texts = {name: fill_file(root / name, blocks(results, here, verdicts))
              for name, here in FILES.items()}

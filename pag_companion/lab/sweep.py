@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.scores import Score
 from .records import read_record
-from ..core.files import repo_root, runs_folder, visible
+from ..core.files import project_folder, runs_folder, visible
 from .engines import (
     ENGINES, Run, SlurmOptions, check_slurm, end_children, follow, make, parameter_names,
     plan,
@@ -87,7 +87,7 @@ def read_entries(path: str | Path, # a TOML file
         shared = tomllib.loads(text)
     except OSError:
         shipped = ", ".join(sorted(f"grids/{p.name}"
-                                   for p in visible(repo_root() / "grids", "*.toml")))
+                                   for p in visible(project_folder("grids"), "*.toml")))
         raise UserError(f"there is no grid {path}; the project has {shipped}") from None
     except ValueError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
