@@ -141,12 +141,14 @@ def test_opening_is_put_in_order():
     after = with_opening(before, "lab/91_sums.ipynb", settings)
     assert len(before["cells"]) == len(TOY_CELLS)
     assert "".join(after["cells"][2]["source"]) == badge("lab/91_sums.ipynb", settings)
-    assert "/blob/main/nbs/lab/91_sums.ipynb)" in "".join(after["cells"][2]["source"])
+    assert "/blob/v0.1/nbs/lab/91_sums.ipynb)" in "".join(after["cells"][2]["source"])
     assert "".join(after["cells"][3]["source"]) == install_cell(settings)
     assert after["cells"][:2] + after["cells"][4:] == before["cells"]
     assert with_opening(after, "lab/91_sums.ipynb", settings) == after
     moved = json.dumps(with_opening(after, "lab/91_sums.ipynb", settings | {"user": "grace"}))
     assert "ada/engine" not in moved and moved.count("grace/engine") == 2
+    released = json.dumps(with_opening(after, "lab/91_sums.ipynb", settings | {"version": "0.2"}))
+    assert "v0.1" not in released and released.count("v0.2") == 2 and "main" not in released
 
 
 def test_only_notebooks_with_parameters_ask_for_a_gpu():
@@ -159,6 +161,16 @@ def test_only_notebooks_with_parameters_ask_for_a_gpu():
     assert asking["metadata"]["colab"]["gpuType"] == "T4"
     asking["cells"][5]["metadata"]["tags"] = []
     assert "colab" not in with_opening(asking, "91_sums.ipynb", settings)["metadata"]
+
+
+def test_the_readme_opens_the_release():
+    root = toy_project()
+    page = "[![Tour](https://colab.research.google.com/assets/colab-badge.svg)]({})"
+    old = "https://colab.research.google.com/github/ada/engine/blob/main/nbs/lab/91_sums.ipynb"
+    (root / "README.md").write_text(page.format(old))
+    assert stale_badges(root)[-1] == "README.md: its badge is wrong" == write_badges(root)[-1]
+    assert (root / "README.md").read_text() == page.format(old.replace("main", "v0.1"))
+    assert stale_badges(root) == []
 
 
 def test_every_kind_of_drift_is_found():
