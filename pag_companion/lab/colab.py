@@ -229,6 +229,7 @@ def rehearse(path: Path, # a notebook
             timeout=limit)
     except UserError as error:
         words = error_of(read_notebook(copy)) or str(error).splitlines()[-1]
+        words = words.replace(str(machine.folder), "")     # no path of this machine in a log
     except subprocess.TimeoutExpired:
         words = f"not done after {limit:.0f} seconds"
     return Outcome(name, round(time.monotonic() - began, 1), words,
