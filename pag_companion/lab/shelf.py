@@ -130,7 +130,8 @@ def weights_page(folder: Path | None = None) -> str: # Markdown
     return f"""# Trained models
 
 One model of each configuration of the paper's tables that has been run, with its card: \
-settings, scores, checksums. One line loads it:
+settings, scores, checksums. An installed library has them too, without a download. One line \
+loads it:
 
 ```python
 from pag_companion.models import pretrained
