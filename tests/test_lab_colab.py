@@ -120,10 +120,20 @@ def test_errors_and_warnings_are_read():
 
 
 def test_the_log_has_a_line_a_notebook():
-    made = table([Outcome("a.ipynb", 41.2, warnings=("w",)), Outcome("b.ipynb", 3., "cell c: x|y")])
-    assert "| a.ipynb | ok | 41 | 1 |  |\n" in made
-    assert "| b.ipynb | **failed** | 3 | 0 | cell c: x\\|y |\n" in made
+    made = table([Outcome("a.ipynb", 41.2, warnings=("w",), commit="c0ffee"),
+                  Outcome("b.ipynb", 3., "cell c: x|y")])
+    assert "| a.ipynb | ok | 41 | 1 | c0ffee |  |\n" in made
+    assert "| b.ipynb | **failed** | 3 | 0 |  | cell c: x\\|y |\n" in made
     assert made.endswith("2 notebooks, 1 failed.\n")
+
+
+def test_a_line_takes_the_place_of_its_own():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "outcomes.json")
+        for one in (Outcome("a", 1., "no"), Outcome("b", 2.), Outcome("a", 3., commit="c")):
+            known = remember(path, one)
+        assert list(known) == ["a", "b"] and known["a"].seconds == 3. and not known["a"].error
+        assert commit_of(Path(folder)) == ""
 
 
 def test_without_that_python_it_is_skipped():

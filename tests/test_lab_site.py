@@ -7,7 +7,7 @@ import ast
 import pytest
 import tempfile
 from pathlib import Path
-from pag_companion.core.files import repo_root
+from pag_companion.core.files import library_folder, repo_root
 from pag_companion.core.numbers import UserError
 
 

@@ -59,7 +59,7 @@ def run(installed, program):
 
 
 def test_all_that_git_keeps_is_taken_along(setup):
-    words = ["git", "ls-files", "weights", "results", "grids/*.toml"]
+    words = ["git", "ls-files", "weights", "results", "grids/*.toml", ":(glob)nbs/*.ipynb"]
     try:
         listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -84,7 +84,13 @@ def test_a_wheel_holds_the_very_same_files(setup, tmp_path):
     copies = build(setup, tmp_path)
     paths = setup.shipped_files(ROOT)
     assert {path.relative_to(copies) for path in copies.rglob("*") if path.is_file()} == set(paths)
-    assert all((copies / path).read_bytes() == (ROOT / path).read_bytes() for path in paths)
+    chapters = {path for path in paths if path.suffix == ".ipynb"}
+    assert all((copies / path).read_bytes() == (ROOT / path).read_bytes()
+               for path in paths if path not in chapters)
+    for path in chapters:
+        ours, copy = (json.loads((folder / path).read_text())["cells"] for folder in (ROOT, copies))
+        assert [cell["source"] for cell in ours] == [cell["source"] for cell in copy]
+        assert not any(cell.get("outputs") for cell in copy)
     size = sum(path.stat().st_size for path in copies.rglob("*"))
     assert size < 50e6, f"the wheel takes {size / 1e6:.0f} MB along; 50 at most"
 
@@ -114,6 +120,16 @@ print(repo_root(), runs_folder(), sep="\\n")
     assert made[:2] == ["model-cifar10-at-fgsm-0.003922-s0-07b9f232", str(records)]
     assert made[2:5] == [str(shipped / name) for name in ("weights", "results", "grids")]
     assert made[5:] == [str(content), str(content / "runs")]
+
+
+def test_the_library_alone_reads_a_grid_and_its_chapters(installed):
+    made = run(installed, """
+from pag_companion.lab.experiment import experiments, notebook_of
+from pag_companion.lab.sweep import read_grid
+print(*(notebook_of(name).name for name in experiments()))
+print(len(read_grid("grids/smoke.toml")) > 10)
+""")
+    assert "50_zero_shot.ipynb" in made[0].split() and made[1] == "True"
 
 
 def test_the_library_alone_promotes_nothing(installed):

@@ -6,12 +6,12 @@
 __all__ = ['PYTHON', 'LISTS', 'MISSING', 'ADDRESS', 'RUNNER', 'ALONE', 'SHOWN', 'newest_list', 'read_pins', 'answer_of',
            'find_python', 'run', 'copy_project', 'build_wheel', 'Machine', 'install_pins', 'prepare', 'installed',
            'deviations', 'with_wheel', 'error_of', 'warnings_of', 'Outcome', 'rehearse', 'library_alone', 'opening',
-           'sha256', 'table', 'rehearse_all', 'main']
+           'sha256', 'table', 'commit_of', 'remember', 'rehearse_all', 'main']
 
 # %% ../../nbs/lab/99f_colab.ipynb #1c27dab5
 import argparse, datetime, hashlib, json, os, platform, re, shutil, subprocess, sys, time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -147,6 +147,7 @@ def prepare(machine: Machine, python: Path, pins: dict[str, str]) -> None: # Col
     if stamp.exists() and stamp.read_text() == wanted and machine.python.exists():
         return
     shutil.rmtree(machine.folder / "venv", ignore_errors=True)
+    (machine.folder / "outcomes.json").unlink(missing_ok=True)     # they were of other packages
     run(python, "-m", "venv", machine.folder / "venv")
     install_pins(machine.python, pins)
     atomic_write(stamp, wanted)
@@ -211,11 +212,13 @@ class Outcome:
     seconds: float
     error: str = "" # "" where all cells ran
     warnings: tuple[str, ...] = ()
+    commit: str = "" # of the project, with a + where files were changed since
 
 def rehearse(path: Path, # a notebook
              name: str, # below nbs/
              machine: Machine, # with its packages
              wheel: Path,
+             commit: str = "", # that the wheel was built from
              limit: float = 3600, # seconds
             ) -> Outcome:
     "Run a notebook on a fresh machine."
@@ -233,14 +236,14 @@ def rehearse(path: Path, # a notebook
     except subprocess.TimeoutExpired:
         words = f"not done after {limit:.0f} seconds"
     return Outcome(name, round(time.monotonic() - began, 1), words,
-                   tuple(warnings_of(read_notebook(copy))))
+                   tuple(warnings_of(read_notebook(copy))), commit)
 
 # %% ../../nbs/lab/99f_colab.ipynb #441869b8
 ALONE = """
 from pag_companion.lab.results import Results
 from pag_companion.models import pretrained
 model, results = pretrained("cifar10/AT-1"), Results.read()
-print(f"pretrained('cifar10/AT-1') is {model.card['key']}; Results.read() has {len(results)} records")
+print(f"pretrained('cifar10/AT-1') is {model.card['key']}; Results.read(): {len(results)} records")
 """
 
 def library_alone(machine: Machine, wheel: Path) -> str: # what it printed
@@ -262,13 +265,13 @@ def opening(machine: Machine, wheel: Path, pins: Path, alone: str) -> str: # Mar
     day, size = datetime.date.today().isoformat(), wheel.stat().st_size / 1e6
     return "\n".join([
         "# Colab, rehearsed", "",
-        f"{day}, {platform.system()} {platform.machine()}, no GPU, one thread. {python}, {versions}: "
-        f"the list of Colab's packages is `{LISTS.rpartition('/')[0]}/{pins.name}`.", "",
+        f"{day}, {platform.system()} {platform.machine()}, no GPU, one thread. {python}, "
+        f"{versions}; the list of Colab's packages is `{LISTS.rpartition('/')[0]}/{pins.name}`.", "",
         f"Not as in that list: {', '.join(other) or 'nothing'}.", "",
         f"The wheel has {size:.1f} MB (sha256 of it: {sha256(wheel)[:12]}). In an empty folder: "
         f"{alone}.", "",
-        "Each notebook ran from its first to its last cell on a fresh machine, with the install cell "
-        "and without a package index; written by `python -m pag_companion.lab.colab`.", ""])
+        "Each notebook ran from its first to its last cell on a fresh machine, with the install "
+        "cell and without a package index; written by `python -m pag_companion.lab.colab`.", ""])
 
 def sha256(path: Path) -> str:
     "Sum up a file."
@@ -276,33 +279,48 @@ def sha256(path: Path) -> str:
 
 def table(outcomes: list[Outcome]) -> str: # Markdown
     "List how the notebooks went."
-    lines = ["| notebook | | seconds | warnings | first error |", "|:--|:--|--:|--:|:--|"]
+    lines = ["| notebook | | seconds | warnings | commit | first error |",
+             "|:--|:--|--:|--:|:--|:--|"]
     for one in outcomes:
         error = one.error.replace("|", "\\|")
         lines.append(f"| {one.name} | {'**failed**' if one.error else 'ok'} | {one.seconds:.0f} | "
-                     f"{len(one.warnings)} | {error} |")
+                     f"{len(one.warnings)} | {one.commit} | {error} |")
     failed = sum(bool(one.error) for one in outcomes)
     return "\n".join([*lines, "", f"{len(outcomes)} notebooks, {failed} failed.", ""])
 
 # %% ../../nbs/lab/99f_colab.ipynb #0260583c
+def commit_of(root: Path) -> str: # "" without git
+    "Name the commit of a checkout, with a + where files were changed since."
+    changed = answer_of("git", "-C", root, "status", "--porcelain", "--", ".", ":!results/logs")
+    return answer_of("git", "-C", root, "rev-parse", "--short", "HEAD") + "+" * bool(changed)
+
+def remember(path: Path, one: Outcome) -> dict[str, Outcome]: # name -> the latest
+    "Keep an outcome beside those of the other notebooks."
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[one.name] = asdict(one)
+    atomic_write(path, json.dumps(known, indent=1))
+    return {name: Outcome(**fields) for name, fields in known.items()}
+
+# %% ../../nbs/lab/99f_colab.ipynb #48bd338a
 def rehearse_all(machine: Machine, root: Path, # a checkout
                  numbers: list[str], # of notebooks, such as 50 or 13b; none: all
                 ) -> int: # exit status
     "Rehearse notebooks, and write the log."
     pins, nbs = newest_list(root), root / read_settings(root)["nbs_path"]
+    names = [path.relative_to(nbs).as_posix() for path in notebooks(root)]
     chosen = [path for path in notebooks(root)
               if not numbers or path.name.partition("_")[0] in numbers]
-    wheel = build_wheel(root, machine.folder)
-    text, outcomes = opening(machine, wheel, pins, library_alone(machine, wheel)), []
+    wheel, commit = build_wheel(root, machine.folder), commit_of(root)
+    text, known = opening(machine, wheel, pins, library_alone(machine, wheel)), {}
     for path in chosen:
-        one = rehearse(path, path.relative_to(nbs).as_posix(), machine, wheel)
-        outcomes.append(one)
+        name = path.relative_to(nbs).as_posix()
+        one = rehearse(machine.folder / "source" / nbs.name / name, name, machine, wheel, commit)
         print(f"{one.name}: {one.error or 'ok'} ({one.seconds:.0f} s)", *one.warnings, sep="\n  ",
               flush=True)
-        atomic_write(machine.folder / "colab.md", f"{text}\n{table(outcomes)}")
-    if not numbers:
-        atomic_write(root / "results" / "logs" / "colab.md", f"{text}\n{table(outcomes)}")
-    return int(any(one.error for one in outcomes))
+        known = remember(machine.folder / "outcomes.json", one)
+        listed = [known[name] for name in names if name in known]
+        atomic_write(root / "results" / "logs" / "colab.md", f"{text}\n{table(listed)}")
+    return int(any(one.error for one in known.values()))
 
 # %% ../../nbs/lab/99f_colab.ipynb #806d0128
 def main(arguments: list[str] | None = None, # None: those of the command line

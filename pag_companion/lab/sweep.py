@@ -82,8 +82,9 @@ def check_entry(entry: dict, # one [[run]] with what stands above all
 def read_entries(path: str | Path, # a TOML file
                 ) -> list: # of (file and line, dict), one a [[run]]
     "Read a grid file as it stands."
+    copy = project_folder("grids").parent / path     # of an installed library
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = (Path(path) if Path(path).exists() else copy).read_text(encoding="utf-8-sig")
         shared = tomllib.loads(text)
     except OSError:
         shipped = ", ".join(sorted(f"grids/{p.name}"
