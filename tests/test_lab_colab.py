@@ -73,17 +73,17 @@ def test_a_fresh_machine():
 
 
 def test_a_version_that_is_gone_is_replaced():
-    index, asked = {"torch": "2.11.0", "scipy": "1.17.0"}, []
+    index, commands = {"torch": "2.11.0", "scipy": "1.17.0"}, []
 
     def pip(*words, **more):
-        asked.append(words[5:])
+        commands.append(words[5:])
         gone = [word for word in words[5:] if word.count("==") and word.split("==")[1] != index.get(word.split("==")[0])]
         if gone:
             raise UserError(f"ERROR: No matching distribution found for {gone[0]}")
 
     with patch(f"{install_pins.__module__}.run", pip):
         install_pins(Path("python"), {"torch": "2.11.0", "scipy": "1.16.3"})
-        assert asked == [("torch==2.11.0", "scipy==1.16.3"), ("torch==2.11.0", "scipy")]
+        assert commands == [("torch==2.11.0", "scipy==1.16.3"), ("torch==2.11.0", "scipy")]
     with patch(f"{install_pins.__module__}.run", side_effect=UserError("no network")):
         with pytest.raises(UserError, match="no network"):
             install_pins(Path("python"), {"torch": "2.11.0"})
@@ -102,7 +102,7 @@ def test_the_install_cell_installs_the_wheel():
     notebook = dict(cells=[new_cell("code", "x = 1"), new_cell("code", install_cell(settings))])
     ready = with_wheel(notebook, Path("/wheels/p-0.1.whl"))
     assert ready["cells"][0] == notebook["cells"][0]
-    assert "".join(ready["cells"][1]["source"]).endswith('%pip install -q "/wheels/p-0.1.whl"')
+    assert "".join(ready["cells"][1]["source"]).endswith('-q "/wheels/p-0.1.whl"')
     assert "github.com/ada" in json.dumps(notebook) and "github.com" not in json.dumps(ready)
     for wrong in (notebook["cells"][:1], notebook["cells"][1:] * 2):
         with pytest.raises(UserError, match="--badges"):

@@ -175,7 +175,7 @@ def test_the_readme_opens_the_release():
 
 
 def test_every_kind_of_drift_is_found():
-    def drift_is_found():
+    def find_all_drift():
         root = toy_project()
         assert len(write_badges(root)) == 1 and write_badges(root) == [] == stale_badges(root)
         export_tests(root)
@@ -194,7 +194,7 @@ def test_every_kind_of_drift_is_found():
         assert tests == [] and badges == []
 
     if find_spec("nbdev"):     # Colab lacks it
-        drift_is_found()
+        find_all_drift()
 
 
 def test_the_command_says_what_is_wrong():

@@ -90,7 +90,7 @@ def build_wheel(root: Path, folder: Path) -> Path: # checkout, folder to be made
 # %% ../../nbs/lab/99f_colab.ipynb #d338fe46
 @dataclass(frozen=True)
 class Machine:
-    "Hold the folder that stands in for Colab's machine."
+    "Hold the folder that imitates Colab's machine."
     folder: Path
 
     @property
@@ -129,28 +129,28 @@ def install_pins(python: Path, # of the environment
                  pins: dict[str, str], # package -> version
                 ) -> None:
     "Install packages, each of its version if that can be had, else of another."
-    wanted, environment = dict(pins), {**os.environ, "PIP_CONSTRAINT": ""}
+    chosen, environment = dict(pins), {**os.environ, "PIP_CONSTRAINT": ""}
     while True:
-        words = [f"{name}=={version}" if version else name for name, version in wanted.items()]
+        words = [f"{name}=={version}" if version else name for name, version in chosen.items()]
         try:
             run(python, "-m", "pip", "install", "--quiet", *words, env=environment)
             return
         except UserError as error:
             gone = MISSING.search(str(error))
-            if gone is None or not wanted.get(gone[1]):
+            if gone is None or not chosen.get(gone[1]):
                 raise
-            wanted[gone[1]] = ""
+            chosen[gone[1]] = ""
 
 def prepare(machine: Machine, python: Path, pins: dict[str, str]) -> None: # Colab's Python
     "Make the environment, unless it is there."
-    stamp, wanted = machine.folder / "pins.json", json.dumps(pins, indent=1)
-    if stamp.exists() and stamp.read_text() == wanted and machine.python.exists():
+    stamp, text = machine.folder / "pins.json", json.dumps(pins, indent=1)
+    if stamp.exists() and stamp.read_text() == text and machine.python.exists():
         return
     shutil.rmtree(machine.folder / "venv", ignore_errors=True)
     (machine.folder / "outcomes.json").unlink(missing_ok=True)     # they were of other packages
     run(python, "-m", "venv", machine.folder / "venv")
     install_pins(machine.python, pins)
-    atomic_write(stamp, wanted)
+    atomic_write(stamp, text)
 
 # %% ../../nbs/lab/99f_colab.ipynb #65228bd9
 def installed(machine: Machine) -> dict[str, str]: # package, in small letters -> version
