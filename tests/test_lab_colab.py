@@ -104,9 +104,8 @@ def test_the_install_cell_installs_the_wheel():
     assert ready["cells"][0] == notebook["cells"][0]
     assert "".join(ready["cells"][1]["source"]).endswith('-q "/wheels/p-0.1.whl"')
     assert "github.com/ada" in json.dumps(notebook) and "github.com" not in json.dumps(ready)
-    for wrong in (notebook["cells"][:1], notebook["cells"][1:] * 2):
-        with pytest.raises(UserError, match="--badges"):
-            with_wheel(dict(cells=wrong), Path("w.whl"))
+    with pytest.raises(UserError, match="--badges"):
+        with_wheel(dict(cells=notebook["cells"][:1]), Path("w.whl"))
 
 
 def test_errors_and_warnings_are_read():

@@ -170,12 +170,12 @@ ADDRESS = re.compile(r'"\w+ @ [^"]+"')
 def with_wheel(notebook: dict, wheel: Path) -> dict: # as read; left as it is
     "Let the install cell install a wheel."
     cells = [dict(cell) for cell in notebook["cells"]]
-    installs = [cell for cell in cells if is_install(cell)]
-    if len(installs) != 1 or not ADDRESS.search("".join(installs[0]["source"])):
-        raise UserError("it has no install cell, or several: python -m "
-                        "pag_companion.lab.development --badges mends that")
-    source = ADDRESS.sub(lambda _: f'"{wheel}"', "".join(installs[0]["source"]))
-    installs[0]["source"] = source.splitlines(True)
+    install = next((cell for cell in cells if is_install(cell)), {"source": ""})
+    source = "".join(install["source"])
+    if not ADDRESS.search(source):
+        raise UserError("it has no install cell: python -m pag_companion.lab.development "
+                        "--badges mends that")
+    install["source"] = ADDRESS.sub(lambda _: f'"{wheel}"', source).splitlines(True)
     return notebook | {"cells": cells}
 
 # %% ../../nbs/lab/99f_colab.ipynb #36d97f44
@@ -226,6 +226,7 @@ def rehearse(path: Path, # a notebook
     run(machine.python, "-m", "pip", "uninstall", "-y", "pag_companion", env=machine.environment)
     copy, began, words = machine.folder / "notebooks" / name, time.monotonic(), ""
     copy.parent.mkdir(parents=True, exist_ok=True)
+    write_notebook(copy, {"cells": []})
     try:
         write_notebook(copy, with_wheel(read_notebook(path), wheel))
         run(machine.python, "-c", RUNNER, copy, machine.content, env=machine.environment,
