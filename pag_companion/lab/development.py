@@ -314,8 +314,8 @@ def with_opening(notebook: dict, # left as it is
     "Give a notebook the right badge, install cell and GPU request."
     right, install = badge(name, settings), install_cell(settings)
     cells = [dict(cell) for cell in notebook["cells"]]
-    position = next((n for n, cell in enumerate(cells) if BADGE.search("".join(cell["source"]))),
-                    None)
+    position = next((n for n, cell in enumerate(cells) if cell["cell_type"] == "markdown"
+                     and BADGE.search("".join(cell["source"]))), None)
     if position is None:
         titles = [n for n, cell in enumerate(cells) if "".join(cell["source"]).startswith("# ")]
         position = titles[0] + 1 if titles else 0
