@@ -170,7 +170,7 @@ ADDRESS = re.compile(r'"\w+ @ [^"]+"')
 def with_wheel(notebook: dict, wheel: Path) -> dict: # as read; left as it is
     "Let the install cell install a wheel."
     cells = [dict(cell) for cell in notebook["cells"]]
-    install = next((cell for cell in cells if is_install(cell)), {"source": ""})
+    install: dict = next((cell for cell in cells if is_install(cell)), {"source": ""})
     source = "".join(install["source"])
     if not ADDRESS.search(source):
         raise UserError("it has no install cell: python -m pag_companion.lab.development "
