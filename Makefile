@@ -84,10 +84,11 @@ test: $(DEV) ## everything CI checks, about eleven minutes
 	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
 		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: $(DEV) ## what takes longer than that, and what needs a GPU
+test-slow: $(DEV) $(SITE) ## what takes longer than that, what needs a GPU, and all notebooks as in Colab (results/logs/colab.md)
 	@rm -rf ./$(TEST_RUNS)
 	@$(call stage,slow cells of the notebooks (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --flags slow)
 	@printf '\n== slow tests (pytest)\n'; $(BIN)/python -m pytest -m "slow or gpu"
+	@$(call stage,all notebooks as in Colab: about an hour on one core$(,) 6 GB in build/colab,OMP_NUM_THREADS=1 $(BIN)/python -m pag_companion.lab.colab build/colab)
 
 sync: $(DEV) ## after editing a notebook: clean notebooks, write badges, library and test files, remove what has none
 	@$(BIN)/nbdev_clean

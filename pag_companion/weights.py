@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .core.files import as_folder, atomic_write_all, repo_root, visible
+from .core.files import as_folder, atomic_write_all, project_folder, visible
 from .core.numbers import UserError
 from .models import Model, build
 
@@ -265,7 +265,7 @@ def kept_models(folder: str | Path | None = None, # None: weights/ of the projec
                ) -> dict[str, tuple[Path, dict]]: # name -> path of the weights, card
     "Find the models of a folder whose cards give them a name."
     models = {}
-    for path in visible(folder or repo_root() / "weights", "*.safetensors"):
+    for path in visible(folder or project_folder("weights"), "*.safetensors"):
         card = read_card(path)
         name = card.get("name")
         if name in models:
@@ -285,11 +285,11 @@ def pretrained(name: str, # such as "mnist/AT-0.1"
                folder: str | Path | None = None, # None: weights/ of the project
               ) -> nn.Module: # in eval mode; its card, with settings and scores, as .card
     "Load a trained model by its name."
+    folder = folder or project_folder("weights")
     models = kept_models(folder)
     if not models:
-        raise UserError(f"there is no trained model {name!r} here: they lie in weights/ of a "
-                        "clone of the project, which an installed library lacks; clone it, or "
-                        "train your own")
+        raise UserError(f"there is no trained model {name!r}: {folder} holds none; install the "
+                        "library anew, or clone the project, or train your own")
     if name not in models:
         raise UserError(f"there is no trained model {name!r}: choose one of {', '.join(models)}")
     model = load_model(models[name][0], device)

@@ -6,6 +6,7 @@ from pag_companion.lab.records import *
 from pathlib import Path
 import pytest
 import tempfile
+from unittest.mock import patch
 from pag_companion.core.scores import Score
 
 
@@ -15,6 +16,16 @@ def test_keys():
     others = [run_key("e", {**one, "eps": .2}, 1), run_key("e", one, 2), run_key("f", one, 1),
               run_key("e", {**one, "steps": 9}, 1)]
     assert len({run_key("e", one, 1), *others}) == 5
+
+
+def test_an_installed_library_knows_its_commit():
+    sources = {'{"vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}': "c0ffee", None: "unknown",
+               '{"url": "file:///p.whl", "archive_info": {}}': "unknown"}
+    with tempfile.TemporaryDirectory() as folder, patch(f"{environment.__module__}.repo_root", lambda: Path(folder)):
+        for text, commit in sources.items():
+            with patch(f"{environment.__module__}.distribution") as installed:
+                installed.return_value.read_text.return_value = text
+                assert environment()["commit"] == commit
 
 
 def made_up(row, seed, correct, **more):

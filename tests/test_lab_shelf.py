@@ -13,7 +13,7 @@ from pathlib import Path
 from pag_companion.core.numbers import UserError
 from pag_companion.weights import kept_models
 from pag_companion.weights import load_model
-from pag_companion.core.files import repo_root
+from pag_companion.core.files import project_folder
 from pag_companion.weights import save_model
 import tempfile
 from pag_companion.weights import weights_sha256
@@ -48,7 +48,7 @@ def test_weights_keep_their_card_and_their_room():
 
 
 def test_committed_weights_are_whole():
-    shelf, records = repo_root() / "weights", {record["key"]: record for record in read_records()}
+    shelf, records = project_folder("weights"), {record["key"]: record for record in read_records()}
     for path in shelf.glob("*.safetensors"):
         model = load_model(path)
         record = records[model.card["record"]]

@@ -7,7 +7,7 @@ import ast
 import pytest
 import tempfile
 from pathlib import Path
-from pag_companion.core.files import repo_root
+from pag_companion.core.files import library_folder, repo_root
 from pag_companion.core.numbers import UserError
 
 
@@ -27,6 +27,7 @@ lib_path = little
 user = somebody
 repo = little
 branch = main
+version = 0.1
 git_url = https://github.com/somebody/little
 """
 
@@ -164,7 +165,7 @@ CHAPTER = """{"cells": [
  {"cell_type": "markdown", "id": "b", "metadata": {},
   "source": ["# Numbers\\n", "\\n", "> One | two"]},
  {"cell_type": "markdown", "id": "c", "metadata": {}, "source":
-  ["[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pag-companion/pag_companion/blob/main/nbs/lab/99d_site.ipynb)\\n", "![f](../../f.png)"]},
+  ["[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/pag-companion/pag_companion/blob/v0.2.0/nbs/lab/99d_site.ipynb)\\n", "![f](../../f.png)"]},
  {"cell_type": "code", "id": "d", "metadata": {}, "outputs": [], "execution_count": null,
   "source": ["#| export\\n", "a = 1"]}]}"""
 FILES = {"nbs/core/01_numbers.ipynb": CHAPTER, "f.png": "", "results/README.md": "# Claims",
@@ -177,7 +178,7 @@ def test_chapters_and_modules_know_each_other():
     with tempfile.TemporaryDirectory() as folder:
         site = Site.of(project(folder, FILES))
         line = "".join(as_page(site, "nbs/core/01_numbers.ipynb")["cells"][1]["source"])
-        colab = "https://colab.research.google.com/github/somebody/little/blob/main/nbs/core/01"
+        colab = "https://colab.research.google.com/github/somebody/little/blob/v0.1/nbs/core/01"
         assert line.startswith(f"[Open in Colab]({colab}_numbers.ipynb)")
         assert "[API of `little.core.numbers`](../api/core.numbers.rst)\n![f](/f.png)" in line
         made = makers(site)

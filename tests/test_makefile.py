@@ -24,7 +24,7 @@ def project(tmp_path):
         (root / ".venv" / "bin" / name).chmod(0o755)
     for name in ("Makefile", "pyproject.toml", "settings.ini"):
         shutil.copy(ROOT / name, root)
-    for stamp in ("run", "dev"):
+    for stamp in ("run", "dev", "site"):
         (root / ".venv" / f".pag_companion-{stamp}").touch()      # newer than what it stands for
     (root / "grids").mkdir()
     (root / "grids" / "smoke.toml").touch()
@@ -77,6 +77,23 @@ def test_each_command_installs_what_it_needs_once(project):
     assert make(project, "paper", "test").returncode == 0 and installed(project) == []
     os.utime(project / "pyproject.toml", (2**31, 2**31))
     assert make(project, "paper").returncode == 0 and installed(project) == ["-e .[run]"]
+
+
+def test_slow_tests_have_what_the_site_needs(project):
+    for stamp in (project / ".venv").glob(".pag_companion-*"):
+        stamp.unlink()
+    assert make(project, "test-slow").returncode == 0
+    site = re.search("^site_requirements = (.*)", (ROOT / "settings.ini").read_text(), re.M)[1]
+    assert installed(project) == ["-e .[run]", "-e .[dev]", "--no-deps torchattacks==3.5.1", site]
+
+
+@pytest.mark.parametrize("command", ["--flags slow", "-m pytest", "lab.colab build/colab"])
+def test_make_test_slow_fails_with_every_check(project, command):
+    assert make(project, "test-slow").returncode == 0
+    for tool in ("python", "nbdev_test"):
+        (project / ".venv" / "bin" / tool).write_text(f"{STUB}case \"$*\" in *\"{command}\"*) "
+                                                      "exit 1;; esac\n")
+    assert make(project, "test-slow").returncode
 
 
 @pytest.mark.parametrize("command", ["lab.development --check", "ruff check", "-m mypy", "report fill --check", "--n_workers", "-m pytest"])

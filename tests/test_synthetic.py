@@ -9,6 +9,15 @@ import pytest
 import torch
 
 
+def test_a_face_that_matplotlib_lacks():
+    with tempfile.TemporaryDirectory() as folder:
+        upright, italic = (Path(folder, f"{face}.ttf") for face in ("cmr10", "cmti10"))
+        assert font_file("cmti10", Path(folder)) == upright
+        italic.touch()
+        assert font_file("cmti10", Path(folder)) == italic
+        assert font_file("cmss10", Path(folder)).name == "cmss10.ttf"
+
+
 def test_pose():
     zero, one = torch.zeros(1), torch.ones(1)
     affine = pose(zero, zero, 2 * one, one, .5 * one, zero)

@@ -162,7 +162,7 @@ def test_damaged_weights_are_refused():
 def test_pretrained():
     model = build("madry_cnn", in_channels=1, image_size=8)
     with tempfile.TemporaryDirectory() as folder:
-        with pytest.raises(UserError, match="clone of the project"):
+        with pytest.raises(UserError, match="holds none; install the library anew"):
             pretrained("digits/Natural", folder=folder)
         card = {"name": "digits/Natural", "seed": 3}
         save_model(model, Path(folder) / "first", card, stored_as="compact")

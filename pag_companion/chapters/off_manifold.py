@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core.files import atomic_write, results_folder
+from ..core.files import atomic_write, checkout, results_folder
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, image_grid, model_colors
 from ..data import Images, load
@@ -427,7 +427,7 @@ def measure_committed(dataset: str) -> dict: # what is stored
 def write_committed(dataset: str) -> Path:
     "Measure, and keep the numbers in results/."
     text = json.dumps(measure_committed(dataset), indent=1, sort_keys=True)
-    return atomic_write(results_folder() / FOLDER / f"{dataset}.json", text + "\n")
+    return atomic_write(checkout("storing measurements") / "results" / FOLDER / f"{dataset}.json", text + "\n")
 
 # %% ../../nbs/71_off_manifold.ipynb #a017775d
 MAIN = {"mnist": "score"} # alignment by which regimes are named; of color sets the denoiser's

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.files import repo_root, run_lock, runs_folder, visible
+from ..core.files import project_folder, run_lock, runs_folder, visible
 from ..core.numbers import UserError
 from ..data import load
 from .records import SCHEMA, environment, read_record, run_key, write_record
@@ -168,8 +168,7 @@ def notebook_of(name: str) -> Path: # name of an experiment
                   is find_experiment(name))
     stem = module.__name__.rpartition(".")[2]
     directive = f"default_exp chapters.{stem}"
-    for path in visible(repo_root() / "nbs", "**/*.ipynb"):
+    for path in visible(project_folder("nbs"), "**/*.ipynb"):
         if directive in path.read_text(encoding="utf-8"):
             return path
-    raise UserError(f"there is no notebook for {name}: a sweep needs a clone of the project, not "
-                    "only the library")
+    raise UserError(f"there is no notebook for {name} in {project_folder('nbs')}: a sweep needs one")

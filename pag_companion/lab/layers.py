@@ -14,7 +14,7 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from ..core.files import repo_root
+from ..core.files import checkout, library_folder
 
 # %% ../../nbs/lab/99b_layers.ipynb #c5a054f7
 LAYERS = ("core", "library", "lab", "chapters")    # each may import what stands to its left
@@ -209,12 +209,11 @@ def main(arguments: list[str] | None = None, # None: those of the command line
                                      description=main.__doc__)
     parser.add_argument("--out", type=Path, help="default: results/figures/layers.png")
     options = parser.parse_args(arguments)
-    root = repo_root()
-    graph = import_graph(root / "pag_companion")
-    path = options.out or root / "results" / "figures" / "layers.png"
+    graph, figures = import_graph(library_folder()), Path("results", "figures")
+    path = options.out or checkout("storing figures") / figures / "layers.png"
     draw(graph).savefig(path, dpi=110, bbox_inches="tight",
                         metadata={"Software": None, "Description": words(graph)})
-    wrong = wrong_imports(graph) + named_chapters(sources(root / "pag_companion"))
+    wrong = wrong_imports(graph) + named_chapters(sources(library_folder()))
     print(as_text(graph), "", f"{path}: {words(graph)}", *wrong, sep="\n")
     return int(bool(wrong))
 

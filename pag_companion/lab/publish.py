@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from ..core.files import atomic_write, repo_root, results_folder, runs_folder
+from ..core.files import atomic_write, checkout, runs_folder
 from ..core.numbers import UserError
 from .claims import (
     NOT_RUN, claims_table, headline, judge, judge_scales, ours_in_line)
@@ -46,7 +46,7 @@ def write_figures(results: Results,
                   folder: Path | None = None, # None: results/figures
                  ) -> list: # of Path
     "Draw the figures of the main tables at the scale that decides."
-    folder, paths = Path(folder or results_folder() / "figures"), []
+    folder, paths = Path(folder or checkout("storing figures") / "results" / "figures"), []
     for (name, dataset, scale), part in main_parts(results).items():
         if scale == DECIDES.get(dataset, "small"):
             paths += [atomic_write(folder / f"{stem}-{dataset}.png", image_of(part, stem))
@@ -224,7 +224,8 @@ def fill(check: bool = False, # True: change nothing
          root: Path | None = None, results: Results | None = None,
         ) -> list: # names of files that were out of date
     "Fill README, tour and chapters, and write the pages of claims, figures and weights."
-    root, results = Path(root or repo_root()), results or Results.read()
+    root = Path(root or checkout("filling in numbers"))
+    results = results or Results.read()
     verdicts = judge_scales(results)
     made = {here: blocks(results, here, verdicts) for here in set(FILES.values())}
     texts = {name: fill_file(root / name, made[here]) for name, here in FILES.items()}

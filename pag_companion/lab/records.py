@@ -8,11 +8,12 @@ __all__ = ['SCHEMA', 'FIELDS', 'SUMS', 'new_names', 'run_key', 'environment', 'c
 
 # %% ../../nbs/lab/90_records.ipynb #1dadb980
 import hashlib, json, os, platform, subprocess
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from ..core.files import (_is_checkout, atomic_write, read_json, repo_root,
-                                      results_folder, runs_folder, visible)
+from ..core.files import (_is_checkout, atomic_write, checkout, read_json,
+                                      repo_root, results_folder, runs_folder, visible)
 from ..core.numbers import UserError, fingerprint
 
 # %% ../../nbs/lab/90_records.ipynb #1efa9796
@@ -23,7 +24,6 @@ def new_names(before: set, # names that were there, set(globals())
     "Collect the variables that a parameters cell, or papermill, has set."
     return {name: value for name, value in scope.items() if name in settings
             or not (name in before or name.startswith("_"))}
-
 
 # %% ../../nbs/lab/90_records.ipynb #1cfb9e96
 def run_key(experiment: str, # name of the experiment, such as "zero_shot"
@@ -49,7 +49,7 @@ def environment(device: Any = "cpu", # torch device or its name
             "platform": f"{platform.system()} {platform.machine()}",
             "device": torch.cuda.get_device_name(device) if cuda else _processor(),
             "threads": torch.get_num_threads(),
-            "commit": _git("rev-parse", "HEAD") or "unknown",
+            "commit": _git("rev-parse", "HEAD") or _installed_commit() or "unknown",
             "uncommitted_changes": bool(_git("status", "--porcelain", "-uno"))}
 
 # %% ../../nbs/lab/90_records.ipynb #b2f2586d
@@ -63,6 +63,14 @@ def _git(*words):
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
+
+def _installed_commit():
+    "Name the commit that pip fetched the library from; empty where it was another source."
+    try:
+        source = distribution("pag_companion").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return ""
+    return json.loads(source or "{}").get("vcs_info", {}).get("commit_id", "")
 
 def _processor():
     "Name the processor, with the number of cores this process may use."
@@ -146,7 +154,7 @@ def promote(records: list, # of dict
             folder: Any = None, # None: results/records
            ) -> list: # of Path, the new files
     "Copy records to the committed results; refuse smoke, and a record that would change another."
-    folder = Path(folder or results_folder() / "records")
+    folder = Path(folder or checkout("promoting records") / "results" / "records")
     for record in records:
         if record["stand_in"] or record["settings"]["scale"] == "smoke":
             raise UserError(f"{record['key']} is a smoke run on synthetic data: it is never a "

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.files import repo_root, runs_folder
+from ..core.files import checkout, runs_folder
 from ..core.numbers import UserError
 from ..data import load, match_domain
 from ..weights import kept_models, load_model, save_model, weight_files, weights_sha256
@@ -88,7 +88,8 @@ def keep_weights(record: Any, # of a run whose model is in runs/models
                  room: float = ROOM, # bytes for the whole folder
                 ) -> Path:
     "Store a run's model in few bits, with its card."
-    folder, model = Path(folder or repo_root() / "weights"), exact_model(record)
+    folder = Path(folder or checkout("storing weights") / "weights")
+    model = exact_model(record)
     name = model_name(record)
     paths = weight_files(folder / record["model"])
     twin = kept_models(folder).get(name, paths)[0]
@@ -129,7 +130,8 @@ def weights_page(folder: Path | None = None) -> str: # Markdown
     return f"""# Trained models
 
 One model of each configuration of the paper's tables that has been run, with its card: \
-settings, scores, checksums. One line loads it:
+settings, scores, checksums. An installed library has them too, without a download. One line \
+loads it:
 
 ```python
 from pag_companion.models import pretrained

@@ -31,9 +31,9 @@ from urllib.parse import unquote
 
 from ..core.files import repo_root
 from ..core.numbers import UserError
-from pag_companion.lab.development import (
-    BADGE, directives, module_of, notebooks, read_notebook, read_settings, without_directives,
-    write_notebook)
+from .development import (
+    BADGE, colab_address, directives, module_of, notebooks, read_notebook, read_settings,
+    without_directives, write_notebook)
 from .layers import LAYERS, layer_of, sources
 from .page import write_page
 
@@ -217,8 +217,7 @@ def links_line(site: Site,
                module: str | None, # that it exports
               ) -> str: # Markdown
     "Write the links at the head of a chapter."
-    colab = "https://colab.research.google.com/github/{user}/{repo}/blob/{branch}/{file}"
-    links = [f"[Open in Colab]({colab.format(**site.settings, file=file)})",
+    links = [f"[Open in Colab]({colab_address(file, site.settings)})",
              f"[Notebook on GitHub]({site.online(file)})"]
     if module:
         name = f"{site.settings['lib_path']}.{module}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from ..core.files import repo_root, run_lock, runs_folder
+from ..core.files import project_folder, run_lock, runs_folder
 from ..core.numbers import UserError
 from ..data import Images, load
 from .records import environment
@@ -90,7 +90,7 @@ def _checked(path, settings, device):
 def find_shipped(settings: ModelSettings, device: str | None = None, any_data: bool = False):
     "Look for a model among those that come with the project."
     for precision in ("bf16", "float32"):
-        path = repo_root() / "weights" / replace(settings, precision=precision).key
+        path = project_folder("weights") / replace(settings, precision=precision).key
         if (weight_files(path)[0].exists()
             and (any_data or same_data(read_card(path)["data"], settings))):
             return load_model(path, pick_device(device))

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.scores import Score
 from .records import read_record
-from ..core.files import repo_root, runs_folder, visible
+from ..core.files import project_folder, runs_folder, visible
 from .engines import (
     ENGINES, Run, SlurmOptions, check_slurm, end_children, follow, make, parameter_names,
     plan,
@@ -83,12 +83,13 @@ def check_entry(entry: dict, # one [[run]] with what stands above all
 def read_entries(path: str | Path, # a TOML file
                 ) -> list: # of (file and line, dict), one a [[run]]
     "Read a grid file as it stands."
+    copy = project_folder("grids").parent / path     # of an installed library
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = (Path(path) if Path(path).exists() else copy).read_text(encoding="utf-8-sig")
         shared = tomllib.loads(text)
     except OSError:
         shipped = ", ".join(sorted(f"grids/{p.name}"
-                                   for p in visible(repo_root() / "grids", "*.toml")))
+                                   for p in visible(project_folder("grids"), "*.toml")))
         raise UserError(f"there is no grid {path}; the project has {shipped}") from None
     except ValueError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
