@@ -82,9 +82,9 @@ def test_filling_replaces_the_block_and_nothing_else():
 
 def test_a_chapter_opens_with_what_was_found():
     whole = made_up_side(levels={**LEVELS, "AT-0.05": 79., "AT-0.2": 79.})
-    found = found_markdown(whole, judge(whole), "SU")
-    assert "beats Natural. **Supported** (U1): AT-0.1 - Natural +5.00" in found and "3 of 3" in found
-    assert "(U3)" not in found and "(S1)" not in found             # read off a table; not run
+    text = found_markdown(whole, judge(whole), "SU")
+    assert "beats Natural. **Supported** (U1): AT-0.1 - Natural +5.00" in text and "3 of 3" in text
+    assert "(U3)" not in text and "(S1)" not in text               # read off a table; not run
 
 
 def test_readme_and_tour_say_what_the_records_give():

@@ -276,7 +276,7 @@ def regimes_figure(results: Results, dataset: str = "mnist_letter"):
     "Draw accuracy, alignment, off share and sensitivity against strength, a column a method."
     from matplotlib import pyplot
     fig, grid = pyplot.subplots(4, 4, figsize=(11, 8), sharey="row", layout="constrained")
-    for place, (column, method) in enumerate(zip(grid.T, STRENGTHS)):
+    for k, (column, method) in enumerate(zip(grid.T, STRENGTHS)):
         labels = family(method)
         means = {score: [center(results.values(score, n)) / unit for n in labels]
                  for score, (_, unit) in ROWS.items()}
@@ -286,7 +286,7 @@ def regimes_figure(results: Results, dataset: str = "mnist_letter"):
             dots_and_means(axes, range(len(labels)), cells, "#2171b5")
             shade(axes, named, axes is column[0])
             axes.set_xticks(range(len(labels)), ["Nat", *(f"{v:g}" for v in STRENGTHS[method])])
-            axes.set(xlim=(-.5, len(labels) - .5), ylabel="" if place else words)
+            axes.set(xlim=(-.5, len(labels) - .5), ylabel="" if k else words)
         column[0].set_title(WORDS[method], fontsize=10, pad=16)
     fig.suptitle(f"{NAMES.get(dataset, dataset)}, {seeds_of(results)}", fontsize=10)
     return fig

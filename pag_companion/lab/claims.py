@@ -494,8 +494,8 @@ LEARNED = .5 # of Natural's accuracy; a model below that has not learned its dat
 
 def unlearned(frame: pd.DataFrame) -> dict: # of one table -> label -> accuracy in %
     "Find models whose accuracy on their own data set is less than half of Natural's."
-    own = frame[frame.score.isin(("clean", "source", "top1_acc"))]
-    accuracy = own.groupby("label").value.mean()
+    rows = frame[frame.score.isin(("clean", "source", "top1_acc"))]
+    accuracy = rows.groupby("label").value.mean()
     return {label: value for label, value in accuracy.items()
             if value < LEARNED * accuracy.get("Natural", 0)}
 

@@ -60,11 +60,11 @@ def ours_in_short(verdict: Verdict) -> str:
     ran = [r for r in verdict.results if r.n]
     sets = {r.comparison.dataset for r in ran if r.comparison.counted}
     counted = [short_line(r, len(sets) > 1) for r in ran if r.comparison.counted]
-    beside: dict = {} # remark -> lines
+    remarked: dict = {} # remark -> numbers
     for r in ran:
         if r.comparison.remark and not r.comparison.counted:
-            beside.setdefault(r.comparison.remark, []).append(number(r))
-    lines = [f"{remark} {', '.join(numbers)}" for remark, numbers in beside.items()]
+            remarked.setdefault(r.comparison.remark, []).append(number(r))
+    lines = [f"{remark} {', '.join(numbers)}" for remark, numbers in remarked.items()]
     return "; ".join(counted) + f" (not counted: {'; '.join(lines)})" * bool(lines) or "not run"
 
 def papers_in_short(verdict: Verdict) -> str:
