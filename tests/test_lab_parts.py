@@ -33,7 +33,7 @@ def test_figures_are_the_same_whenever_drawn():
     part, = parts_of(made_up_side(2))
     stem = next(iter(kind_of(part)[0].figures))
     assert image_of(part, stem) == image_of(part, stem) and image_of(part, stem)[1:4] == b"PNG"
-    assert "AT-0.1 80.0" in alt_text(part) and alt_text(part).encode() in image_of(part, stem)
+    assert "AT-0.1 80.0" in alt_text(part, stem) and alt_text(part, stem).encode() in image_of(part, stem)
 
 
 def test_which_side_it_is():
