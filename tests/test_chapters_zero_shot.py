@@ -48,18 +48,18 @@ def test_settings_are_checked_first():
 
 
 def test_figures_and_tables():
-    side = Results.of(made_up(label, seed, {"source": 99., "target": 75. + seed + 2 * (label != "Natural"), "target/pad": 90., "watch/fgsm": 95., "watch/pgd": 60.},
+    toys = Results.of(made_up(label, seed, {"source": 99., "target": 75. + seed + 2 * (label != "Natural"), "target/pad": 90., "watch/fgsm": 95., "watch/pgd": 60.},
                               alignment={"alignment": {"mean": .1, "n": 10}}) for label in ("Natural", "AT-0.1", "N-0.1") for seed in (0, 1))
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    axes = transfer_figure(side).axes[0]
+    axes = transfer_figure(toys).axes[0]
     means = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
     assert means["AT, FGSM"] == [2.] and means["paper, AT"] == pytest.approx([6.67, 7.27, 2.54, -1.15])
     hollow = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o"]
     assert hollow == ["none", "none"]                        # both AT models suffer catastrophic overfitting
-    dots = {line.get_marker(): line.get_markerfacecolor() for line in alignment_figure(side).axes[0].lines if line.get_marker() in "so"}
+    dots = {line.get_marker(): line.get_markerfacecolor() for line in alignment_figure(toys).axes[0].lines if line.get_marker() in "so"}
     assert dots["s"] == "none" == dots["o"]                    # two seeds: nothing is ranked
-    assert twins_table(side).iloc[2, 0] == "not run" and len(h1_table(side)) == 6
-    assert fits_table(side).loc["AT-0.1", "padded"] == "90.00 ± 0.00 (2)"
-    assert overfitting_table(side).loc["AT-0.1", "under PGD-10"] == "60.00 ± 0.00 (2)"
-    assert alignment_table(side).loc["N-0.1", "alignment, times 100"] == "10.00 ± 0.00 (2)"
+    assert twins_table(toys).iloc[2, 0] == "not run" and len(h1_table(toys)) == 6
+    assert fits_table(toys).loc["AT-0.1", "padded"] == "90.00 ± 0.00 (2)"
+    assert overfitting_table(toys).loc["AT-0.1", "under PGD-10"] == "60.00 ± 0.00 (2)"
+    assert alignment_table(toys).loc["N-0.1", "alignment, times 100"] == "10.00 ± 0.00 (2)"
     pyplot.close("all")

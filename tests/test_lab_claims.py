@@ -18,7 +18,7 @@ def test_p_looks_in_the_direction_of_the_claim():
         for_, against = p_values(gain, region)
         assert ((outcome == SUPPORTED) == (for_ < .025) and (outcome == NOT_SUPPORTED)
                 <= (against < .05))
-    assert p_values([2., 2., 2.], ABOVE) == (0., 1.) and p_values([0., 0.], ABOVE)[0] == .5
+    assert p_values([2., 2., 2.], ABOVE) == (None, None)               # no spread, no test
 
 
 def test_sizes_look_where_the_claim_looks():

@@ -202,13 +202,12 @@ def judge_interval(interval: tuple, region: tuple) -> str: # (low, high), (low, 
 # %% ../../nbs/lab/95_claims.ipynb #11bbe6a9
 def p_values(values, # one number a seed, at least 2
              region: tuple, # open
-            ) -> tuple: # (p for the claim, p against it)
+            ) -> tuple: # (p for the claim, p against it); None where all seeds are alike: no test
     "Test each end of a region from both sides, by one-sided t tests."
+    if np.ptp(np.asarray(values, dtype=float)) == 0:
+        return None, None
     def p(end, side): # evidence that the mean lies on this side of the end
-        values_, far = np.asarray(values, dtype=float) - end, {"greater": 1, "less": -1}[side]
-        if np.ptp(values_) == 0:
-            return .5 if values_[0] == 0 else float(far * values_[0] < 0)
-        return float(stats.ttest_1samp(values_, 0, alternative=side).pvalue)
+        return float(stats.ttest_1samp(values, end, alternative=side).pvalue)
     inside = [p(end, side) for end, side in zip(region, ("greater", "less")) if math.isfinite(end)]
     outside = [p(end, side) for end, side in zip(region, ("less", "greater"))
                if math.isfinite(end)]
@@ -374,8 +373,10 @@ def verdict(claim: Claim,
     conditions = [r.outcome for r in counted] + [part.outcome for part in parts.values()]
     outcome = combine([*conditions, *(agree(of[a], of[b]) for a, b in claim.same_sign)],
                       claim.needed)
-    if claim.kind == "descriptive" or not (counted or parts):
+    if claim.kind == "descriptive":
         outcome = next((r.outcome for r in results if r.n), NOT_RUN)
+    elif not (counted or parts):
+        outcome = SHOWN if any(r.n for r in results) else NOT_RUN
     size = (combine([r.size or r.outcome for r in counted], claim.needed) if claim.size and counted
             else None)
     p, against = p_of_claim([*counted, *parts.values()], claim.needed)
@@ -463,13 +464,13 @@ def with_holm(verdicts: Mapping) -> dict: # id -> Verdict
     corrected = {}
     for outcome, name in ((SUPPORTED, "p"), (NOT_SUPPORTED, "p_against")):
         adjusted = holm(getattr(v, name) for v in simple)
-        corrected[outcome] = {v.claim.id: p is not None and p <= LEVEL
-                              for v, p in zip(simple, adjusted)}
+        corrected[outcome] = {v.claim.id: p <= LEVEL for v, p in zip(simple, adjusted)
+                              if p is not None}
     def survives(v):
         if v.outcome not in corrected:
             return None
-        if v.claim.id in corrected[v.outcome]:
-            return corrected[v.outcome][v.claim.id]
+        if v.claim.id in corrected[v.outcome] or not v.parts:
+            return corrected[v.outcome].get(v.claim.id)
         parts = [corrected[v.outcome].get(part.claim.id, False) for part in v.parts.values()]
         return all(parts) if v.outcome == SUPPORTED else any(parts)
     return {id: replace(v, survives=survives(v)) for id, v in verdicts.items()}

@@ -17,7 +17,7 @@ from ..core.numbers import UserError
 from .claims import (
     NOT_RUN, claims_table, headline, judge, judge_scales, ours_in_line)
 from .experiment import experiments, find_experiment
-from .findings import findings, gallery, scale_of, scope, story_order
+from .findings import JUDGED, findings, gallery, scale_of, scope, story_order
 from .parts import alt_text, escaped, image_of, main_parts, main_table, notes_on
 from .parts import png, title_of
 from .records import promote
@@ -122,14 +122,16 @@ def setups_markdown(mains: dict) -> str: # mains: from `main_parts`
 # %% ../../nbs/lab/98g_publish.ipynb #e49c6ff6
 FOUND = ("R", "G", "L", "SU", "W") # families of claims that a chapter opens with
 
-def found_markdown(results: Results, verdicts: dict, # id -> Verdict
+def found_markdown(results: Results, verdicts: dict, # scale -> id -> Verdict
                    letters: str, # of the claims
                   ) -> str:
     "List what became of the claims that the authors state themselves."
-    stated = [v for id, v in sorted(verdicts.items(), key=lambda item: story_order(item[0]))
+    stated = [v for id, v in sorted(verdicts["small"].items(), key=lambda item: story_order(item[0]))
               if id[0] in letters and (v.claim.who == "S" or v.claim.finding) and v.outcome != NOT_RUN]
+    paper = {id: f" At scale paper: {v.outcome}, {ours_in_line(v)}."
+             for id, v in verdicts.get("paper", {}).items() if v.outcome in JUDGED}
     lines = [f"- {v.claim.sentence} **{v.outcome.capitalize()}** ({v.claim.id}): {ours_in_line(v)}."
-             for v in stated]
+             f"{paper.get(v.claim.id, '')}" for v in stated]
     scales = sorted({scale_of(results, v, "small") for v in stated})
     first = f"**What we found**, by rules fixed beforehand (scale {', '.join(scales)}):"
     return "\n".join([first, "", *lines]) if lines else NOTHING
@@ -140,9 +142,9 @@ def blocks(results: Results, here: str = "", # way from the file to the project'
     "Write the blocks that README and tour have room for."
     mains = main_parts(results)
     verdicts = verdicts or judge_scales(results)
-    small = verdicts.get("small") or judge(results)
-    made = {"claims": claims_markdown(results, small),
-            **{f"found-{letters}": found_markdown(results, small, letters) for letters in FOUND},
+    verdicts = verdicts if "small" in verdicts else {**verdicts, "small": judge(results)}
+    made = {"claims": claims_markdown(results, verdicts["small"]),
+            **{f"found-{letters}": found_markdown(results, verdicts, letters) for letters in FOUND},
             "findings": findings_markdown(results, verdicts), "scope": scope(results),
             "setup": setups_markdown(mains) or NOTHING}
     for (name, dataset, scale), part in mains.items():
@@ -198,7 +200,7 @@ otherwise: shares and rank correlations have no unit, "s.d." is standard deviati
 counts in 100 × ln, E1, E2 and E8 in log₁₀. *size* is a margin for the effect's size, with an outcome of its own.
 - *ours*: the comparison that decides, n seeds, and how many of the claim's comparisons hold.
 - *p*: one-sided, for the outcome that stands there. Where "k of n" must hold, p is corrected for \
-the choice and the rule is not: three intervals may hold by the rule at a p above .025.
+the choice and the rule is not: three intervals may hold by the rule at a p above .025. Where all seeds are alike there is no test.
 - *survives Holm*: whether the outcome stands after correcting for all claims judged at that scale."""
 
 def claims_page(results: Results, judged: dict) -> str: # scale -> id -> Verdict
