@@ -136,7 +136,7 @@ def test_the_library_alone_promotes_nothing(installed):
     made = run(installed, """
 from pag_companion.core.numbers import UserError
 from pag_companion.lab.records import promote, read_records
-from pag_companion.lab.report import fill, write_figures
+from pag_companion.lab.publish import fill, write_figures
 from pag_companion.lab.results import Results
 for write in (lambda: promote(read_records()), fill, lambda: write_figures(Results.read())):
     try:
