@@ -239,8 +239,8 @@ OFTEN = [compare(None, "judged", row, region=(50., math.inf), dataset="cifar10",
 register("L1", "S", "§2, Figure 2",
          "Large attacks often turn AT models' images into other classes; Natural's not.",
          "ordering", [*AGREEMENT, *OFTEN], size=10., note="images", **FIGURE_2,
-         finding="A large attack turns an AT model's image into another class, and an evaluator "
-                 "agrees (CIFAR-10)")
+         finding="A large attack on an AT model makes a class that an evaluator sees, "
+                 "more than on Natural (CIFAR-10)")
 register("L2", "S", "§3", "The same holds for models that are not robust.", "composite",
          AGREEMENT[:2], size=10., parts=("R5",), **FIGURE_2)
 register("L3", "S", "§2, Figure 2", "Cats become dogs, frogs deer, trucks cars.", "descriptive",

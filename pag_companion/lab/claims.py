@@ -581,5 +581,4 @@ def headline(verdicts: Mapping) -> str:
     true = sum(v.claim.kind == "identity" for v in called)
     checks = f", {true} of them identities that check the code" if true else ""
     return (f"{judged} of {len(verdicts)} claims judged{checks}; {' and '.join(counts)} survive "
-            f"Holm's correction; without it, at most about {.05 * judged:.1f} would be called by "
-            "luck, were each exactly on its edge")
+            f"Holm's correction; uncorrected, chance alone would call about {.05 * judged:.1f} at most")

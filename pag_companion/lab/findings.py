@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['JUDGED', 'STORY', 'SURVIVES', 'LATEX_MARKS', 'SYMBOLS', 'best_verdict', 'story_order', 'number', 'short_line',
-           'ours_in_short', 'papers_in_short', 'scale_of', 'findings', 'scope', 'alt_of', 'gallery', 'cost_table',
-           'datasets_table', 'settings_table', 'mlrc', 'plain', 'as_text']
+           'ours_in_short', 'papers_in_short', 'scale_of', 'size_note', 'findings', 'scope', 'alt_of', 'gallery',
+           'cost_table', 'datasets_table', 'settings_table', 'mlrc', 'plain', 'as_text']
 
 # %% ../../nbs/lab/98d_findings.ipynb #5f18c639
 import re
@@ -76,13 +76,17 @@ def papers_in_short(verdict: Verdict) -> str:
             or "images")
 
 # %% ../../nbs/lab/98d_findings.ipynb #3e197356
-SURVIVES = {True: ", survives Holm's correction", False: ", not after Holm's correction", None: ""}
+SURVIVES = {True: ", survives Holm", False: ", not after Holm", None: ""}
 
 def scale_of(results: Results, verdict: Verdict, scale: str) -> str:
     "Name the scale of the runs that decided a verdict."
     names = {DECIDES.get(c.dataset, scale) for c in verdict.claim.comparisons}
     decided = scale == "small" and len(names) == 1 and results.only(scale=min(names)).records
     return names.pop() if decided else scale
+
+def size_note(verdict: Verdict) -> str:
+    "Say what became of the effect's size where it is not what became of the claim."
+    return f" (size: {verdict.size})" if verdict.size not in (None, verdict.outcome) else ""
 
 def findings(results: Results, # of one side
              verdicts: dict | None = None, # scale -> id -> Verdict, if they are there
@@ -101,7 +105,8 @@ def findings(results: Results, # of one side
         lines.append({"claim": id, "the claim": verdict.claim.finding,
                       "paper, points": papers_in_short(verdict),
                       "here [95 % over seeds]": ours_in_short(verdict), "scale": scale_of(results, verdict, scale) + n,
-                      "verdict": f"**{verdict.outcome}**{SURVIVES[verdict.survives]}{''.join(others)}"})
+                      "verdict": f"**{verdict.outcome}**{size_note(verdict)}"
+                                 f"{SURVIVES[verdict.survives]}{''.join(others)}"})
     return pd.DataFrame(lines).set_index("claim")
 
 # %% ../../nbs/lab/98d_findings.ipynb #83526ada

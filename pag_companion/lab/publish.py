@@ -187,7 +187,7 @@ def fill_file(path: Path, made: dict) -> str:
 
 # %% ../../nbs/lab/98g_publish.ipynb #1939f285
 HOW_TO_READ = """\
-Every claim of every paper, judged from the committed records by a rule that stands in \
+All claims, judged where they were run, from the committed records, by a rule that stands in \
 `nbs/10_paper.ipynb` and the chapters, and was fixed before the runs that decide. Two were changed \
 after earlier numbers were known: G4 was added to G3, and H1 is judged over both tasks (chapters 30 \
 and 50 tell how). This page is written by `python -m pag_companion.report fill`.
@@ -200,7 +200,7 @@ otherwise: shares and rank correlations have no unit, "s.d." is standard deviati
 counts in 100 × ln, E1, E2 and E8 in log₁₀. *size* is a margin for the effect's size, with an outcome of its own.
 - *ours*: the comparison that decides, n seeds, and how many of the claim's comparisons hold.
 - *p*: one-sided, for the outcome that stands there. Where "k of n" must hold, p is corrected for \
-the choice and the rule is not: three intervals may hold by the rule at a p above .025. Where all seeds are alike there is no test.
+the choice and the rule is not: a claim may hold by the rule at a p above .025. Where all seeds are alike there is no test.
 - *survives Holm*: whether the outcome stands after correcting for all claims judged at that scale."""
 
 def claims_page(results: Results, judged: dict) -> str: # scale -> id -> Verdict
