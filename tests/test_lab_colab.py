@@ -70,6 +70,7 @@ def test_a_fresh_machine():
         assert done.stdout == "True\n", done.stderr
         startup, = Path(machine.environment["IPYTHONDIR"]).rglob("*.py")
         assert startup.read_text() == "import google.colab\n"
+        assert not any((above / "settings.ini").exists() for above in machine.content.parents)
 
 
 def test_a_version_that_is_gone_is_replaced():

@@ -12,7 +12,7 @@ from argparse import Namespace
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
-from pag_companion.core.files import atomic_write
+from pag_companion.core.files import atomic_write, project_folder
 from pag_companion.core.numbers import UserError
 from pag_companion.lab.experiment import find_experiment
 from pag_companion.lab.claims import judge
@@ -88,4 +88,5 @@ def test_a_chapter_opens_with_what_was_found():
 
 
 def test_readme_and_tour_say_what_the_records_give():
-    assert fill(check=True) == [], "run: python -m pag_companion.report fill"
+    if (project_folder("results").parent / "README.md").exists():      # a clone; else nothing to fill
+        assert fill(check=True) == [], "run: python -m pag_companion.report fill"

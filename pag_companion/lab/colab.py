@@ -11,8 +11,9 @@ __all__ = ['PYTHON', 'LISTS', 'MISSING', 'ADDRESS', 'RUNNER', 'ALONE', 'SHOWN', 
 # %% ../../nbs/lab/99f_colab.ipynb #1c27dab5
 import argparse, datetime, hashlib, json, os, platform, re, shutil, subprocess, sys, time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Self
 
 from ..core.files import atomic_write
@@ -90,18 +91,15 @@ def build_wheel(root: Path, folder: Path) -> Path: # checkout, folder to be made
 # %% ../../nbs/lab/99f_colab.ipynb #d338fe46
 @dataclass(frozen=True)
 class Machine:
-    "Hold the folder that imitates Colab's machine."
-    folder: Path
+    "Hold the folders that imitate Colab's machine."
+    folder: Path # the environment
+    content: Path = field(default_factory=lambda: Path(mkdtemp(prefix="colab-")) / "content")
+    # where a notebook starts: in no clone, for the library looks for one above its folder
 
     @property
     def python(self) -> Path:
         "Name the environment's Python."
         return self.folder / "venv" / "bin" / "python"
-
-    @property
-    def content(self) -> Path:
-        "Name the folder that a notebook starts in."
-        return self.folder / "content"
 
     @property
     def environment(self) -> dict[str, str]:
