@@ -149,20 +149,23 @@ for write in (lambda: promote(read_records()), fill, lambda: write_figures(Resul
                for line in made), made
 
 
-def test_a_damaged_file_of_an_installed_library_is_refused(installed):
-    path = next((installed / "site" / "pag_companion" / "shipped" / "weights").glob(
-        "model-mnist-at-fgsm-0.1-*.safetensors"))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    try:
-        made, = run(installed, """
+REFUSED = """
 from pag_companion.core.numbers import UserError
 from pag_companion.models import pretrained
 try:
     pretrained("mnist/AT-0.1")
 except UserError as error:
     print(error)
-""")
+"""
+
+
+def test_a_damaged_file_of_an_installed_library_is_refused(installed):
+    path = next((installed / "site" / "pag_companion" / "shipped" / "weights").glob(
+        "model-mnist-at-fgsm-0.1-*.safetensors"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        made, = run(installed, REFUSED)
     finally:
         path.write_bytes(whole)
     assert path.name in made and "does not hold the weights of its card" in made
@@ -172,14 +175,7 @@ def test_without_weights_it_says_what_to_do(installed):
     shipped = installed / "site" / "pag_companion" / "shipped"
     (shipped / "weights").rename(shipped / "away")
     try:
-        made, = run(installed, """
-from pag_companion.core.numbers import UserError
-from pag_companion.models import pretrained
-try:
-    pretrained("mnist/AT-0.1")
-except UserError as error:
-    print(error)
-""")
+        made, = run(installed, REFUSED)
     finally:
         (shipped / "away").rename(shipped / "weights")
     assert "holds none; install the library anew, or clone the project" in made

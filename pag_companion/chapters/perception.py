@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROBUST_RADII', 'MARKED', 'LEADS', 'NEARER', 'G4', 'LINES', 'OUTCOMES', 'COLUMNS', 'EXPERIMENT', 'run',
            'measures_table', 'evaluator_of', 'Settings', 'needs', 'denoiser_for', 'mixture_for', 'view_of',
-           'gradients_of', 'transfer_scores', 'measure', 'direction', 'shares', 'lead', 'lead_nearer',
+           'gradients_of', 'transfer_scores', 'measure', 'direction', 'shares', 'lead_over', 'lead', 'lead_nearer',
            'lead_comparisons', 'ladder', 'draw_seeds', 'panels', 'counted_in', 'shares_figure', 'controls_figure',
            'noise_labels', 'values_by_seed', 'predicts', 'rho_text', 'predicts_table', 'localization_table',
            'leads_table']
@@ -161,17 +161,21 @@ def shares(results: Results, # of one table
 LEADS = {f"lead of {each.title}": name for name, each in LIST.items()}
 NEARER = {f"{name} at 4/255": measured for name, measured in LEADS.items() if LIST[measured].perceptual}
 
+def lead_over(robust: dict, # seed -> share
+              runs: Results, measured: str, label: str) -> dict: # seed -> difference of shares
+    "Take a model's share of robustness from its share of a measure, seed by seed."
+    aligned = shares(runs, measured, label)
+    return {seed: aligned[seed] - robust[seed] for seed in aligned if seed in robust}
+
 def lead(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> difference of shares
     "Say by how much alignment, by the comparison's measure, is ahead of robustness (claim G4)."
     runs = results.main("perception", comparison.dataset, scale)
-    aligned, robust = shares(runs, LEADS[comparison.score], comparison.a), shares(runs, "robust", comparison.a)
-    return {seed: aligned[seed] - robust[seed] for seed in aligned if seed in robust}
+    return lead_over(shares(runs, "robust", comparison.a), runs, LEADS[comparison.score], comparison.a)
 
 def lead_nearer(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> difference of shares
     "Say the same of robustness at 4/255, which Table 1 has, of earlier models and images."
-    aligned = shares(results.main("perception", comparison.dataset, scale), NEARER[comparison.score], comparison.a)
-    robust = shares(results.main("robustness", comparison.dataset, scale), "4/255", comparison.a)
-    return {seed: aligned[seed] - robust[seed] for seed in aligned if seed in robust}
+    runs, table_1 = (results.main(name, comparison.dataset, scale) for name in ("perception", "robustness"))
+    return lead_over(shares(table_1, "4/255", comparison.a), runs, NEARER[comparison.score], comparison.a)
 
 # %% ../../nbs/31_perception.ipynb #9949cadb
 def lead_comparisons() -> list: # of Comparison: CIFAR-10, then SVHN

@@ -13,7 +13,7 @@ import argparse, datetime, hashlib, json, os, platform, re, shutil, subprocess, 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 from typing import Self
 
 from ..core.files import atomic_write
@@ -93,7 +93,8 @@ def build_wheel(root: Path, folder: Path) -> Path: # checkout, folder to be made
 class Machine:
     "Hold the folders that imitate Colab's machine."
     folder: Path # the environment
-    content: Path = field(default_factory=lambda: Path(mkdtemp(prefix="colab-")) / "content")
+    content: Path = field(
+        default_factory=lambda: Path(gettempdir(), f"colab-{os.getpid()}", "content"))
     # where a notebook starts: in no clone, for the library looks for one above its folder
 
     @property
