@@ -16,14 +16,11 @@ from pag_companion.core.files import repo_root
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists()
                                 or not importlib.util.find_spec("papermill"),
                                 reason="needs Linux and papermill")
-GRID = """experiment = "zero_shot"
-dataset = "mnist"
+GRID = """experiment = "diffroar"
+dataset = "block_mnist"
 scale = "smoke"
 [[run]]
-method = "natural"
-[[run]]
-method = "at"
-eps = 0.1
+method = ["natural", "l2_pgd"]
 """
 KINDS = {"kernel": "ipykernel_launcher", "papermill": "papermill", "sweep": "pag_companion.sweep",
          "Ctrl-C": "pag_companion.sweep"}

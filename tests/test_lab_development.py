@@ -12,7 +12,7 @@ user = ada
 repo = engine
 branch = main
 version = 0.1
-tst_flags = notest slow gpu
+tst_flags = test slow gpu
 allowed_cell_metadata_keys = tags
 allowed_metadata_keys = accelerator colab
 update_pyproject = False
@@ -23,7 +23,7 @@ TOY_CELLS = [
     "#| default_exp lab.sums",
     "# Sums\n\n> Adding up",
     "#| export\ndef add(a, b):\n    return a + b",
-    "#| test\nNUMBERS = 2, 3",
+    "#| test_setup\nNUMBERS = 2, 3",
     "#| test adds\nassert add(*NUMBERS) == 5",
     "#| test adds_slowly\n#| slow\nassert add(1, 1) == 2",
 ]
@@ -86,7 +86,7 @@ def test_a_notebook_without_exports_has_no_module():
 
 def test_wrong_cells_are_refused():
     wrong = ["%matplotlib inline", "x = '''one\ntwo'''\nassert x", ""]
-    for body, name in [*((body, "made_up") for body in wrong), ("assert True", "no-dash")]:
+    for body, name in [*((body, "made_up") for body in wrong), ("assert True", "no-dash"), ("assert True", "")]:
         with pytest.raises(UserError, match="nbs/91_sums"):
             check_test("nbs/91_sums", body, name)
     check_test("nbs/91_sums", "x = ('one'\n     'two')\nassert x", "made_up")

@@ -76,7 +76,7 @@ def cell(source, *outputs):
 
 
 def test_cells_are_folded_or_left_out():
-    for source in ("#| hide\na = 1", "#| default_exp lab.a", "#| test\nimport ast"):
+    for source in ("#| hide\na = 1", "#| default_exp lab.a", "#| test_setup\nimport ast"):
         assert page_cells(cell(source)) == []
     (one,) = page_cells(cell("#| export\na = 1"))
     assert one["source"] == "a = 1" and one["metadata"] == {"tags": [], "mystnb": {}}

@@ -170,8 +170,9 @@ def folded(words: dict[str, list[str]], # a cell's directives
           ) -> str | None: # what stands where the code is folded; None: it is open
     "Say under which words a cell's code is folded."
     if "test" in words:
-        name = " ".join(words["test"]).replace("_", " ")
-        return f"Test: {name}" if name else "Code that tests share"
+        return f"Test: {' '.join(words['test']).replace('_', ' ')}"
+    if "test_setup" in words:
+        return "Code that tests share"
     return "Imports" if only_imports(code) else None
 
 # %% ../../nbs/lab/99d_site.ipynb #7f0e57d6
@@ -197,7 +198,7 @@ def page_cells(cell: dict, # of a notebook
     "Show code and outputs of a cell."
     source = "".join(cell["source"])
     words, code = directives(source), without_directives(source)
-    if "hide" in words or not code or "test" in words and only_imports(code):
+    if "hide" in words or not code or "test_setup" in words and only_imports(code):
         return []
     prompt = folded(words, code)
     tags = ["remove-input"] * ("hide_input" in words) or ["hide-input"] * bool(prompt)

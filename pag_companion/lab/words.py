@@ -160,7 +160,7 @@ def in_file(path: Path) -> list[tuple[str, str, str]]: # (kind, what was found, 
         else:
             words = directives(source)
             some = in_code(source, exported="export" in words)
-            hits += [("test", *hit[1:]) for hit in some] if "test" in words else some
+            hits += [("test", *hit[1:]) for hit in some] if words.keys() & {"test", "test_setup"} else some
     return hits
 
 # %% ../../nbs/lab/99c_words.ipynb #529cfb98
