@@ -12,6 +12,8 @@ from unittest.mock import patch
 from pag_companion.core.numbers import UserError
 from pag_companion.lab.claims import claims, values_of
 from pag_companion.lab.results import Results
+from pag_companion.core.files import project_folder
+from pag_companion.lab.sweep import read_grid
 
 
 def test_auc_by_hand():
@@ -93,3 +95,10 @@ def test_committed_runs():
             assert figure.axes
             pyplot.close(figure)
         assert len(checks_table(part)) == len(part.labels)
+
+
+def test_the_grid_runs_what_was_chosen():
+    grid = read_grid(project_folder("grids") / "neighbours-pag_objective.toml")
+    ran = {run.settings.label for run in grid if run.settings.model.seed == 0}
+    assert {row(kind) for kind in (*HEURISTICS, "kde", "random", "shuffled")} <= ran
+    assert {row("cm", eps=.1), *(row("kde", sigma=s) for s in SIGMAS if s != 2.)} <= ran
