@@ -39,7 +39,8 @@ def test_old_words_are_found_in_code():
 
 
 def test_nothing_is_left():
-    hits = left(repo_root())
+    root = repo_root() # the library alone has no notebooks
+    hits = left(root) if (root / "settings.ini").exists() else {}
     assert not hits, {name: dict(counts) for name, counts in hits.items()}
     assert stays("nbs/30_gradients.ipynb", "local name", "pictures")
     assert not stays("nbs/30_gradients.ipynb", "prose", "pictures")

@@ -26,7 +26,9 @@ from pag_companion.lab.development import (
 from pag_companion.lab.experiment import experiments, notebook_of
 from pag_companion.lab.layers import (
     EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports)
+from pag_companion.lab.parts import main_parts
 from pag_companion.lab.results import Results
+from pag_companion.lab.sweep import read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = read_settings(ROOT)
@@ -529,6 +531,13 @@ def claim_lines(notebook):
             if "ours [95 %]" in html:
                 for id, line in re.findall(r"<th>([A-Z]+\d+b?)</th>(.*?)</tr>", html, re.S):
                     yield id, unescape(" ".join(re.findall(r"<td>(.*?)</td>", line, re.S)))
+
+
+def test_grids_run_what_the_tables_show():
+    planned = {run.key for path in ROOT.glob("grids/*.toml") for run in read_grid(path)}
+    for name, part in main_parts(Results.read()).items():
+        left = [record["key"] for record in part.records if record["key"] not in planned]
+        assert not left, f"{name}: no grid lists {', '.join(left)}"
 
 
 def test_chapters_show_todays_verdicts():

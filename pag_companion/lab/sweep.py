@@ -68,10 +68,12 @@ def check_entry(entry: dict, # one [[run]] with what stands above all
         raise UserError(f"{origin}: experiment = {experiment!r} is not known: choose one of "
                         f"{', '.join(experiments())}")
     known = ["experiment", *parameter_names(notebook_of(experiment))]
+    kind = experiments()[experiment].Settings
+    further = kind.defaults(kind.DATASETS[0], "smoke") # papermill hands these over, too
     for name, value in entry.items():
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        if name not in known:
+        if name not in known and name not in further:
             raise UserError(f"{origin}: {notebook_of(experiment).name} has no parameter {name!r}: "
                             f"{hint}")
         if (not all(isinstance(v, (str, int, float)) and not isinstance(v, bool)
