@@ -74,11 +74,10 @@ bench: $(DEV) ## measure speed on this machine, about 10 minutes on 2 cores (res
 		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
 	@$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98j_targets.ipynb runs/benchmarks/98j_targets.ipynb -k python3
 
-test: $(DEV) ## everything CI checks, about eleven minutes
+test: $(DEV) ## everything CI checks, about eight minutes on 2 cores
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)
 	@$(call stage,no unused or unknown names (ruff),$(BIN)/python -m ruff check --quiet)
 	@$(call stage,types (mypy),$(BIN)/python -m mypy)
-	@$(call stage,numbers in prose are those of the records,$(BIN)/python -m pag_companion.report fill --check)
 	@rm -rf ./$(TEST_RUNS)
 	@$(call stage,notebooks run from top to bottom (nbdev_test),PAG_RUNS="$$PWD/$(TEST_RUNS)" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS))
 	@printf '\n== tests (pytest)\n'; PAG_PEERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \

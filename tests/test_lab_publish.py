@@ -83,8 +83,8 @@ def test_filling_replaces_the_block_and_nothing_else():
 def test_a_chapter_opens_with_what_was_found():
     whole = made_up_side(levels={**LEVELS, "AT-0.05": 79., "AT-0.2": 79.})
     text = found_markdown(whole, {"small": judge(whole)}, "SU")
-    assert "beats Natural. **Supported** (U1): AT-0.1 - Natural +5.00" in text and "3 of 3" in text
-    assert "(U3)" not in text and "(S1)" not in text               # read off a table; not run
+    assert "beats Natural. **Supported**" in text and "U1, supported when 2 of 3 > 0; size 2: AT-0.1 - Natural +5.00" in text
+    assert "Not counted: AT-0.1, digits padded" in text and "U3" not in text and "S1" not in text               # read off a table; not run
 
 
 def test_readme_and_tour_say_what_the_records_give():

@@ -96,7 +96,7 @@ def test_make_test_slow_fails_with_every_check(project, command):
     assert make(project, "test-slow").returncode
 
 
-@pytest.mark.parametrize("command", ["lab.development --check", "ruff check", "-m mypy", "report fill --check", "--n_workers", "-m pytest"])
+@pytest.mark.parametrize("command", ["lab.development --check", "ruff check", "-m mypy", "--n_workers", "-m pytest"])
 def test_make_test_fails_with_every_check(project, command):
     assert make(project, "test").returncode == 0
     for tool in ("python", "nbdev_test"):

@@ -94,7 +94,8 @@ def before_robustness_figure(results: Results, dataset: str = "cifar10", side: R
         axes.plot(list(radii.values()), paper, "D", color=PAPER_COLOR, mfc="none", ls="--", lw=.6, label="paper's robust accuracy")
     axes.set(xlabel="ε trained with, in 1/255 (log₂)", ylabel="share of AT-8's gain over Natural",
              xticks=list(radii.values()), xticklabels=["Natural", *names], title=counted_in(results, dataset))
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     return fig
 
 def counted_in(results: Results, dataset: str) -> str:

@@ -184,7 +184,7 @@ def lead_comparisons() -> list: # of Comparison: CIFAR-10, then SVHN
                        counted=each.perceptual and dataset == "cifar10")
             for dataset in ("cifar10", "svhn") for each in LIST.values()] + [
         Comparison(name, "AT-1", dataset="cifar10", experiment="perception", unit="share", region=None,
-                   counted=False, remark="at 4/255") for name in NEARER]
+                   counted=False, remark=f"{LIST[measured].title} at 4/255") for name, measured in NEARER.items()]
 
 G4 = Claim("G4", "O", "abstract, §2, §3", "By most perceptual measures, alignment comes before robustness.", "ordering",
            tuple(lead_comparisons()), needed=3, data="the second thousand test images; five seeds",
@@ -234,7 +234,7 @@ def shares_figure(results: Results, dataset: str = "cifar10"):
     if list(at)[-1] != "AT-8":
         return fig
     for name, axes in axes_of.items():
-        draw_seeds(axes, at.values(), [shares(results, "robust", label) for label in at], "#000000", "robust accuracy", "--", .06)
+        draw_seeds(axes, at.values(), [shares(results, "robust", label) for label in at], "#000000", "robust accuracy at " + ROBUST_RADII.get(dataset, "8/255"), "--", .06)
         draw_seeds(axes, at.values(), [shares(results, name, label) for label in at], "#2171b5", "measure", "-", -.06)
         axes.set_ylim(-.3, 1.5)
     axes_of["edge_correlation"].legend(frameon=False, fontsize=8)

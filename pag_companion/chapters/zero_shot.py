@@ -171,6 +171,7 @@ def draw_gains(axes, results: Results, curve: dict, kind: str, score: str) -> No
         if len(values) >= SEEDS_FOR_INTERVAL:
             axes.plot([x, x], seed_interval(list(values.values())), color=color, lw=1.8, alpha=.7)
         if values:
+            drawn += [(math.nan, math.nan)] * bool(drawn and x - drawn[-1][0] > 1.5) # a radius between was not run
             drawn.append((x, sum(values.values()) / len(values)))
     if drawn:
         axes.plot(*zip(*drawn), "-", color=color, lw=1.3, label=KINDS[kind])
@@ -275,11 +276,12 @@ def alignment_figure(results: Results, dataset: str = "mnist"):
                   mfc=color if label in counted else "none")
         if seeds and label in counted and not label.endswith("PGD"):
             center = sum(x[label][s] for s in seeds) / len(seeds), sum(y[label][s] for s in seeds) / len(seeds)
-            axes.annotate(label, center, (5, 5), textcoords="offset points", color=color, fontsize=8)
+            axes.annotate(label, center, (5, 5), textcoords="offset points", color="#333333", fontsize=8)
     ladder = [v for label in labels_of(dataset, "AT").values() for v in y.get(label, {}).values()]
     _say_what_is_below(axes, min(ladder, default=0) - 5)
     axes.set(xlabel="signed cosine of input gradients on source test images, times 100", ylabel="target accuracy, %",
-             title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {seeds_text(results)}; squares: noise")
+             title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {seeds_text(results)}\ncircles: FGSM; triangles: PGD; squares: noise; hollow: counted together")
+    axes.title.set_fontsize(10)
     return fig
 
 # %% ../../nbs/50_zero_shot.ipynb #059d7d6d
