@@ -95,9 +95,6 @@ def test_committed_runs():
             assert figure.axes
             pyplot.close(figure)
         assert len(checks_table(part)) == len(part.labels)
-
-
-def test_the_grid_runs_what_was_chosen():
     grid = read_grid(project_folder("grids") / "neighbours-pag_objective.toml")
     ran = {run.settings.label for run in grid if run.settings.model.seed == 0}
     assert {row(kind) for kind in (*HEURISTICS, "kde", "random", "shuffled")} <= ran
