@@ -229,8 +229,8 @@ register("G3", "O", "abstract, §2, §3", "Alignment comes before robustness.", 
                   remark="on SVHN" if name == "svhn" else "")
           for name in ("cifar10", "svhn")],
          size=.25,
-         finding="Gradients align before a model is robust: AT-1's share of AT-8's gain, less its "
-                 "share of robustness at 8/255 (CIFAR-10), by the signed cosine",
+         finding="Gradients align before a model is robust: of what AT-8 gains over Natural, AT-1's share "
+                 "in signed cosine less its share in accuracy under attack at 8/255 (CIFAR-10)",
          **{**FIGURE_1, "note": "robustness share 4.53/47.37 = .096; alignment: images"})
 
 # %% ../../nbs/10_paper.ipynb #f3390f88
@@ -332,7 +332,7 @@ register("W1", "S", "§2, §3, Table 4", "Label known: AT of small ε localizes 
          against(4, "gt_known", AT_CUB[:1], "Natural", variants=MAPS)
          + against(4, "gt_known", AT_CUB[1:], "Natural", variants=MAPS, counted=False)
          + OTHER_PROTOCOLS,
-         size=5., **CUB, finding="A small ε localizes better than Natural (CUB, GT-Known)")
+         size=5., **CUB, finding="A small ε localizes better than Natural (CUB, class given)")
 register("W2", "S", "§2, §3, Table 4", "The same with the class predicted.", "ordering",
          against(4, "top1_loc", AT_CUB[:1], "Natural", variants=MAPS)
          + against(4, "top1_loc", AT_CUB[1:], "Natural", variants=MAPS, counted=False),

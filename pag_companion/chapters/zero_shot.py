@@ -223,7 +223,7 @@ def _draw_strong_noise(axes, results, dataset):
     draw_gains(inset, results, {math.log2(sigma): label for sigma, label in sigmas.items()}, "wide", "target/pad")
     inset.axhline(0, color="#000000", lw=.6, zorder=0)
     inset.set_xticks([math.log2(sigma) for sigma in sigmas], [f"{sigma:g}" for sigma in sigmas], fontsize=7)
-    inset.set_title("strong noise, σ", fontsize=7)
+    inset.set_title("strong noise, σ, padded", fontsize=7)
     inset.tick_params(labelsize=7)
 
 def _draw_paper(axes, dataset):
@@ -280,7 +280,7 @@ def alignment_figure(results: Results, dataset: str = "mnist"):
     ladder = [v for label in labels_of(dataset, "AT").values() for v in y.get(label, {}).values()]
     _say_what_is_below(axes, min(ladder, default=0) - 5)
     axes.set(xlabel="signed cosine of input gradients on source test images, times 100", ylabel="target accuracy, %",
-             title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {seeds_text(results)}\ncircles: FGSM; triangles: PGD; squares: noise; hollow: counted together")
+             title=f"{dataset.upper()} → {TASKS[dataset].target.upper()}, {seeds_text(results)}\ncircles: FGSM; triangles: PGD; squares: noise; hollow: noise, ranked as one model")
     axes.title.set_fontsize(10)
     return fig
 

@@ -74,7 +74,7 @@ def papers_in_short(verdict: Verdict) -> str:
     "Give the paper's own numbers for the same comparisons."
     numbers = {r.comparison.a: r.comparison.paper for r in verdict.results if r.comparison.counted}
     return ("; ".join(f"{a} {paper:+.1f}" for a, paper in numbers.items() if paper is not None)
-            or "images")
+            or "none")
 
 # %% ../../nbs/lab/98d_findings.ipynb #3e197356
 SURVIVES = {True: ", survives Holm", False: ", not after Holm", None: ""}
