@@ -372,10 +372,11 @@ register("H1", "S", "§2", "Models with better aligned gradients transfer better
                                       "is trained")
 register("H2", "S", "§2", "Aligned gradients and accuracy help localization.", "correlation",
          [compare(None, f"rank correlation of {measure} and top1_loc", models, dataset="cub",
-                  unit="rho", counted=counted)
-          for measure, models, counted in (("alignment", "all models", True),
-                                           ("alignment", "AT models", False),
-                                        ("top1_acc", "all models", False))],
+                  unit="rho", counted=counted, remark=remark)
+          for measure, models, counted, remark in (
+              ("alignment", "all models", True, ""), ("alignment", "AT models", False, ""),
+              ("top1_acc", "all models", False, "by accuracy in place of alignment"))],
+         finding="Better aligned models localize better (CUB, rank correlation)",
          experiment="wsol", data="the models of Table 4")
 register("X1", "S", "abstract", "Interpretable gradients at only a slight loss of accuracy.",
          "composite", parts=("R1", "G2"))
