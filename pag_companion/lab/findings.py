@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JUDGED', 'STORY', 'SURVIVES', 'LATEX_MARKS', 'SYMBOLS', 'best_verdict', 'story_order', 'number', 'short_line',
-           'ours_in_short', 'shown_beside', 'papers_in_short', 'scale_of', 'size_note', 'findings', 'scope', 'alt_of',
+           'ours_in_short', 'remarks_of', 'papers_in_short', 'scale_of', 'size_note', 'findings', 'scope', 'alt_of',
            'gallery', 'cost_table', 'datasets_table', 'settings_table', 'mlrc', 'plain', 'as_text']
 
 # %% ../../nbs/lab/98d_findings.ipynb #5f18c639
@@ -62,10 +62,10 @@ def ours_in_short(verdict: Verdict) -> str:
     ran = [r for r in verdict.results if r.n]
     sets = {r.comparison.dataset for r in ran if r.comparison.counted}
     counted = [short_line(r, len(sets) > 1) for r in ran if r.comparison.counted]
-    beside = shown_beside(verdict)
-    return "; ".join(counted) + f" (not counted: {beside})" * bool(beside) or "not run"
+    remarks = remarks_of(verdict)
+    return "; ".join(counted) + f" (not counted: {remarks})" * bool(remarks) or "not run"
 
-def shown_beside(verdict: Verdict) -> str:
+def remarks_of(verdict: Verdict) -> str:
     "Give the comparisons that do not count and say what is special about them."
     return "; ".join(f"{r.comparison.remark} {number(r)}" for r in verdict.results
                      if r.n and r.comparison.remark and not r.comparison.counted)
