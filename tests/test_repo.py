@@ -538,10 +538,13 @@ def test_grids_run_what_the_tables_show():
     counts = {name: len(runs) for name, runs in grids.items() if "neighbours" not in name}
     assert counts == {"imagenet": 14, "paper": 275, "smoke": 14, "small": 297, "birds": 55,
                       "controls": 60, "evaluators": 25, "perception": 115}
-    planned = {run.key for runs in grids.values() for run in runs}
-    for name, part in main_parts(Results.read()).items():
-        left = [record["key"] for record in part.records if record["key"] not in planned]
-        assert not left, f"{name}: no grid lists {', '.join(left)}"
+    planned = {(run.experiment, run.settings.dataset, run.settings.scale, run.row,
+                run.settings.model.seed) for runs in grids.values() for run in runs}
+    for (name, dataset, scale), part in main_parts(Results.read()).items():
+        left = [(record["row"], seed) for record in part.records
+                for seed in [record["settings"]["seed"]]
+                if (name, dataset, scale, record["row"], seed) not in planned]
+        assert not left, f"{name}, {dataset}, {scale}: no grid lists {left}"
 
 
 def test_chapters_show_todays_verdicts():
