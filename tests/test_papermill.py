@@ -25,9 +25,10 @@ def papermill(folder, *parameters):
     return done.returncode, done.stdout + done.stderr, records
 
 
-def test_a_mistake_stops_before_any_work(tmp_path):
-    status, printed, records = papermill(tmp_path, ("scale", "smoke"), ("epss", "0.1"))
-    assert status and "did you mean 'eps'" in printed and not records
+@pytest.mark.parametrize("parameters, message", [((("epss", "0.1"),), "did you mean 'eps'"), ((("dataset", "svhn"), ("method", "noise"), ("eps", "1")), "did you mean 1/255")])
+def test_mistakes_stop_before_any_work(tmp_path, parameters, message):
+    status, printed, records = papermill(tmp_path, ("scale", "smoke"), *parameters)
+    assert status and message in printed and not records
     assert not (tmp_path / "models").exists() and not (tmp_path / "checkpoints").exists()
 
 

@@ -229,8 +229,8 @@ register("G3", "O", "abstract, §2, §3", "Alignment comes before robustness.", 
                   remark="on SVHN" if name == "svhn" else "")
           for name in ("cifar10", "svhn")],
          size=.25,
-         finding="Gradients align before a model is robust: of what AT-8 gains over Natural, AT-1's share "
-                 "in signed cosine less its share in accuracy under attack at 8/255 (CIFAR-10)",
+         finding="Gradients align before a model is robust: of what AT-8 gains over Natural, "
+                 "AT-1's share in signed cosine less its share in accuracy under attack at 8/255 (CIFAR-10)",
          **{**FIGURE_1, "note": "robustness share 4.53/47.37 = .096; alignment: images"})
 
 # %% ../../nbs/10_paper.ipynb #f3390f88

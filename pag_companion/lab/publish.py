@@ -18,7 +18,7 @@ from .claims import (
     NOT_RUN, claims_table, headline, judge, judge_scales, ours_in_line)
 from .experiment import experiments, find_experiment
 from .findings import (
-    JUDGED, SURVIVES, findings, gallery, scale_of, scope, remarks_of, size_note, story_order)
+    JUDGED, SURVIVES, findings, gallery, remarks_of, scale_of, scope, size_note, story_order)
 from .parts import alt_text, escaped, image_of, main_parts, main_table, notes_on
 from .parts import png, title_of
 from .records import promote
@@ -129,13 +129,12 @@ def found_markdown(results: Results, verdicts: dict, # scale -> id -> Verdict
     "List what became of the claims that the authors state themselves."
     stated = [v for id, v in sorted(verdicts["small"].items(), key=lambda item: story_order(item[0]))
               if id[0] in letters and (v.claim.who == "S" or v.claim.finding) and v.outcome != NOT_RUN]
-    def uncounted(verdict):
-        return f" Not counted: {remarks_of(verdict)}." if remarks_of(verdict) else ""
+    uncounted = {v.claim.id: f" Not counted: {remarks}." for v in stated if (remarks := remarks_of(v))}
     paper = {id: f" At scale paper: {v.outcome}, {ours_in_line(v)}."
              for id, v in verdicts.get("paper", {}).items() if v.outcome in JUDGED}
     lines = [f"- {v.claim.sentence} **{v.outcome.capitalize()}**{size_note(v)}{SURVIVES[v.survives]}. "
              f"{v.claim.id}, supported when {v.claim.rule}: {ours_in_line(v)}."
-             f"{paper.get(v.claim.id, '')}{uncounted(v)}" for v in stated]
+             f"{paper.get(v.claim.id, '')}{uncounted.get(v.claim.id, '')}" for v in stated]
     scales = sorted({scale_of(results, v, "small") for v in stated})
     first = f"**What we found**, by rules fixed beforehand (scale {', '.join(scales)}):"
     return "\n".join([first, "", *lines]) if lines else NOTHING

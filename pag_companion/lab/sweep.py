@@ -68,7 +68,7 @@ def check_entry(entry: dict, # one [[run]] with what stands above all
         raise UserError(f"{origin}: experiment = {experiment!r} is not known: choose one of "
                         f"{', '.join(experiments())}")
     known = ["experiment", *parameter_names(notebook_of(experiment))]
-    kind = experiments()[experiment].Settings
+    kind = find_experiment(experiment).Settings
     further = kind.defaults(kind.DATASETS[0], "smoke") # papermill hands these over, too
     for name, value in entry.items():
         near = difflib.get_close_matches(name, known, 1)

@@ -19,7 +19,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..core.files import repo_root
-from .development import directives, is_generated, notebooks, read_notebook
+from .development import (
+    TESTS, directives, is_generated, notebooks, read_notebook)
 
 # %% ../../nbs/lab/99c_words.ipynb #516962f6
 PROSE = { # what to find in prose -> the field's word
@@ -160,7 +161,8 @@ def in_file(path: Path) -> list[tuple[str, str, str]]: # (kind, what was found, 
         else:
             words = directives(source)
             some = in_code(source, exported="export" in words)
-            hits += [("test", *hit[1:]) for hit in some] if words.keys() & {"test", "test_setup"} else some
+            in_test = bool(words.keys() & TESTS)
+            hits += [("test", *hit[1:]) for hit in some] if in_test else some
     return hits
 
 # %% ../../nbs/lab/99c_words.ipynb #529cfb98
