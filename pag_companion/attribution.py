@@ -29,7 +29,8 @@ from .attacks import check_images, untouched
 from .cam import _in_parts, smoothed
 from .core.numbers import UserError, number
 from .data import Images
-from .models import Model, Normalize, find_arch, full_precision, register_arch
+from .layers import Normalize, full_precision
+from .models import Model, find_arch, register_arch
 from .robustness import batch_size, device_of, evaluating
 
 # %% ../nbs/library/18b_attribution.ipynb #0ba899b1

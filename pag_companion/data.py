@@ -20,7 +20,7 @@ from .datasets import DATASETS, Dataset, known_dataset, register
 from .downloads import FILES, provide, stamp, state
 from .images import SPLITS, Images, split_rows
 from .matching import MATCH_OPTIONS, match_domain
-from .synthetic import KEPT, drawn_part
+from .drawn import KEPT, drawn_part
 from .user_files import own_part, own_state
 
 _all_ = ["DATASETS", "Dataset", "Images", "MATCH_OPTIONS", "SPLITS", "match_domain", "register"]

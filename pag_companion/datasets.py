@@ -18,7 +18,8 @@ import numpy as np
 
 from .core.numbers import UserError
 from .downloads import FILES
-from .synthetic import KEPT, SPECIES, drawn_part
+from .drawn import KEPT, drawn_part
+from .synthetic import SPECIES
 
 # %% ../nbs/library/12h_datasets.ipynb #3b166d66
 @dataclass(frozen=True)

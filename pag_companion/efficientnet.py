@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .core.files import atomic_write
 from .core.numbers import UserError
-from .models import FirstConv
+from .layers import FirstConv
 
 # %% ../nbs/library/13c_efficientnet.ipynb #75831e4f
 def same_padding(size: int, # pixels along one side

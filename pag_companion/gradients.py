@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from .images import to_float
-from .models import full_precision
+from .layers import full_precision
 from .attacks import untouched
 from .checks import (check_differentiable, check_gradients, check_images, check_model,
                                   check_set, differentiable,

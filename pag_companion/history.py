@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .attacks import Linf, fgsm, pgd, untouched
 from .checkpoints import last_good
-from .models import full_precision
+from .layers import full_precision
 from .recipes import Recipe
 from .schedule import random_for
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from .data import DATASETS, Dataset, Images, register, whole
 from .datasets import DIGITS
 from .images import split_rows
-from .synthetic import draw_glyphs, group_generator, outline_distance
+from .drawn import group_generator
+from .synthetic import draw_glyphs, outline_distance
 
 # %% ../nbs/library/12f_letter_blocks.ipynb #a0909964
 @lru_cache(1)

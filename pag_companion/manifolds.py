@@ -24,8 +24,10 @@ from .core.numbers import UserError
 from .data import Dataset, Images, load, register
 from .datasets import DIGITS
 from .images import split_rows
-from .models import FirstConv, full_precision, register_arch
-from .synthetic import draw, glyph_atlas, group_generator, pose
+from .layers import FirstConv, full_precision
+from .models import register_arch
+from .drawn import group_generator
+from .synthetic import draw, glyph_atlas, pose
 from .training import Objective, register_objective
 
 # %% ../nbs/library/17e_manifolds.ipynb #ae696056

@@ -9,7 +9,8 @@ __all__ = ['MLP', 'SmallConv', 'AxesNet']
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .models import FirstConv, register_arch
+from .layers import FirstConv
+from .models import register_arch
 
 # %% ../nbs/library/13e_networks.ipynb #9d88c928
 class MLP(nn.Module):

@@ -21,7 +21,9 @@ from .attacks import L2
 from .core.numbers import UserError
 from .data import Images, load
 from .gradients import class_means
-from .models import FirstConv, full_precision, register_arch, resnet
+from .layers import FirstConv, full_precision
+from .models import register_arch
+from .resnets import resnet
 from .training import AT, Objective, register_objective
 
 # %% ../nbs/library/15f_pag_targets.ipynb #b83a6286

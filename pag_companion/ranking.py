@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .attacks import untouched
 from .core.numbers import UserError, number
 from .data import Images
-from .models import full_precision
+from .layers import full_precision
 from .robustness import batches, device_of
 
 # %% ../nbs/library/17d_ranking.ipynb #c1597d4c

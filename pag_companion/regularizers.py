@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from .attacks import L2, pgd
 from .manifolds import energy
-from .models import FirstConv, register_arch
+from .layers import FirstConv
+from .models import register_arch
 from .training import Objective, register_objective
 
 # %% ../nbs/library/15e_regularizers.ipynb #e6722648

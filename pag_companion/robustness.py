@@ -21,7 +21,7 @@ from .checks import (
     outputs_of, check_differentiable, check_gradients, check_images, check_labels, check_logits,
     check_model, check_set, device_of, differentiable, gradient_of, is_zero, logits_of, not_finite,
     warn_of_unmoved, warn_of_zeros)
-from .models import full_precision
+from .layers import full_precision
 from .attacks import (
     Linf, _check_ball, _count, _positive, pgd, random_noise, untouched)
 from .device import pick_device

@@ -29,7 +29,8 @@ from .core.progress import progress
 from .device import Compiled, keep_memory, pick_device, pick_precision
 from .history import History, finite, last_loss, watch_training
 from .images import Images
-from .models import FirstConv, Model
+from .layers import FirstConv
+from .models import Model
 from pag_companion.recipes import (AT, OBJECTIVES, Natural, Noise, Objective, Recipe,
     register_objective)
 from .schedule import learning_rate, next_batch, random_for

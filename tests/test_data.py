@@ -15,7 +15,7 @@ from pag_companion.core.numbers import UserError
 from pag_companion.datasets import DIGITS
 from pag_companion.downloads import File
 from pag_companion.images import split_rows
-from pag_companion.synthetic import drawn_part
+from pag_companion.drawn import drawn_part
 
 x, y = np.arange(40 * 4, dtype=np.uint8).reshape(40, 2, 2), np.arange(40) % 10
 GOOD = {"x_train": x, "y_train": y, "x_test": x[:7], "y_test": y[:7]}     # a user's file

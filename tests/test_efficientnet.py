@@ -13,7 +13,8 @@ from torch import nn
 from pag_companion.cam import cam
 from pag_companion.feature_maps import last_map
 from pag_companion.core.numbers import UserError
-from pag_companion.models import FirstConv, build, count_parameters
+from pag_companion.layers import FirstConv
+from pag_companion.models import build, count_parameters
 from pag_companion.weights import load_model, save_model
 
 

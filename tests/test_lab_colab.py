@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from pag_companion.core.numbers import UserError
-from pag_companion.lab.development import install_cell, new_cell
+from pag_companion.lab.opening import install_cell, new_cell
 
 
 def test_pins():

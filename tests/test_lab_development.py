@@ -136,37 +136,6 @@ def test_a_module_without_notebook_is_removed():
     assert (root / "toy" / "lab" / "mine.py").exists()
 
 
-def test_opening_is_put_in_order():
-    root = toy_project()
-    before, settings = read_notebook(toy_notebook(root)), read_settings(root)
-    after = with_opening(before, "lab/91_sums.ipynb", settings)
-    assert len(before["cells"]) == len(TOY_CELLS)
-    quoting = new_cell("code", f"text = '{badge('other.ipynb', settings)}'")
-    quoted = with_opening(before | {"cells": [quoting, *before["cells"]]}, "91_sums.ipynb", settings)
-    assert quoted["cells"][0] == quoting and BADGE.search("".join(quoted["cells"][3]["source"]))
-    assert "".join(after["cells"][2]["source"]) == badge("lab/91_sums.ipynb", settings)
-    assert "/blob/v0.1/nbs/lab/91_sums.ipynb)" in "".join(after["cells"][2]["source"])
-    assert "".join(after["cells"][3]["source"]) == install_cell(settings)
-    assert after["cells"][:2] + after["cells"][4:] == before["cells"]
-    assert with_opening(after, "lab/91_sums.ipynb", settings) == after
-    moved = json.dumps(with_opening(after, "lab/91_sums.ipynb", settings | {"user": "grace"}))
-    assert "ada/engine" not in moved and moved.count("grace/engine") == 2
-    released = json.dumps(with_opening(after, "lab/91_sums.ipynb", settings | {"version": "0.2"}))
-    assert "v0.1" not in released and released.count("v0.2") == 2 and "main" not in released
-
-
-def test_only_notebooks_with_parameters_ask_for_a_gpu():
-    root = toy_project()
-    notebook, settings = read_notebook(toy_notebook(root)), read_settings(root)
-    assert "accelerator" not in with_opening(notebook, "91_sums.ipynb", settings)["metadata"]
-    notebook["cells"][3]["metadata"]["tags"] = ["parameters"]
-    asking = with_opening(notebook, "91_sums.ipynb", settings)
-    assert asking["metadata"]["accelerator"] == "GPU"
-    assert asking["metadata"]["colab"]["gpuType"] == "T4"
-    asking["cells"][5]["metadata"]["tags"] = []
-    assert "colab" not in with_opening(asking, "91_sums.ipynb", settings)["metadata"]
-
-
 def test_the_readme_opens_the_release():
     root = toy_project()
     page = "[![Tour](https://colab.research.google.com/assets/colab-badge.svg)]({})"

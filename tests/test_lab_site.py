@@ -3,11 +3,10 @@
 from pag_companion.lab.site import *
 
 
-import ast
 import pytest
 import tempfile
 from pathlib import Path
-from pag_companion.core.files import library_folder, repo_root
+from pag_companion.core.files import repo_root
 from pag_companion.core.numbers import UserError
 
 
@@ -97,68 +96,6 @@ def test_every_image_has_its_own_words():
     assert "image" not in text["metadata"]["mystnb"]
 
 
-SOURCE = """
-__all__ = ["LEVELS", "draw", "Ball", "A", "b"]
-LEVELS = (.1, .2) # how much
-
-def draw(x, # images, N,C,H,W
-         y: int = 0, *, k: list[int] = [1], # k in %
-         **others):
-    "Draw `x`s and *more*."
-def one(x: int) -> str: # its name
-    "Name a thing."
-def none(self) -> list: # all names
-    "Name all things."
-def two(x, # a
-       ): # -> a figure
-    # a comment of its own
-    return x # not of the header
-
-class Ball(Base):
-    "A ball."
-    eps: float = .1 # radius
-    def project(self, delta: int, # any
-               ) -> int:
-        "Project."
-    @property
-    def label(self) -> str:
-        "Name it."
-    def _private(self): pass
-A, b = 1, 2
-"""
-
-
-def test_comments_beside_arguments_are_read():
-    tree, comments = ast.parse(SOURCE), line_comments(SOURCE)
-    made = {node.name: docments(node, comments) for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef)}
-    assert made["draw"] == {"x": "images, N,C,H,W", "k": "k in %"}
-    assert made["one"] == {"": "its name"} and made["none"] == {"return": "all names"}
-    assert made["two"] == {"x": "a", "return": "a figure"}
-    assert made["project"] == {"delta": "any"} and made["label"] == {}
-
-
-def test_markdown_is_not_read_as_something_else():
-    assert rst("`x`s and *more* | a_ _b a_b") == r"\ ``x``\ s and \*more\* \| a\_ _b a_b"
-    assert directive("data", "A", [":value: 1"], "", "What it is.") == (
-        ".. py:data:: A\n   :value: 1\n\n   What it is.\n")
-
-
-def test_a_module_is_documented_from_its_source():
-    texts = documented(SOURCE)
-    assert list(texts) == ["LEVELS", "draw", "Ball", "A", "b"]
-    assert texts["LEVELS"] == ".. py:data:: LEVELS\n   :value: (0.1, 0.2)\n\n   how much\n"
-    head, _, body = texts["draw"].partition("\n\n")
-    assert head == ".. py:function:: draw(x, y: int=0, *, k: list[int]=[1], **others)"
-    assert r"Draw \ ``x``\ s and \*more\*." in body and "   :param x: images, N,C,H,W" in body
-    attribute = "   .. py:attribute:: eps\n      :type: float\n      :value: 0.1\n\n      radius"
-    assert attribute in texts["Ball"]
-    assert "   .. py:method:: project(delta: int) -> int" in texts["Ball"]
-    assert "   .. py:property:: label\n      :type: str" in texts["Ball"]
-    assert "_private" not in texts["Ball"] and ":value:" not in texts["A"]
-    assert documented("a = 1") == {}
-
-
 CHAPTER = """{"cells": [
  {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": null,
   "source": ["#| default_exp core.numbers"]},
@@ -199,42 +136,3 @@ def test_every_chapter_is_written_as_a_page():
         assert there == {*names, "f.png"} and "core/01_numbers.ipynb" in names
         assert set(names) == {"index.md", "claims.md", "gallery.md", "core/index.md", "api/index.md",
                               "api/core.numbers.rst", "core/01_numbers.ipynb"}
-
-
-PAGE = """<link rel="next" href="https://x.org/next"><a href="https://x.org" id="top">out</a>
-<img src="data:image/png;base64,x"><img src="a.png"><a href="b.html?x#y">b</a>"""
-OUTSIDE = ('<img src="https://x.org/a.png">', '<img srcset="a.png 1x, //x.org/b.png 2x">',
-           '<script src="//x.org/a.js"></script>',
-           '<link rel="stylesheet" href="https://x.org/a.css">',
-           '<link rel="preconnect" href="https://x.org">',
-           '<p style="background: url(\'https://x.org/a.png\')">',
-           '<style>@import "https://x.org/a.css";</style>',
-           '<svg><use href="https://x.org/a"/></svg>', '<object data="https://x.org/a"></object>',
-           '<script>load("https://x.org/a.js?v=1")</script>')
-
-
-def test_what_is_loaded_from_outside_is_named():
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "a.html"
-        page.write_text(PAGE)
-        assert outside(folder) == []
-        for text in OUTSIDE:
-            page.write_text(PAGE + text)
-            assert len(outside(folder)) == 1 and "x.org" in outside(folder)[0], text
-        page.unlink()
-        style = 'a { background: url(b.png) } b { src: url("//x.org/f.woff") }'
-        (Path(folder) / "a.css").write_text(style)
-        (Path(folder) / "a.js").write_text('see("https://x.org/about"); load("https://x.org/b.mjs")')
-        assert outside(folder) == ["a.css loads //x.org/f.woff", "a.js loads https://x.org/b.mjs"]
-
-
-def test_links_that_lead_nowhere_are_named():
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "a.html").write_text(PAGE + '<a href="#top">t</a><a href="/b.html">b</a>')
-        links = "b.html?x#y", "/b.html", "a.png"
-        assert broken(folder) == [f"a.html links to {link}" for link in links]
-        (Path(folder) / "b.html").write_text("<p id='z'>")
-        (Path(folder) / "a.png").touch()
-        assert broken(folder) == [f"a.html links to {link}" for link in links[:2]]
-        (Path(folder) / "b.html").write_text("<p id='y'>")
-        assert broken(folder) == ["a.html links to /b.html"]

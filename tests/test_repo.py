@@ -21,8 +21,8 @@ from pag_companion import __version__
 from pag_companion.core.moved import COMMANDS, MOVED
 from pag_companion.lab.claims import claim_line, judge
 from pag_companion.lab.development import (
-    GPU, check, code_cells, has_parameters, module_of, notebooks, read_notebook, read_settings,
-    rebuilt)
+    GPU, check, code_cells, module_of, notebooks, read_notebook, read_settings, rebuilt)
+from pag_companion.lab.opening import has_parameters
 from pag_companion.lab.experiment import experiments, notebook_of
 from pag_companion.lab.layers import (
     EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports)

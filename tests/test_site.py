@@ -9,7 +9,8 @@ import pytest
 
 from pag_companion.lab.development import notebooks, read_notebook, read_settings
 from pag_companion.lab.layers import sources
-from pag_companion.lab.site import Site, as_page, build, documented, written_pages
+from pag_companion.lab.documentation import documented
+from pag_companion.lab.site import Site, as_page, build, written_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Site.of(ROOT)

@@ -11,7 +11,8 @@ from pathlib import Path
 from unittest.mock import patch
 from torch import nn
 from pag_companion.core.numbers import UserError
-from pag_companion.models import IMAGENET, build, count_parameters
+from pag_companion.models import build, count_parameters
+from pag_companion.resnets import IMAGENET
 
 
 def test_rounded_rows():

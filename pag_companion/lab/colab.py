@@ -18,8 +18,9 @@ from typing import Self
 
 from ..core.files import atomic_write
 from ..core.numbers import UserError
-from .development import (is_install, notebooks, project_root, read_notebook,
-                                           read_settings, write_notebook)
+from .development import (
+    notebooks, project_root, read_notebook, read_settings, write_notebook)
+from .opening import is_install
 
 # %% ../../nbs/lab/99f_colab.ipynb #c0dd138c
 PYTHON = "3.13"
