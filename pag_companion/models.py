@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'THREE', 'MadryCNN', 'count_parameters', 'WideBlock', 'WideResNet', 'FastStage', 'FastCNN', 'MapCNN',
            'Architecture', 'register_arch', 'find_arch', 'Model', 'build', 'expected_statistics', 'read_statistics',
-           'pretrained', 'FirstConv', 'IMAGENET', 'Normalize', 'resnet']
+           'pretrained']
 
 # %% ../nbs/library/13_models.ipynb #e746907e
 import re
@@ -20,8 +20,6 @@ from .checks import float32_default
 from .core.numbers import UserError, number, whole_number
 from .layers import FirstConv, Normalize
 from .resnets import IMAGENET, resnet
-
-_all_ = ["FirstConv", "IMAGENET", "Normalize", "resnet"]     # written elsewhere, and found here as ever
 
 # %% ../nbs/library/13_models.ipynb #6b3b2ff2
 class MadryCNN(nn.Module):

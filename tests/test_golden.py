@@ -29,7 +29,7 @@ MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, batter
         "gradients": dict(pictures=50), "large_eps": dict(pictures=50),
         "perception": dict(test_limit=200, count=100),
         "diffroar": dict(arch="mlp-1568-100"), "off_manifold": dict(arch="pool-gelu-8-16"),
-        "wsol": dict(steps=8, batch_size=32, arch="map-32-64-128", lr=5e-3)}
+        "wsol": dict(steps=24, batch_size=32, arch="map-8-16-32", lr=.01)}
 # what another processor may change: share of a loss, number of images, mean over images
 LOSS, COUNT, MEAN = 2e-4, 3, .01
 

@@ -21,11 +21,11 @@ from pag_companion import __version__
 from pag_companion.core.moved import COMMANDS, MOVED
 from pag_companion.lab.claims import claim_line, judge
 from pag_companion.lab.development import (
-    GPU, check, code_cells, module_of, notebooks, read_notebook, read_settings, rebuilt)
-from pag_companion.lab.opening import has_parameters
+    check, code_cells, module_of, notebooks, read_notebook, read_settings, rebuilt)
 from pag_companion.lab.experiment import experiments, notebook_of
 from pag_companion.lab.layers import (
     EXCEPTIONS, LAYERS, import_graph, imported, layer_of, named_chapters, sources, wrong_imports)
+from pag_companion.lab.opening import GPU, has_parameters
 from pag_companion.lab.parts import main_parts
 from pag_companion.lab.results import Results
 from pag_companion.lab.sweep import read_grid
@@ -222,7 +222,7 @@ def test_forbidden_in_notebooks():
                                       "notebook",
     }
     for path, notebook in NOTEBOOKS.items():
-        if path.stem == "99_development":
+        if path.stem == "99g_opening":
             continue
         source = "\n".join(source for source, _ in code_cells(notebook))
         for pattern, why in forbidden.items():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pag_companion.lab.development import notebooks, read_notebook, read_settings
-from pag_companion.lab.layers import sources
 from pag_companion.lab.documentation import documented
+from pag_companion.lab.layers import sources
 from pag_companion.lab.site import Site, as_page, build, written_pages
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,8 +15,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 # %% ../../nbs/core/05_moved.ipynb #5afc2c8c
 MOVED = {
     "records": "lab.records core.numbers core.scores core.files core.progress",
-    "training": "lab.store lab.settings checkpoints device augment", "models": "weights",
-    "many": "lab.many lab.store", "drawings": "synthetic",
+    "training": "lab.store lab.settings checkpoints device augment", "models": "weights layers resnets",
+    "many": "lab.many lab.store", "drawings": "synthetic drawn",
+    "synthetic": "drawn",
     "engines": "lab.engines", "costs": "lab.costs", "sweep": "lab.sweep",
     "tables": "lab.results lab.parts lab.report",
     "report": "lab.report lab.parts lab.compare lab.publish lab.shelf",

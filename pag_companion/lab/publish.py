@@ -12,6 +12,8 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from ..core.files import atomic_write, checkout, runs_folder
 from ..core.numbers import UserError
 from .claims import (
@@ -212,9 +214,9 @@ def claims_page(results: Results, judged: dict) -> str: # scale -> id -> Verdict
     for scale, verdicts in judged.items():
         ran = {id: v for id, v in sorted(verdicts.items(), key=lambda item: story_order(item[0]))
                if scale == "small" or v.outcome != NOT_RUN}
-        lines = claims_table(results, scale, verdicts=ran)
-        lines.insert(0, "scale", [scale_of(results, verdicts[id.partition(",")[0]], scale)
-                                  for id in lines.index])
+        lines = pd.concat([claims_table(results, scale, verdicts={id: v}).assign(
+            scale=scale_of(results, v, scale)) for id, v in ran.items()])
+        lines.insert(0, "scale", lines.pop("scale"))
         left = f" {len(verdicts) - len(ran)} were not run at this scale." * (scale != "small")
         parts.append(f"## Scale {scale}\n\n{headline(verdicts)}.{left}\n\n"
                      f"{escaped(lines).to_markdown(disable_numparse=True)}")

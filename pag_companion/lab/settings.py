@@ -73,7 +73,7 @@ register_preset("cifar10", Preset("street_glyphs", 1 / 255, _COLOR_EPS, 2 / 255,
 
 # %% ../../nbs/lab/91_settings.ipynb #1081cbd8
 _RESNET = dict(_SGD, arch="resnet18", steps=600, lr=.05, augment="flip+shift")
-_SCENES = dict(_SMOKE, arch="map-16-32-64", steps=80, limit=800, test_limit=120)
+_SCENES = dict(_SMOKE, arch="map-8-16-32", steps=80, limit=800, test_limit=120)
 _BOXES = dict(_SGD, arch="map-32-64-128", steps=900, lr=.1, augment="flip+shift")
 _PRETRAINED = dict(arch="resnet50-s1", pretrained="imagenet", steps=2250, lr=.01, head_lr=10.,
                    attack_reach=1.75, optimizer="sgd", weight_decay=1e-4, augment="flip+crop")
