@@ -7,9 +7,11 @@ import os
 import tempfile
 from unittest.mock import patch
 from matplotlib import pyplot
+from pag_companion.core.files import project_folder
 from pag_companion.lab.claims import judge
 from pag_companion.lab.results import made_up, table
 from pag_companion.lab.store import train_or_load
+from pag_companion.lab.sweep import read_grid
 from pag_companion.data import Images
 from pag_companion.evaluators import Trial
 from pag_companion.lab.results import Results
@@ -24,6 +26,12 @@ def test_evaluators_have_other_seeds():
         assert all(other.seed != seed for other in others.values()) and list(others) == list(EVALUATORS)
         assert others["robust"].label == "AT-8" and others["natural"].label == others["other net"].label == "Natural"
         assert others["other net"].arch != settings.model.arch and others["robust"].steps == settings.model.steps
+    given = dict(read_grid(project_folder("grids") / "imagenet-224.toml")[0].parameters)
+    at_224 = Settings.read(given)
+    others = {name: (other.arch, other.pretrained) for name, other in needs(at_224).items()}
+    robust, natural, other = others.values()
+    assert robust == natural == ("efficientnet-lite0", "imagenet") and other == ("resnet18", "none")
+    assert at_224.ball.eps == 40 and Settings.read({**given, "radius": 40}) == at_224     # papermill makes 40 of "40"
 
 
 def test_swaps_and_ranks():

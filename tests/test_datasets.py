@@ -24,6 +24,8 @@ def test_names_are_taken_once():
                 register(name, other)
         with pytest.raises(UserError, match="did you mean mine.*known are .*mine. Register it first"):
             known_dataset("mein")
+        with pytest.raises(UserError, match="made from images .*pag_companion.box_files cub$"):
+            known_dataset("cub")
 
 
 def written(name, x, y):

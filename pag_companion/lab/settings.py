@@ -155,6 +155,8 @@ def of_type(name: str, value, default) -> Any:
         return int(value)     # numpy's numbers become Python's
     if type(default) is int:
         raise UserError(f"{name} = {value!r} should be a whole number, such as {default}")
+    if isinstance(default, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)     # papermill makes a number of every text that looks like one
     if isinstance(default, str) and not isinstance(value, str):
         raise UserError(f"{name} = {value!r} should be text, such as {default!r}")
     return number(value, name) if isinstance(default, float) else value
