@@ -26,12 +26,12 @@ def test_evaluators_have_other_seeds():
         assert all(other.seed != seed for other in others.values()) and list(others) == list(EVALUATORS)
         assert others["robust"].label == "AT-8" and others["natural"].label == others["other net"].label == "Natural"
         assert others["other net"].arch != settings.model.arch and others["robust"].steps == settings.model.steps
-    given = dict(read_grid(project_folder("grids") / "imagenet-224.toml")[0].parameters)
-    at_224 = Settings.read(given)
+    pretrained = dict(read_grid(project_folder("grids") / "imagenet-224.toml")[0].parameters)
+    at_224 = Settings.read(pretrained)
     others = {name: (other.arch, other.pretrained) for name, other in needs(at_224).items()}
     robust, natural, other = others.values()
     assert robust == natural == ("efficientnet-lite0", "imagenet") and other == ("resnet18", "none")
-    assert at_224.ball.eps == 40 and Settings.read({**given, "radius": 40}) == at_224     # papermill makes 40 of "40"
+    assert at_224.ball.eps == 40 and Settings.read({**pretrained, "radius": 40}) == at_224     # papermill makes 40 of "40"
 
 
 def test_swaps_and_ranks():
