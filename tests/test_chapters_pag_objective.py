@@ -83,10 +83,10 @@ def test_settings_are_checked_first():
 
 def test_committed_runs():
     from matplotlib import pyplot
-    side = Results.read()
-    part = side.main("pag_objective", "mnist")
+    committed = Results.read()
+    part = committed.main("pag_objective", "mnist")
     if part.records:
-        assert choose_weights(validation_table(side)) == CHOSEN
+        assert choose_weights(validation_table(committed)) == CHOSEN
         plain, nearest = (part.values(f"toy/{arm}", "Natural") for arm in ("vanilla", "nn"))
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)
         assert not gaps or gaps[len(gaps) // 2] >= 300

@@ -51,13 +51,13 @@ def test_each_column_of_table_1_is_attacked_as_it_says():
 
 
 def test_the_text_says_what_the_records_give():
-    side = Results.read()
-    cifar, svhn = (side.main("robustness", dataset) for dataset in ("cifar10", "svhn"))
+    committed = Results.read()
+    cifar, svhn = (committed.main("robustness", dataset) for dataset in ("cifar10", "svhn"))
     def mean(results, score, label):
         values = results.values(score, label).values()
         return sum(values) / len(values)
     assert abs(mean(cifar, "clean", "Natural") - 90.88) < 1
-    r1 = judge(side)["R1"]
+    r1 = judge(committed)["R1"]
     assert r1.outcome == "not supported" and r1.survives
     ahead = [mean(cifar, "8/255", label) > TABLES[1].value(label, "8/255") for label in LADDER.values()]
     assert ahead == [False, True, True, True, False]

@@ -164,22 +164,22 @@ def test_damaged():
     written = {f"MNIST/raw/t10k-{kind}-ubyte.gz": as_idx(array)
                for kind, array in (("images-idx3", x), ("labels-idx1", y))}
     mnist = replace(DATASETS["mnist"], files=tuple(as_file(*file) for file in written.items()))
-    with tempfile.TemporaryDirectory() as root, mock.patch.dict(DATASETS, mnist=mnist):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(DATASETS, mnist=mnist):
         for path, data in written.items():
-            Path(root, path).parent.mkdir(parents=True, exist_ok=True)
-            Path(root, path).write_bytes(data)
-        images, labels = (Path(root, path) for path in written)
-        good, sound = images.read_bytes(), load("mnist", "test", root, download=False)
+            Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, path).write_bytes(data)
+        images, labels = (Path(folder, path) for path in written)
+        good, sound = images.read_bytes(), load("mnist", "test", folder, download=False)
         assert (sound.pixels[:, 0].numpy() == x).all() and sound.y.tolist() == y.tolist()
         flipped = good[:70] + bytes([good[70] ^ 1]) + good[71:]
         for data in (good[:-1], flipped, labels.read_bytes(), b""):
             images.write_bytes(data)
             message = "t10k-images.*.gz is damaged: expected .* found .*Get t10k-images"
             with pytest.raises(UserError, match=message):
-                load("mnist", "test", root, download=False)
+                load("mnist", "test", folder, download=False)
             assert images.read_bytes() == data          # nothing is fetched, so the damaged file stays
         images.write_bytes(good)
-        assert load("mnist", "test", root, download=False).sha256 == sound.sha256
+        assert load("mnist", "test", folder, download=False).sha256 == sound.sha256
 
 
 def test_no_home_and_no_folder():

@@ -15,18 +15,18 @@ from pag_companion.lab.results import Results
 
 def test_parts_and_tables():
     side_ = made_up_side()
-    part, = parts_of(side_)
-    laid_out = main_table(part)
-    assert (title_of(part).startswith("Table 3. ") and laid_out.loc["Natural", "target: ours"]
+    first, = parts_of(side_)
+    laid_out = main_table(first)
+    assert (title_of(first).startswith("Table 3. ") and laid_out.loc["Natural", "target: ours"]
             == "75.00 ± 0.50 (5)")
     assert (laid_out.loc["AT-0.1", "target: paper"] == "82.41"
             and laid_out.loc["AT-0.05", "target: ours"] == "not run")
-    assert "seeds 0 to 4" in notes_on(part)[0] and not parts_of(Results.of(side_.records[:1]))
+    assert "seeds 0 to 4" in notes_on(first)[0] and not parts_of(Results.of(side_.records[:1]))
     assert "target: paper" not in main_table(parts_of(made_up_side(1, "smoke"))[0]).columns
     means = side_.frame[side_.frame.score == "target"].groupby("label")["value"].mean()
     assert all(laid_out.loc[label, "target: ours"].startswith(f"{mean:.2f} ±")
                for label, mean in means.items())
-    assert list(main_parts(side_)) == [names_of(part)] == [("zero_shot", "mnist", "small")]
+    assert list(main_parts(side_)) == [names_of(first)] == [("zero_shot", "mnist", "small")]
 
 
 def test_figures_are_the_same_whenever_drawn():

@@ -31,8 +31,8 @@ def test_toy_by_hand():
 
 @pytest.mark.slow
 def test_toy_is_as_the_paper_says():
-    toy = train_toy()     # ten seeds
-    clean, attacked = (toy_hits(toy, **attack) for attack in ({}, {"eps": 15.}))
+    ten = train_toy()     # ten seeds
+    clean, attacked = (toy_hits(ten, **attack) for attack in ({}, {"eps": 15.}))
     assert all(right.sum(1).median() >= 594 for right in clean.values())     # of 600
     gaps = attacked["nn"].sum(1) - attacked["vanilla"].sum(1)
     assert gaps.median() >= 300, gaps

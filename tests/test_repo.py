@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import symtable
 import sys
 import tomllib
 from fnmatch import fnmatch
@@ -211,6 +212,31 @@ def test_tour_imports_nothing():
             assert not imported(code(notebook), "",
                                 set(
                 LIBRARY)), f"{path.name} is read, not run: it imports no module"
+
+
+def names_in(code):
+    "Name what a cell binds, and what it takes from the notebook."
+    top = symtable.symtable(code, "cell", "exec")
+    bound = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+    used, scopes = {s.get_name() for s in top.get_symbols() if s.is_referenced()}, top.get_children()
+    while scopes:
+        used |= {s.get_name() for scope in scopes for s in scope.get_symbols() if s.is_global()}
+        scopes = [inner for scope in scopes for inner in scope.get_children()]
+    return bound, used
+
+
+def test_tests_leave_the_story_alone():
+    "A reader runs all cells, nbdev_test those without a test: both must see the same."
+    wrong = []
+    for path, notebook in NOTEBOOKS.items():
+        tests = set()     # names that a test bound last
+        for source, marks in code_cells(notebook):
+            bound, used = names_in(re.sub(r"^(\s*)%.*", r"\1pass", source, flags=re.M))
+            if "test" not in marks:
+                wrong += [f"{path.name}: a test changes {name!r}, which a later cell uses"
+                          for name in sorted(tests & used - bound)]
+            tests = tests | bound if "test" in marks else tests - bound
+    assert not wrong, "\n".join(wrong)
 
 
 def test_forbidden_in_notebooks():
