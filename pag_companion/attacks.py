@@ -16,9 +16,9 @@ from .checks import (
     ONE_MODE, outputs_of, check_differentiable, check_gradients, check_images, check_model,
     differentiable, gradient_of, is_zero, logits_of, not_finite, warn_of_unmoved, warn_of_zeros)
 from .core.numbers import UserError, number, parse_eps, read_flag, whole_number
-from .threat_models import L2, Linf, _empty
+from .threat_models import L2, Linf, room_for
 
-_all_ = ["L2", "Linf", "check_images"]     # written elsewhere, and found here as ever
+_all_ = ["L2", "Linf", "check_images"]     # defined elsewhere, importable from here
 
 # %% ../nbs/library/14_attacks.ipynb #7ec3db98
 def _to_eval(model: torch.nn.Module) -> None:
@@ -217,5 +217,5 @@ def gaussian_noise(x: torch.Tensor, # images N,C,H,W, float32 in [0,1]
     sigma = parse_eps(sigma, norm="l2", name="sigma")
     if check:
         check_images(x)
-    noise = _empty(x, generator).normal_(generator=generator).to(x.device)
+    noise = room_for(x, generator).normal_(generator=generator).to(x.device)
     return (x + sigma * noise).clamp(0, 1)

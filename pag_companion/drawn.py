@@ -34,20 +34,20 @@ DRAWN = {"glyphs": Drawing(10, 500, 20_000, 2_000),
          "street_glyphs": Drawing(10, 500, 20_000, 2_000),
          "scenes": Drawing(len(SPECIES), 240, 4_800, 1_200)}
 
-def group_generator(name, # a key of DRAWN
-                    part, # "train" or "test"
-                    number, # which group
-                   ): # -> torch.Generator
+def group_generator(name: str, # a key of DRAWN, or another set drawn in groups
+                    part: str, # "train" or "test"
+                    number: int, # which group
+                   ) -> torch.Generator:
     "Seed the generator of a group by its name."
     seed = int.from_bytes(hashlib.sha256(f"{name} {part} {number}".encode()).digest()[:6], "big")
     return torch.Generator().manual_seed(seed)
 
 # %% ../nbs/library/11b_drawn.ipynb #4af9dc8f
-def draw_group(name, # a key of DRAWN
-               part, # "train" or "test"
-               number, # which group
+def draw_group(name: str, # a key of DRAWN
+               part: str, # "train" or "test"
+               number: int, # which group
                **options, # of draw_scenes
-              ): # -> dict: pixels uint8 N,C,H,W, y int64 N; of scenes boxes N,4, masks N,H,W, too
+              ) -> dict: # pixels uint8 N,C,H,W, y int64 N; of scenes boxes N,4, masks N,H,W, too
     "Draw one group of images, as many of each class."
     generator, drawing = group_generator(name, part, number), DRAWN[name]
     y = torch.randperm(drawing.group, generator=generator) % drawing.classes
@@ -73,7 +73,11 @@ def kept_folder(name: str, # a key of DRAWN
     tools = hashlib.sha256(f"{DRAWN[name].version} {libraries}".encode()).hexdigest()[:12]
     return Path(root) / "drawn" / f"{name}-{part}-{tools}"
 
-def kept_group(name: str, part: str, number: int, root: str | Path) -> dict:
+def kept_group(name: str, # a key of DRAWN
+               part: str, # "train" or "test"
+               number: int, # which group
+               root: str | Path, # data root
+              ) -> dict: # as from draw_group
     "Read a group from its file, or draw it and keep it; without masks."
     path = kept_folder(name, part, root) / f"{number:02}.npz"
     try:
@@ -92,7 +96,7 @@ def kept_group(name: str, part: str, number: int, root: str | Path) -> dict:
 # %% ../nbs/library/11b_drawn.ipynb #38f22aec
 def drawn_part(name: str, # a key of DRAWN
                part: str, # "train" or "test"
-               n: int | None = None, # how many are needed; None: all
+               n: int | None = None, # how many are needed, rounded up to whole groups; None: all
                root: str | Path | None = None, # data root where groups are kept; None: draw anew
                **options, # of draw_scenes, with root=None
               ) -> dict: # as from draw_group

@@ -6,7 +6,6 @@ from pag_companion.lab.site import *
 import pytest
 import tempfile
 from pathlib import Path
-from pag_companion.core.files import repo_root
 from pag_companion.core.numbers import UserError
 
 

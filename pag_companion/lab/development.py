@@ -366,7 +366,7 @@ def report(drift: dict[str, list[str]], # as made by `check`
 # %% ../../nbs/lab/99_development.ipynb #ee98b618
 def main(arguments: list[str] | None = None, # None: those of the command line
         ) -> int: # exit status
-    "Run one of the commands above."
+    "Keep library, tests and badges in step with the notebooks."
     parser = argparse.ArgumentParser(prog="python -m pag_companion.lab.development",
                                      description=main.__doc__)
     parser.add_argument("--badges", action="store_true",

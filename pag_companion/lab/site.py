@@ -25,9 +25,9 @@ from urllib.parse import unquote
 from ..core.files import repo_root
 from ..core.numbers import UserError
 from .development import (
-    colab_address, directives, module_of, notebooks, read_notebook, read_settings,
+    directives, module_of, notebooks, read_notebook, read_settings,
     without_directives, write_notebook)
-from .opening import BADGE
+from .opening import BADGE, colab_address
 from .layers import LAYERS, layer_of, sources
 from .page import write_page
 from .documentation import documented, rst
