@@ -69,6 +69,10 @@ def test_figures_show_the_shares():
     assert lines["measure"] == pytest.approx([0, .6, 1], abs=.01) and lines["robust accuracy at 8/255"] == pytest.approx([0, .2, 1], abs=.01)
     assert sum(axes.get_title() != "" for axes in controls_figure(Results.of(records)).axes) == 9
     pyplot.close("all")
+    leads = [r for r in judge(Results.read(), ids=["G4"])["G4"].results if r.comparison.dataset == "svhn"]
+    four = {r.comparison.score: r.outcome for r in leads if LIST[LEADS[r.comparison.score]].perceptual}
+    assert list(four.values()).count("supported") == 3 and four["lead of class evidence"] == "not supported"
+    assert max(Results.read().main("perception", "svhn").values("identified", "AT-4").values()) < 6
 
 
 def test_smoke_run():
