@@ -118,3 +118,9 @@ def test_golden_numbers_of_the_records():
     robust = runs_of(side, "block_mnist").values("null/logit/0.025", "AT-L2 2").values()
     assert all(35 < v < 50 for v in natural) and all(v < 10 for v in (*top, *robust))
     assert not random or abs(sum(random) / len(random) - 50) < .5
+    def mean(runs, score):
+        values = runs.values(score, "Natural").values()
+        return sum(values) / len(values)
+    for runs in (runs_of(side, name) for name in GRAY):     # the mask alone gives the answer away
+        assert all(abs(mean(runs, f"logit-shape/{half}/0.1") - mean(runs, "clean")) < 1.5 for half in SIDES)
+        assert mean(runs, "logit/bottom/0.1") > mean(runs, "random/top/0.1") + 5
