@@ -73,6 +73,8 @@ def test_figures_show_the_shares():
     four = {r.comparison.score: r.outcome for r in leads if LIST[LEADS[r.comparison.score]].perceptual}
     assert list(four.values()).count("supported") == 3 and four["lead of class evidence"] == "not supported"
     assert max(Results.read().main("perception", "svhn").values("identified", "AT-4").values()) < 6
+    assert all(.5 < r["controls"]["another image of the class"]["edge_correlation"] / r["alignment"]["edge_correlation"]["mean"] < 1
+               for r in Results.read().main("perception", "svhn").records if r["row"] == "AT-1")
 
 
 def test_smoke_run():
