@@ -118,9 +118,12 @@ def test_golden_numbers_of_the_records():
     robust = runs_of(side, "block_mnist").values("null/logit/0.025", "AT-L2 2").values()
     assert all(35 < v < 50 for v in natural) and all(v < 10 for v in (*top, *robust))
     assert not random or abs(sum(random) / len(random) - 50) < .5
-    def mean(runs, score):
-        values = runs.values(score, "Natural").values()
+    def mean(runs, score, label="Natural"):
+        values = runs.values(score, label).values()
         return sum(values) / len(values)
-    for runs in (runs_of(side, name) for name in GRAY):     # the mask alone gives the answer away
+    for name, share in (("mnist", 1 / 3), ("svhn", 1 / 2)):     # the mask alone gives the answer away
+        runs, robust = runs_of(side, name), ROBUST[name]
+        by_mask, by_both = (mean(runs, f"{each}/top/0.1", robust) - mean(runs, f"{each}/bottom/0.1", robust) for each in ("logit-shape", "logit"))
+        assert abs(by_mask / by_both - share) < .05
         assert all(abs(mean(runs, f"logit-shape/{half}/0.1") - mean(runs, "clean")) < 1.5 for half in SIDES)
         assert mean(runs, "logit/bottom/0.1") > mean(runs, "random/top/0.1") + 5

@@ -8,7 +8,7 @@ __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE'
            'Comparison', 'values_of', 'rule_of', 'Claim', 'seed_interval', 'image_interval', 'judge_interval',
            'p_values', 'rank_correlation', 'Result', 'size_region', 'weigh', 'combine', 'p_of_several', 'agree',
            'fewest_seeds', 'main_result', 'verdict_frame', 'Verdict', 'verdict', 'p_of_claim', 'check_values', 'claims',
-           'judge', 'judge_scales', 'holm', 'with_holm', 'hit_pairs', 'unlearned', 'warnings_on', 'slices',
+           'judge', 'judge_scales', 'holm', 'with_holm', 'hit_pairs', 'unlearned', 'warnings_on', 'slices', 'WholeText',
            'claims_table', 'deciding_result', 'ours_in_line', 'claim_line', 'headline']
 
 # %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
@@ -531,6 +531,16 @@ def slices(results: Results, claim: Claim, scale: str = "small") -> dict: # data
     return verdicts
 
 # %% ../../nbs/lab/95_claims.ipynb #f5b57a67
+class WholeText(pd.DataFrame):
+    "Show sentences whole in a notebook, where pandas cuts after 50 characters."
+    @property
+    def _constructor(self):
+        return WholeText
+
+    def _repr_html_(self):
+        with pd.option_context("display.max_colwidth", None):
+            return super()._repr_html_()
+
 def claims_table(results: Results, scale: str = "small", with_slices: bool = True,
                  verdicts: Mapping | None = None, # from `judge`, if there are some
                 ) -> pd.DataFrame:
@@ -541,7 +551,7 @@ def claims_table(results: Results, scale: str = "small", with_slices: bool = Tru
         parts = slices(results, v.claim, scale) if with_slices else {}
         lines += [{"claim": f"{id}, {dataset} alone", **claim_line(part), "survives Holm": ""}
                   for dataset, part in parts.items() if any(r.n for r in part.results)]
-    return pd.DataFrame(lines).set_index("claim")
+    return WholeText(lines).set_index("claim")
 
 def deciding_result(v: Verdict) -> Result | None:
     "Pick the main comparison if it has the claim's outcome, else the first that has it."
