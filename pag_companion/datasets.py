@@ -54,15 +54,15 @@ BUILT_BY = { # sets made from a user's own images -> the command that makes them
 
 def known_dataset(name: str, hint: str = "Register it first") -> Dataset:
     "Look up a data set by its name."
-    if name not in DATASETS and name in BUILT_BY:
+    if name in DATASETS:
+        return DATASETS[name]
+    if name in BUILT_BY:
         raise UserError(f"{name} is not in the data root: it is made from images of your own, by "
                         f"{BUILT_BY[name]}")
-    if name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, 1)
-        guess = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(f"unknown data set {name!r}{guess}: "
-                        f"known are {', '.join(DATASETS)}. {hint}")
-    return DATASETS[name]
+    near = difflib.get_close_matches(str(name), DATASETS, 1)
+    guess = f" (did you mean {near[0]}?)" if near else ""
+    raise UserError(f"unknown data set {name!r}{guess}: "
+                    f"known are {', '.join(DATASETS)}. {hint}")
 
 # %% ../nbs/library/12h_datasets.ipynb #cff969c1
 def _read_idx(path):

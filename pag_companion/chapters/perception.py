@@ -27,7 +27,7 @@ from ..core.scores import Score
 from ..data import Images, load, match_domain
 from ..device import pick_device
 from ..gradients import bootstrap, class_means, input_gradient
-from ..lab.claims import SEEDS_FOR_INTERVAL, Claim, Comparison, rank_correlation, seed_interval
+from ..lab.claims import SEEDS_FOR_INTERVAL, Claim, Comparison, WholeText, rank_correlation, seed_interval
 from ..lab.experiment import Experiment, Measured, find_experiment
 from ..lab.results import Results
 from ..lab.settings import PRESETS, RunSettings, preset, with_objective
@@ -38,9 +38,9 @@ from ..training import AT
 # %% ../../nbs/31_perception.ipynb #038d6ea0
 def measures_table() -> pd.DataFrame:
     "Lay the measures out: question, formula, source, sign, chance level, ceiling, blind spot."
-    return pd.DataFrame([{"measure": each.title, "perceptual": "yes" if each.perceptual else "", "question": each.sentence, "formula": each.formula,
-                          "source": each.source, "sign": each.sign, "chance": each.chance, "ceiling": each.ceiling, "blind to": each.blind}
-                         for each in LIST.values()]).set_index("measure")
+    return WholeText([{"measure": each.title, "perceptual": "yes" if each.perceptual else "", "question": each.sentence, "formula": each.formula,
+                       "source": each.source, "sign": each.sign, "chance": each.chance, "ceiling": each.ceiling, "blind to": each.blind}
+                      for each in LIST.values()]).set_index("measure")
 
 # %% ../../nbs/31_perception.ipynb #6fe62c52
 ROBUST_RADII = {"mnist": "0.1"} # of the attack on these very images; elsewhere 8/255

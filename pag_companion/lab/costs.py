@@ -21,6 +21,7 @@ from .records import environment, read_records
 from ..core.files import results_folder, runs_folder, visible
 from ..core.numbers import UserError
 from ..data import DATASETS, load
+from ..datasets import BUILT_BY
 from ..models import build
 from ..device import pick_device
 from .store import missing_models
@@ -28,7 +29,7 @@ from .experiment import find_experiment
 from .engines import share_out
 
 # %% ../../nbs/lab/96b_costs.ipynb #9504d876
-BUILT = dict.fromkeys(("boxed_imagenet", "restricted_imagenet", "cub"), (3, 64, 64)) # by default
+BUILT = dict.fromkeys(BUILT_BY, (3, 64, 64)) # by default
 
 @lru_cache
 def forward_operations(arch: str, # as for build
