@@ -32,6 +32,8 @@ def test_settings_of_a_run():
     birds = Settings.read({"dataset": "cub", "scale": "birds", "method": "at", "attack": "pgd", "eps": "1/255"})
     assert (birds.label, birds.model.arch, birds.model.pretrained) == ("AT-1 PGD", "efficientnet-lite0-s1", "imagenet")
     assert birds.model.recipe.attack_reach / birds.model.recipe.attack_steps == .25                # steps of ε/4
+    with pytest.raises(UserError, match="images of 146×146, and scale birds-224 crops 224 of 256"):
+        Settings.read({"dataset": "cub", "scale": "birds-224"}).check_images([boxed([[0., 0., 1., 1.]], 146)])
     with pytest.raises(UserError, match="scale = 'birds' is not known"):
         Settings.read({"dataset": "boxed_imagenet", "scale": "birds"})
 

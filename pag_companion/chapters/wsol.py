@@ -60,6 +60,13 @@ class Settings(RunSettings):
     def sets(self) -> list:
         return [*super().sets(), (self.model.source, "val", None)]
 
+    def check_images(self, images: list) -> None: # of Images
+        "Refuse a set that was built at another size than its scale is about."
+        super().check_images(images)
+        if self.scale == "birds-224" and (side := images[0].shape[-1]) != 256:
+            raise UserError(f"cub.npz holds images of {side}×{side}, and scale birds-224 crops 224 of 256: put it away and "
+                            "build it again by `python -m pag_companion.box_files cub`, or choose scale birds")
+
 # %% ../../nbs/60_wsol.ipynb #fcbfeeef
 def untrained_scores(settings: RunSettings, sets: dict, side: int) -> dict: # sets: split -> Images with boxes
     "Score what a network finds that has learned nothing, or ImageNet only, at thresholds that suit it."

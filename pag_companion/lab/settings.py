@@ -46,8 +46,8 @@ def register_preset(dataset: str, # a name that `data.load` knows
     PRESETS[dataset] = preset
 
 # %% ../../nbs/lab/91_settings.ipynb #fafdd1d8
-SCALES = ("smoke", "small", "birds", "paper")
-DECIDES = {"cub": "birds"} # set -> scale whose runs stand for its small ones in claims, where there are such
+SCALES = ("smoke", "small", "birds", "birds-224", "paper")
+DECIDES = {"cub": "birds-224"} # set -> scale whose runs stand for its small ones in claims, where there are such
 DEFAULTS = dict(arch="madry_cnn", steps=1000, batch_size=128, limit=None, test_limit=None,
                 attack_steps=7, attack_reach=2.5, optimizer="adam", lr=1e-3, warmup=.2,
                 weight_decay=0., augment="none", head_lr=1., pretrained="none", precision="auto")
@@ -86,7 +86,8 @@ register_preset("restricted_imagenet", Preset("street_glyphs", 1 / 255, (2 / 255
     "paper": dict(_RESNET, arch="resnet50", steps=150_000, batch_size=256, lr=.1,
                   weight_decay=1e-4)}))
 register_preset("cub", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
-    "smoke": _SCENES, "small": dict(_BOXES, batch_size=64), "birds": _BIRDS, "paper": _PRETRAINED}))
+    "smoke": _SCENES, "small": dict(_BOXES, batch_size=64), "birds": _BIRDS,
+    "birds-224": _BIRDS, "paper": _PRETRAINED}))
 register_preset("boxed_imagenet", Preset("scenes", 1 / 255, _BOX_EPS, .5 / 255, {
     "smoke": _SCENES, "small": _BOXES, "paper": _PRETRAINED}))
 
