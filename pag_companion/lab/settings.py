@@ -47,7 +47,7 @@ def register_preset(dataset: str, # a name that `data.load` knows
 
 # %% ../../nbs/lab/91_settings.ipynb #fafdd1d8
 SCALES = ("smoke", "small", "birds", "birds-224", "paper")
-DECIDES = {"cub": "birds-224"} # set -> scale whose runs stand for its small ones in claims, where there are such
+DECIDES = {"cub": "birds"} # set -> scale whose runs stand for its small ones in claims, where there are such
 DEFAULTS = dict(arch="madry_cnn", steps=1000, batch_size=128, limit=None, test_limit=None,
                 attack_steps=7, attack_reach=2.5, optimizer="adam", lr=1e-3, warmup=.2,
                 weight_decay=0., augment="none", head_lr=1., pretrained="none", precision="auto")
