@@ -4,12 +4,13 @@ from pag_companion.chapters.controls import *
 
 
 import os
+import pandas as pd
 import pytest
 import tempfile
 import torch
 from unittest.mock import patch
 from pag_companion.data import load
-from pag_companion.lab.claims import judge
+from pag_companion.lab.claims import judge, seed_interval
 from pag_companion.lab.results import Results, gains, made_up
 from pag_companion.models import build
 from torch import nn
@@ -63,7 +64,7 @@ def rivals_side():
                      **({"eps": strength if name != "AT" else "4/255"} if strength else {})}
             settings = Settings.read(given)
             assert settings.label == label
-            made.append({**record, "row": label, "settings": settings.flat(), "key": settings.model.key, "model": settings.model.key, "weights": settings.model.key})
+            made.append({**record, "row": label, "alignment": {"alignment": {"mean": .01 * seed, "low": 0., "high": 1., "n": 9}}, "settings": settings.flat(), "key": settings.model.key, "model": settings.model.key, "weights": settings.model.key})
     return Results.of(made)
 
 
@@ -77,6 +78,8 @@ def test_strengths_are_chosen_on_the_source():
     assert table.loc["Smoothing-0.2", "counts"] == "" and table.loc["Smoothing-0.1", "target, gain over Natural"] == "5.00 ± 0.00 (5)"
     pyplot = pytest.importorskip("matplotlib.pyplot")
     assert [text.get_text() for text in controls_figure(side).axes[0].get_yticklabels()][:2] == ["Augmented-0.1", "Decay-0.0001"]
+    points = {text.get_text(): text.xy for text in alignment_figure(side).axes[0].texts}
+    assert "Natural" not in points and len(points) == 6 and points["Smoothing-0.2"][1] == 15 and points["AT-4"] == (2, 10)
     pyplot.close("all")
 
 
@@ -94,3 +97,18 @@ def test_smoke_run():
         made = run(quick)
         assert run(quick) == made
     assert made["row"] == "Smoothing-0.1" and made["scores"]["target"]["total"] == 60 and made["settings"]["target"] == "digits"
+
+
+def test_numbers_of_the_text():
+    runs = runs_of(Results.read())
+    def lead(a: str, b: str = "Natural") -> float:
+        return round(pd.Series(gains(runs, a, base=b)).mean(), 1)
+    def cosine(label: str) -> float:
+        return round(pd.Series(runs.values("alignment", label)).mean(), 1)
+    assert [lead("AT-4"), lead("AT-4", "Smoothing-0.1"), lead("AT-4", "Smoothing-0.2"), lead("Smoothing-0.2")] == [10.5, 4.5, 2.2, 8.3]
+    assert [lead("Natural ×4"), lead("AT-4 ×4", "Natural ×4")] == [6.3, 2.8] and lead("AT-4 ×4", "AT-4") < 0
+    assert [cosine(label) for label in ("Penalty-0.1", "AT-4", "AT-4 ×4", "Smoothing-0.2")] == [5.6, 5.2, 2., -.1]
+    assert .4 < lead("Penalty-0.1") / lead("AT-4") < .6
+    for pair, clears in ((("AT-4 ×4", "Natural ×4"), False), (("AT-4", "Smoothing-0.2"), False), (("AT-4", "Natural"), True)):
+        assert (seed_interval(list(gains(runs, pair[0], base=pair[1]).values()))[0] > 0) == clears
+    assert max(runs.labels, key=lambda label: pd.Series(runs.values("target", label)).mean()) == "AT-4"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RIVALS', 'QUANTITIES', 'OVER', 'LONGER', 'S8', 'S9', 'EXPERIMENT', 'run', 'blurred', 'moved', 'Control', 'Augmented',
            'Decay', 'Smoothing', 'Penalty', 'zero_shot', 'Settings', 'measure', 'runs_of', 'chosen_label',
-           'counted_labels', 'over_rival', 'longer', 'controls_table', 'controls_figure']
+           'counted_labels', 'over_rival', 'longer', 'controls_table', 'controls_figure', 'alignment_figure']
 
 # %% ../../nbs/51_controls.ipynb #e09815fd
 from dataclasses import dataclass
@@ -221,10 +221,31 @@ def controls_figure(results: Results, dataset: str = "svhn"):
              title=f"{dataset.upper()} → MNIST, {n} seed{'s' * (n != 1)}; hollow: does not count")
     return fig
 
+# %% ../../nbs/51_controls.ipynb #786f3715
+def alignment_figure(results: Results, dataset: str = "svhn"):
+    "Draw the gain on the target against the alignment of the gradients, a point a model."
+    from matplotlib import pyplot
+    every = {label: (list(results.values("alignment", label).values()), list(gains(results, label).values()))
+             for label in results.labels if label != "Natural"}
+    points = {label: (sum(aligned) / len(aligned), sum(change) / len(change)) for label, (aligned, change) in every.items() if aligned and change}
+    fig, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for k, (label, (x, y)) in enumerate(sorted(points.items(), key=lambda point: point[1][1])):
+        color, change = "#2171b5" if label.startswith("AT") else "#000000", every[label][1]
+        if len(change) >= SEEDS_FOR_INTERVAL:
+            axes.plot([x, x], seed_interval(change), color=color, lw=.8, alpha=.3)
+        axes.plot(x, y, "o", color=color)
+        axes.annotate(label, (x, y), xytext=(6 - 12 * (k % 2), -3), textcoords="offset points", ha="right" if k % 2 else "left", fontsize=8, color=color)
+    axes.axhline(0, color="#7f7f7f", lw=.8, zorder=0)
+    axes.margins(x=.2)
+    axes.set(xlabel="signed cosine of image and gradient, times 100", ylabel="gain on MNIST over Natural, points",
+             title=f"{dataset.upper()} → MNIST, {results.frame.seed.nunique()} seeds (bars: 95 % over seeds)")
+    return fig
+
 # %% ../../nbs/51_controls.ipynb #8a9bc6a7
 EXPERIMENT = Experiment(
     "controls", 1, Settings, measure, title="Rivals of adversarial training, from {dataset}",
     columns={"source": "source", "source/val": "source, validation", "target": "target"},
-    claims=(S8, S9), quantities=QUANTITIES, figures={"controls": controls_figure}, tables={"Rivals of adversarial training": controls_table},
+    claims=(S8, S9), quantities=QUANTITIES, figures={"controls": controls_figure, "controls_alignment": alignment_figure},
+    tables={"Rivals of adversarial training": controls_table},
     caption="Target accuracy over Natural's, paired by seed, of regularizers that know nothing of adversaries, and of AT-4.")
 run = EXPERIMENT.run
