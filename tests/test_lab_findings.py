@@ -34,8 +34,8 @@ def test_findings():
 
 
 def test_scope():
-    assert ("scale `small`: 20 runs on 1 data set (" in scope(side("small"))
-            and "scale `paper`" in scope(side("paper")))
+    assert ("Scale `small`: 20 runs on 1 data set (" in scope(side("small"))
+            and "Scale `paper`" in scope(side("paper")))
     assert scope(side("smoke")) == "20 runs at scale `smoke`, on embedded data."
 
 

@@ -119,10 +119,10 @@ def scope(results: Results) -> str: # Markdown
         if records:
             devices = sorted({r["environment"]["device"] for r in records})
             sets = len({r["settings"]["dataset"] for r in records})
-            lines.append(f"scale `{scale}`: {len(records)} runs on {sets} data set{'s' * (sets > 1)} "
-                         f"({'; '.join(devices)})")
+            noun, data = ("", "") if lines else (" runs", f" data set{'s' * (sets > 1)}")
+            lines.append(f"`{scale}`: {len(records)}{noun} on {sets}{data} ({'; '.join(devices)})")
     hours = sum(r["seconds"] for r in results.records) / 3600
-    return ("; ".join(lines) + f". About {hours:.0f} hours of computing in all." if lines
+    return ("Scale " + "; ".join(lines) + f". About {hours:.0f} hours of computing in all." if lines
             else f"{len(results)} runs at scale `smoke`, on embedded data.")
 
 # %% ../../nbs/lab/98d_findings.ipynb #a9ceb943
