@@ -127,3 +127,10 @@ def test_golden_numbers_of_the_records():
         assert abs(by_mask / by_both - share) < .05
         assert all(abs(mean(runs, f"logit-shape/{half}/0.1") - mean(runs, "clean")) < 1.5 for half in SIDES)
         assert mean(runs, "logit/bottom/0.1") > mean(runs, "random/top/0.1") + 5
+    conv, ladder = runs_of(side, "svhn", "conv"), runs_of(side, "svhn", "ladder")
+    def apart(runs, ranking, label, k=.1):
+        return round(mean(runs, f"{ranking}/top/{k:g}", label) - mean(runs, f"{ranking}/bottom/{k:g}", label))
+    assert [apart(conv, "logit", "Natural", k) for k in (.05, .1)] == [11, 7]
+    assert [apart(conv, ranking, "AT-L2 0.5", k) for ranking in ("logit-shape", "logit") for k in (.05, .1)] == [28, 21, 27, 23]
+    assert {apart(ladder, "logit-shape", label) for label in ladder.labels} == {10, 11} and len(ladder.labels) == 5
+    assert [apart(ladder, "logit", label) for label in ("Natural", "AT-8")] == [15, 28]

@@ -444,7 +444,6 @@ def block_gradients_figure(rows: dict, # name -> (images N,1,56,28, gradients N,
     fig.suptitle(title, fontsize=10)
     return fig
 
-# %% ../../nbs/72_diffroar.ipynb #5c4ad13e
 def draw_block_gradients(dataset: str = "block_mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
     "Draw eight test images with the gradients of Natural, AT-L2 and Natural on BlockMNIST-Top, from the models at hand."
     if dataset != "block_mnist":
