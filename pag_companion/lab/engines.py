@@ -318,7 +318,7 @@ class SlurmJob:
         return make(self.run, run_notebook,
                     Slot(int(os.environ.get("SLURM_CPUS_PER_TASK", 1))))[1:]
 
-    def checkpoint(self): # -> what Slurm shall start again
+    def checkpoint(self) -> Any: # what Slurm shall start again
         "End the notebook (its checkpoint is half a minute old at most), and be queued again."
         import submitit
         end_children()

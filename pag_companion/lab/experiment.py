@@ -10,7 +10,7 @@ __all__ = ['VARIED', 'Measured', 'Declaration', 'Experiment', 'still_true', 'mak
 import importlib
 import pkgutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,11 @@ class Declaration:
 class Experiment(Declaration):
     "Name, prepare and make the runs of what is declared."
 
-    def key(self, settings) -> str:
+    def key(self, settings: Any) -> str: # settings: as for run
         "Name a run by its settings and the version of its code."
         return run_key(self.name, self.Settings.read(settings).flat(), self.version)
 
-    def prepare(self, settings) -> None:
+    def prepare(self, settings: Any) -> None: # settings: as for run
         "Fetch the data of a run, and see whether they fit together."
         settings = self.Settings.read(settings)
         settings.check_images([load(name, split, limit=limit) for name, split, limit in settings.sets()])
@@ -114,7 +114,9 @@ def make_record(experiment: Experiment, settings: RunSettings) -> dict:
             **measured.fields}
 
 # %% ../../nbs/lab/93_experiment.ipynb #e1df060c
-def describe(settings: RunSettings, images=()) -> str: # images: Images, whose origin is named
+def describe(settings: RunSettings,
+             images: Iterable = (), # Images, whose origin is named
+            ) -> str:
     "Say in a line what was run."
     model, usual = settings.model, settings.defaults(settings.dataset, settings.scale)
     share = "" if model.limit is None else f" ({model.limit:,} images)"

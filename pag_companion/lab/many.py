@@ -12,6 +12,7 @@ import copy
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -214,7 +215,8 @@ def train_many(models: list[nn.Module], # of one shape, trained in place and lef
                *, steps: int, batch_size: int = 128, # images for each model
                seeds: list[int], # of data order and noise, one for each model
                device: str | None = None, # as for train, and so are the others
-               precision: str = "auto", checkpoint=None, save_every: float | None = None,
+               precision: str = "auto", checkpoint: str | Path | None = None,
+               save_every: float | None = None,
                watch: Images | None = None, progress: bool = True,
               ) -> list[History]: # one for each model
     "Train many models at once, each as train would train it alone."

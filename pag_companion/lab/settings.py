@@ -11,7 +11,7 @@ __all__ = ['PRESETS', 'SCALES', 'DECIDES', 'DEFAULTS', 'LATE', 'OBJECTIVE_NAMES'
 
 # %% ../../nbs/lab/91_settings.ipynb #cb64646a
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from numbers import Integral
@@ -23,7 +23,7 @@ from ..core.numbers import UserError, number, parse_eps, read_seed
 from .records import run_key
 from ..models import build
 from ..device import pick_precision
-from ..training import OBJECTIVES, TRAINING_VERSION, Recipe
+from ..training import OBJECTIVES, TRAINING_VERSION, Objective, Recipe
 
 # %% ../../nbs/lab/91_settings.ipynb #f4cb43b3
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def without_late(settings: Mapping, # flat
 
 # %% ../../nbs/lab/91_settings.ipynb #267ec894
 def check_names(given: Mapping, # settings as they came
-                known, # names
+                known: Collection, # names
                ) -> None:
     "Refuse a setting that does not exist."
     for name in given:
@@ -140,14 +140,14 @@ def check_names(given: Mapping, # settings as they came
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise UserError(f"there is no setting {name!r}: {hint}")
 
-def check_choice(name: str, value, allowed) -> None:
+def check_choice(name: str, value: Any, allowed: Collection) -> None:
     "Refuse a value that is not on the list."
     if value not in allowed:
         raise UserError(f"{name} = {value!r} is not known: choose one of "
                         f"{', '.join(map(str, allowed))}")
 
 # %% ../../nbs/lab/91_settings.ipynb #4332d680
-def of_type(name: str, value, default) -> Any:
+def of_type(name: str, value: Any, default: Any) -> Any:
     "Bring a value to the default's type, or refuse it."
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if value is None and name in ("limit", "test_limit"): # all there are
@@ -162,14 +162,14 @@ def of_type(name: str, value, default) -> Any:
         raise UserError(f"{name} = {value!r} should be text, such as {default!r}")
     return number(value, name) if isinstance(default, float) else value
 
-def check_least(name: str, value, least: int) -> None:
+def check_least(name: str, value: Any, least: int) -> None:
     "Refuse a count that is too small; None stands for all."
     if (value is not None and (not isinstance(value, int) or isinstance(value, bool)
                                or value < least)):
         raise UserError(f"{name} = {value!r} should be a whole number, {least} or more")
 
 # %% ../../nbs/lab/91_settings.ipynb #3dd93529
-def read_eps(method: str, eps, preset: Preset) -> float:
+def read_eps(method: str, eps: float | str | None, preset: Preset) -> float:
     "Read the radius; where none is given, the objective's default, or the set's where one is needed."
     objective = OBJECTIVES[method]
     if eps in (None, ""):
@@ -210,7 +210,7 @@ def read_model(values: Mapping, # flat settings, complete
 # %% ../../nbs/lab/91_settings.ipynb #8fd3ef53
 OBJECTIVE_NAMES = ("method", "eps", "attack", "attack_steps", "attack_reach")
 
-def model_settings(given, # ModelSettings, the settings of a run, or flat names
+def model_settings(given: Any, # ModelSettings, the settings of a run, or flat names
                   ) -> ModelSettings:
     "Complete and check what makes a model."
     given = getattr(given, "model", given)
@@ -295,7 +295,7 @@ class RunSettings(ReadSettings):
         return [(self.model.source, "train", self.model.limit),
                 (self.model.source, "test", self.test_limit)]
 
-    def check_images(self, images) -> None: # list of Images, as of sets()
+    def check_images(self, images: list) -> None: # of Images, as of sets()
         "Refuse sets that do not fit together."
         check_fit(images, self.model.source, getattr(self, "target", None))
 
@@ -390,7 +390,8 @@ def check_every_class(images: Any) -> None: # Images
                         "raise limit")
 
 # %% ../../nbs/lab/91_settings.ipynb #72b4bcb4
-def with_objective(model: ModelSettings, objective, # such as Natural() or AT(2 / 255)
+def with_objective(model: ModelSettings,
+                   objective: Objective, # such as Natural() or AT(2 / 255)
                   ) -> ModelSettings:
     "Name the model that is trained alike but for its objective."
     recipe = Recipe(objective=objective, **{name: getattr(model.recipe, name)

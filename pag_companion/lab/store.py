@@ -7,7 +7,9 @@ __all__ = ['channel_statistics', 'new_model', 'trained_on', 'same_data', 'check_
            'train_and_keep', 'watched_images', 'keep_trained', 'ladder_at_hand', 'missing_models']
 
 # %% ../../nbs/lab/92_store.ipynb #f6ac7b4d
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -20,7 +22,7 @@ from ..models import build
 from ..weights import load_model, read_card, save_model, weight_files
 from ..checkpoints import sweep_parts
 from ..device import pick_device
-from ..training import TRAINING_VERSION, train
+from ..training import TRAINING_VERSION, History, train
 
 # %% ../../nbs/lab/92_store.ipynb #a368b4d6
 def channel_statistics(images: Images) -> tuple: # (mean, std), one number a channel, image units
@@ -53,7 +55,9 @@ def same_data(checksums: dict, # name of a set -> sha256
     "Tell whether something was made from the training data that are here."
     return checksums[settings.source] == trained_on(settings).sha256
 
-def check_data(checksums: dict, settings: ModelSettings, path) -> None: # path: for the error
+def check_data(checksums: dict, settings: ModelSettings,
+               path: Path, # for the error
+              ) -> None:
     "Refuse a model or record that was made from other data than those here."
     if not same_data(checksums, settings):
         images = trained_on(settings)
@@ -63,7 +67,7 @@ def check_data(checksums: dict, settings: ModelSettings, path) -> None: # path: 
                         "PAG_RUNS")
 
 # %% ../../nbs/lab/92_store.ipynb #d6aabf14
-def train_or_load(settings, # ModelSettings, settings of a run, or flat names; see `model_settings`
+def train_or_load(settings: ModelSettings | RunSettings | Mapping, # see `model_settings`
                   exact: bool = False, # True: pass over rounded weights, as records must
                   device: str | None = None, # "cpu", "cuda"; None: a GPU if there is one
                   **options, # of `train`: progress, save_every
@@ -87,7 +91,8 @@ def _checked(path, settings, device):
     return model
 
 # %% ../../nbs/lab/92_store.ipynb #e44edd8c
-def find_shipped(settings: ModelSettings, device: str | None = None, any_data: bool = False):
+def find_shipped(settings: ModelSettings, device: str | None = None,
+                 any_data: bool = False) -> torch.nn.Module | None:
     "Look for a model among those that come with the project."
     for precision in ("bf16", "float32"):
         path = project_folder("weights") / replace(settings, precision=precision).key
@@ -96,11 +101,11 @@ def find_shipped(settings: ModelSettings, device: str | None = None, any_data: b
             return load_model(path, pick_device(device))
     return None
 
-def at_hand(settings, # as for train_or_load
+def at_hand(settings: ModelSettings | RunSettings | Mapping, # as for train_or_load
             exact: bool = False, # True: pass over rounded weights
             any_data: bool = False, # True: whatever data of that name (for figures only)
             device: str | None = None,
-           ):
+           ) -> torch.nn.Module | None:
     "Find a trained model in runs/ or weights/, or None; never train."
     settings = model_settings(settings)
     path = runs_folder() / "models" / settings.key
@@ -111,7 +116,8 @@ def at_hand(settings, # as for train_or_load
 
 # %% ../../nbs/lab/92_store.ipynb #f4bdeadf
 def train_and_keep(settings: ModelSettings, device: str | None = None, # as train_or_load
-                   options: dict | None = None): # of `train`
+                   options: dict | None = None, # of `train`
+                  ) -> torch.nn.Module:
     "Train a model and store it under its key; the caller holds its lock."
     images, key = trained_on(settings), settings.key
     model, checkpoint = new_model(settings, images), runs_folder() / "checkpoints" / f"{key}.pt"
@@ -129,7 +135,9 @@ def watched_images(settings: ModelSettings) -> Images:
     "Load the validation images that adversarial training is watched on."
     return load(settings.source, "val", limit=min(128, settings.batch_size))
 
-def keep_trained(model, history, settings: ModelSettings, **more): # more: for the card
+def keep_trained(model: torch.nn.Module, history: History, settings: ModelSettings,
+                 **more, # for the card
+                ) -> Path:
     "Store a trained model with its card; give its path."
     losses = history.losses[-50:]
     card = {"key": settings.key, "settings": settings.flat(), "training_version": TRAINING_VERSION,
@@ -157,7 +165,8 @@ def ladder_at_hand(kind: type[RunSettings], # settings of the experiment that dr
     return models
 
 # %% ../../nbs/lab/92_store.ipynb #3c2cc514
-def missing_models(models) -> dict: # settings, each as for train_or_load -> key -> ModelSettings
+def missing_models(models: Iterable, # settings, each as for train_or_load
+                  ) -> dict: # key -> ModelSettings
     "List the models that are not in runs/, each once."
     if isinstance(models, dict):
         raise UserError("these are the settings of one model: give a list of such")
