@@ -13,8 +13,9 @@ __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE'
 
 # %% ../../nbs/lab/95_claims.ipynb #caf1a5b1
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def at_most(margin: float) -> tuple: # in the comparison's unit
     "Claim a difference, or a value, below the margin."
     return (-math.inf, margin)
 
-def region_text(region) -> str: # pair of ends, or None where nothing is claimed
+def region_text(region: tuple | None) -> str: # both ends; None where nothing is claimed
     "Write a region in a few characters."
     if region is None:
         return "shown"
@@ -121,7 +122,7 @@ def values_of(results: Results, # of one side
 # %% ../../nbs/lab/95_claims.ipynb #ca67e099
 WHO = {"S": "the authors say so", "I": "read off their table", "O": "our own reading"}
 
-def rule_of(claim) -> str:
+def rule_of(claim: "Claim") -> str:
     "Say in a line when a claim is supported."
     counted = [c for c in claim.comparisons if c.counted]
     if claim.kind == "descriptive" or not (counted or claim.parts):
@@ -164,7 +165,7 @@ SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclu
 TOO_FEW, NOT_RUN, SHOWN, SYNTHETIC = "too few seeds", "not run", "shown", "synthetic data"
 SEEDS_FOR_INTERVAL, SEEDS_FOR_VERDICT = 3, 5
 
-def seed_interval(values, # one number a seed, at least 2
+def seed_interval(values: Sequence | np.ndarray, # one number a seed, at least 2
                   level: float = .95) -> tuple: # (low, high)
     "Form the t interval of a mean over seeds."
     values = np.asarray(values, dtype=float)
@@ -177,8 +178,8 @@ def seed_interval(values, # one number a seed, at least 2
     return float(interval.low), float(interval.high)
 
 # %% ../../nbs/lab/95_claims.ipynb #d4b10d75
-def image_interval(hits_a, # N, or seeds,N; 1 where model a is right
-                   hits_b, # the same shape; model b on the same images
+def image_interval(hits_a: Sequence | np.ndarray, # N, or seeds,N; 1 where model a is right
+                   hits_b: Sequence | np.ndarray, # the same shape; model b on the same images
                    level: float = .95,
                    factor: float = 1., # b is taken off this many times
                   ) -> tuple: # (low, high), points
@@ -200,7 +201,7 @@ def judge_interval(interval: tuple, region: tuple) -> str: # (low, high), (low, 
     return NOT_SUPPORTED if interval[1] < region[0] or interval[0] > region[1] else INCONCLUSIVE
 
 # %% ../../nbs/lab/95_claims.ipynb #11bbe6a9
-def p_values(values, # one number a seed, at least 2
+def p_values(values: Sequence | np.ndarray, # one number a seed, at least 2
              region: tuple, # open
             ) -> tuple: # (p for the claim, p against it); None where all seeds are alike: no test
     "Test each end of a region from both sides, by one-sided t tests."
@@ -214,7 +215,9 @@ def p_values(values, # one number a seed, at least 2
     return max(inside), min(1., len(outside) * min(outside))
 
 # %% ../../nbs/lab/95_claims.ipynb #4fa68674
-def rank_correlation(first, second) -> float: # one number a model, in the same order
+def rank_correlation(first: Sequence, # one number a model
+                     second: Sequence, # the same, in the same order
+                    ) -> float:
     "Correlate two rankings (Spearman); 0 where one of them does not tell its models apart."
     flat = len(set(first)) == 1 or len(set(second)) == 1
     return 0. if flat else float(stats.spearmanr(first, second).statistic)
@@ -246,7 +249,7 @@ def size_region(region: tuple, margin: float) -> tuple:
 
 # %% ../../nbs/lab/95_claims.ipynb #379c6023
 def weigh(comparison: Comparison,
-          values, # one number a seed, in its unit
+          values: Sequence | np.ndarray, # one number a seed, in its unit
           size: float | None = None, # effect-size margin
           size_unit: str = "points", # or "sd": standard deviations over seeds
           images: tuple[list, list] | None = None, # hits of a, hits of b, for 1 or 2 seeds
@@ -300,19 +303,19 @@ def agree(first: str, second: str) -> str: # outcomes of two orderings
                 if why in (first, second))
 
 # %% ../../nbs/lab/95_claims.ipynb #3393d441
-def fewest_seeds(verdict) -> int:
+def fewest_seeds(verdict: "Verdict") -> int:
     "Count the fewest seeds of a comparison that counts and was run."
     seeds = [r.n for r in verdict.results if r.comparison.counted and r.n]
     return min(seeds + [part.n for part in verdict.parts.values() if part.n], default=0)
 
-def main_result(verdict) -> Result | None:
+def main_result(verdict: "Verdict") -> Result | None:
     "Pick the main comparison; else, of those that count, the first with the most seeds."
     counted = [r for r in verdict.results if r.comparison.counted] or list(verdict.results)
     named = [r for r in counted if r.comparison.a == verdict.claim.main and r.n]
     return next(iter(named), max(counted, key=lambda r: r.n, default=None))
 
 # %% ../../nbs/lab/95_claims.ipynb #3aba5360
-def verdict_frame(verdict) -> pd.DataFrame:
+def verdict_frame(verdict: "Verdict") -> pd.DataFrame:
     "Lay a verdict out, a line a comparison."
     lines = [{"comparison": r.comparison.name, "claimed": region_text(r.comparison.region),
               "seeds": r.n, "mean": _signed(r.mean), "95 %": _ends(r.interval),
@@ -392,7 +395,7 @@ def p_of_claim(conditions: list, # Result or Verdict, each with its p-values
     return (p_of_several([c.p for c in conditions], needed),
             p_of_several([c.p_against for c in conditions], total - needed + 1))
 
-def check_values(values, name: str) -> np.ndarray: # name: of the comparison, for the error
+def check_values(values: Any, name: str) -> np.ndarray: # name: of the comparison, for the error
     "Give the numbers as an array, or say what is wrong with them."
     try:
         array = np.asarray(values, dtype=float)

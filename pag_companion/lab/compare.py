@@ -6,6 +6,7 @@
 __all__ = ['SAME', 'ALIKE', 'DIFFERS', 'FEW', 'welch', 'compare_parts', 'compare', 'compare_verdicts', 'print_comparison']
 
 # %% ../../nbs/lab/98f_compare.ipynb #352e4842
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -86,7 +87,7 @@ def compare_verdicts(first: Results, second: Results, scale: str) -> pd.DataFram
     return pd.DataFrame(lines).T
 
 # %% ../../nbs/lab/98f_compare.ipynb #ab887c4e
-def print_comparison(options) -> None:
+def print_comparison(options: argparse.Namespace) -> None:
     "Print how two folders of results agree, and write it to a file if one is given."
     made = compare(options.first, options.second)
     print("\n\n".join(f"{title}\n{frame.to_string()}" for title, frame in made.items()))

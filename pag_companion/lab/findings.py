@@ -126,13 +126,13 @@ def scope(results: Results) -> str: # Markdown
             else f"{len(results)} runs at scale `smoke`, on embedded data.")
 
 # %% ../../nbs/lab/98d_findings.ipynb #a9ceb943
-def alt_of(path) -> str: # of a PNG
+def alt_of(path: str | Path) -> str: # of a PNG
     "Read the description that a figure was saved with."
     from PIL import Image
     with Image.open(path) as image:
         return image.info.get("Description", "").strip()
 
-def gallery(folder) -> str: # of figures -> Markdown
+def gallery(folder: str | Path) -> str: # of figures -> Markdown
     "List all figures, each with its description."
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:

@@ -9,7 +9,9 @@ __all__ = ['LEVELS', 'NAMES', 'made_up_side', 'parts_of', 'order_of', 'kind_of',
 # %% ../../nbs/lab/98e_parts.ipynb #5df96d01
 import io
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -124,7 +126,7 @@ def escaped(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.map(lambda text: str(text).replace("|", "\\|"))
 
 # %% ../../nbs/lab/98e_parts.ipynb #7d6e1f0e
-def png(figure, alt: str) -> bytes:
+def png(figure: Any, alt: str) -> bytes: # figure: matplotlib's
     "Turn a figure into a file that is the same whenever it is drawn."
     from matplotlib import pyplot
     file = io.BytesIO()
@@ -134,7 +136,7 @@ def png(figure, alt: str) -> bytes:
     return file.getvalue()
 
 # %% ../../nbs/lab/98e_parts.ipynb #d46ce014
-def caption_of(draw) -> str: # draw: a function that draws; its first line says what
+def caption_of(draw: Callable) -> str: # draw: its docstring's first line says what
     "Say what a figure shows."
     words = (draw.__doc__ or "").strip().partition("\n")[0].removeprefix("Draw ").rstrip(".")
     return f" {words[:1].upper()}{words[1:]}." if words else ""

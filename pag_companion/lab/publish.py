@@ -8,6 +8,7 @@ __all__ = ['NOTHING', 'MARKER', 'FOUND', 'HOW_TO_READ', 'CHAPTERS', 'FILES', 'ca
            'found_markdown', 'blocks', 'fill_text', 'fill_file', 'claims_page', 'fill']
 
 # %% ../../nbs/lab/98g_publish.ipynb #101217df
+import argparse
 import json
 import re
 from pathlib import Path
@@ -74,7 +75,7 @@ def draw_images(names: list, # experiments; none: all
     return paths
 
 # %% ../../nbs/lab/98g_publish.ipynb #2a3502a9
-def promote_runs(options) -> None:
+def promote_runs(options: argparse.Namespace) -> None:
     "Copy records to results/, draw their figures, store the weights that were named."
     records = candidates(options.only)
     known = {label: {r["model"]: r for r in records

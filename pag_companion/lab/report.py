@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,7 +33,7 @@ WARNING = "SYNTHETIC DATA: a test of the machinery, not the paper's result"
 SMOKE = "SMOKE: real digits, but few, and small networks; not the paper's result"
 
 # %% ../../nbs/lab/98_report.ipynb #e7b56acb
-def html_of(frame: pd.DataFrame): # -> markupsafe.Markup, which the template does not escape
+def html_of(frame: pd.DataFrame) -> Any: # markupsafe.Markup, which the template does not escape
     "Lay a table out in HTML."
     from markupsafe import Markup
     return Markup(frame.to_html(border=0))
@@ -143,7 +144,7 @@ def write_tables(results: Results, folder: Path) -> None:
                      text)
 
 # %% ../../nbs/lab/98_report.ipynb #06ce4ed6
-def add_reading(commands) -> None: # subparsers
+def add_reading(commands: Any) -> None: # subparsers
     "Add the commands that only read records."
     build_ = commands.add_parser("build", help="print the tables and write runs/report/index.html")
     build_.add_argument("--scale", choices=SCALES, help="only runs of this scale")
@@ -166,7 +167,7 @@ def add_reading(commands) -> None: # subparsers
     mlrc_.add_argument("--out", type=Path, help="folder (default: runs/report)")
 
 # %% ../../nbs/lab/98_report.ipynb #5cda195d
-def add_writing(commands) -> None: # subparsers
+def add_writing(commands: Any) -> None: # subparsers
     "Add the commands that change committed files."
     promote_ = commands.add_parser(
         "promote", help="copy records of real data to results/, and draw their figures")
@@ -181,7 +182,7 @@ def add_writing(commands) -> None: # subparsers
                        help="change nothing; exit status 1 if something is out of date")
 
 # %% ../../nbs/lab/98_report.ipynb #b8ee1f98
-def read_arguments(words=None, # list of text; None: those of the command line
+def read_arguments(words: list | None = None, # of text; None: those of the command line
                   ) -> argparse.Namespace:
     "Read the command line."
     parser = argparse.ArgumentParser(prog="python -m pag_companion.report",
@@ -201,7 +202,8 @@ def write_mlrc(folder: Path | None = None, # of records
     return [atomic_write(target / f"mlrc.{form}", mlrc(results, form)) for form in ("md", "tex")]
 
 # %% ../../nbs/lab/98_report.ipynb #4df4bce9
-def main(words=None) -> int: # list of text; None: those of the command line -> exit status
+def main(words: list | None = None, # of text; None: those of the command line
+        ) -> int: # exit status
     "Run one of the commands."
     options = read_arguments(words)
     try:

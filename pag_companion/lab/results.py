@@ -11,7 +11,8 @@ __all__ = ['REHEARSAL', 'GAP', 'usual_settings', 'staleness', 'is_usual', 'varia
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 
@@ -106,7 +107,8 @@ class Records:
     name: str = "results" # of the side
 
     @classmethod
-    def read(cls, folder=None, # of records, or one that holds `records`; None: the committed ones
+    def read(cls,
+             folder: Path | None = None, # of records, or one that holds `records`; None: results
              name: str = "results") -> Self:
         "Read one side."
         folder = results_folder() if folder is None else folder
@@ -237,7 +239,7 @@ def gains(results: Results, label: str, score: str = "target", # in percent, as 
     first, second = results.values(score, label), results.values(score, base)
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
-def cell(values) -> str: # numbers, one a seed
+def cell(values: Iterable) -> str: # numbers, one a seed; or a dict seed -> number
     "Write mean ± sample standard deviation (number of seeds)."
     values = pd.Series(list(values.values()) if isinstance(values, dict) else list(values),
                        dtype=float)
@@ -249,7 +251,7 @@ def cell(values) -> str: # numbers, one a seed
 # %% ../../nbs/lab/94_results.ipynb #7ba74858
 def table(results: Results, columns: dict, # score -> heading
           labels: Iterable | None = None, # None: all, in their order
-          paper=None, # Table of the paper, to set beside
+          paper: Any = None, # Table of the paper, to set beside
          ) -> pd.DataFrame:
     "Lay out the cells of some configurations, beside the paper's numbers where it has them."
     labels = list(labels if labels is not None else order_labels(results.labels, paper))
@@ -262,7 +264,7 @@ def table(results: Results, columns: dict, # score -> heading
         made[heading] = [cell(results.values(score, label)) for label in labels]
     return made
 
-def order_labels(labels: list, paper=None) -> list:
+def order_labels(labels: list, paper: Any = None) -> list: # paper: Table, or None
     "Put the paper's configurations first, each followed by its twin trained with PGD."
     first = [twin for row in (paper.rows if paper is not None else ())
              for twin in (row, f"{row} PGD")]
