@@ -13,6 +13,7 @@ import re
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 from ..core.files import checkout, library_folder
 
@@ -154,7 +155,7 @@ def positions(graph: dict[str, set[str]], # who imports whom
 
 # %% ../../nbs/lab/99b_layers.ipynb #38e8c15c
 def draw(graph: dict[str, set[str]], # who imports whom
-        ): # -> matplotlib figure
+        ) -> Any: # matplotlib figure
     "Draw the layers and their modules."
     from matplotlib import pyplot
     spots, bands = positions(graph)
@@ -177,7 +178,8 @@ def draw(graph: dict[str, set[str]], # who imports whom
     return fig
 
 # %% ../../nbs/lab/99b_layers.ipynb #ceeadf08
-def draw_counts(ax, graph: dict[str, set[str]], # who imports whom
+def draw_counts(ax: Any, # matplotlib axes
+                graph: dict[str, set[str]], # who imports whom
                 layer: str, # one of LAYERS
                 low: float, # its lower edge
                ) -> None:

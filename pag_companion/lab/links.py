@@ -35,7 +35,7 @@ class Loads(HTMLParser):
         self.anchors: set[str] = set() # what may stand after a #
         self.inside = "" # the tag we are in
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         self.inside = tag
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
@@ -47,11 +47,11 @@ class Loads(HTMLParser):
         if "href" in values:
             (self.loads if loading else self.links).append(values["href"])
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self.inside in ("style", "script"):
             self.loads += (_CSS if self.inside == "style" else _SCRIPT).findall(data)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         self.inside = ""
 
 # %% ../../nbs/lab/99i_links.ipynb #3cdef555

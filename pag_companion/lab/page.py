@@ -141,7 +141,7 @@ LICENSE = {
     "street_glyphs": "drawn by pag_companion, Apache-2.0"}
 
 
-def cut(tiles, # PIL image
+def cut(tiles: Any, # PIL image
         side: int, # of each image, pixels
         numbers: range, # of the images, counted row by row
        ) -> bytes: # each channel by channel, row by row

@@ -10,6 +10,7 @@ __all__ = ['interleaved', 'quartiles', 'timed', 'Operations', 'operations', 'nam
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -41,7 +42,7 @@ def interleaved(contenders: dict[str, Callable], # name -> function without argu
     return {name: values[warm_up:] for name, values in seconds.items()}
 
 # %% ../../nbs/lab/98h_timing.ipynb #c52b81fd
-def quartiles(values) -> list: # lower quartile, median, upper quartile
+def quartiles(values: Sequence | np.ndarray) -> list: # lower quartile, median, upper quartile
     "Give the middle of some numbers, and the middle half."
     return [float(f"{value:.4g}") for value in np.quantile(values, (.25, .5, .75))]
 
@@ -95,7 +96,7 @@ def rows_of(run: dict, what: str, **where) -> list: # of dict
 # %% ../../nbs/lab/98h_timing.ipynb #c8448bc9
 def laid_out(run: dict,
              title: str,
-             lines, # rows
+             lines: list, # rows
              columns: dict, # header -> function of a row, or a key of it
              *notes: str,
             ) -> pd.DataFrame:
@@ -123,7 +124,7 @@ def under(name: str) -> Callable: # of a contender -> function of a row
         *(1 / value for value in row["over"][name])) if name in row["over"] else "not installed"
 
 # %% ../../nbs/lab/98h_timing.ipynb #a980d809
-def outcome(values, # numbers
+def outcome(values: Sequence, # numbers
             least: float | None = None, # that each must be
             most: float | None = None,
            ) -> str:
