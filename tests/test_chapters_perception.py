@@ -67,7 +67,11 @@ def test_figures_show_the_shares():
     first = next(axes for axes in fig.axes if axes.get_title() == "edge correlation")
     lines = {line.get_label(): list(line.get_ydata()) for line in first.lines if line.get_label() in ("measure", "robust accuracy at 8/255")}
     assert lines["measure"] == pytest.approx([0, .6, 1], abs=.01) and lines["robust accuracy at 8/255"] == pytest.approx([0, .2, 1], abs=.01)
-    assert sum(axes.get_title() != "" for axes in controls_figure(Results.of(records)).axes) == 9
+    panes = controls_figure(Results.of(records)).axes
+    assert sum(axes.get_title() != "" for axes in panes) == 9
+    assert {axes.get_title(): axes.get_ylabel() for axes in panes}["identification among 100"] == "measure, % of images"
+    assert [axes.get_ylabel() for axes in fig.axes].count("share of AT-8's gain") == 3
+    assert all("1/255" in axes.get_xlabel() for axes in (*fig.axes[6:], *panes[6:]))
     pyplot.close("all")
     leads = [r for r in judge(Results.read(), ids=["G4"])["G4"].results if r.comparison.dataset == "svhn"]
     four = {r.comparison.score: r.outcome for r in leads if LIST[LEADS[r.comparison.score]].perceptual}

@@ -11,9 +11,10 @@ __all__ = ['ROBUST_RADII', 'MARKED', 'LEADS', 'NEARER', 'G4', 'LINES', 'OUTCOMES
            'leads_table']
 
 # %% ../../nbs/31_perception.ipynb #10b71299
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -83,7 +84,7 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     return {"evaluator": with_objective(other, AT(parse_eps(settings.evaluator_eps)))}
 
 # %% ../../nbs/31_perception.ipynb #a59664d9
-def denoiser_for(settings: Settings, device=None):
+def denoiser_for(settings: Settings, device: str | torch.device | None = None) -> Denoiser:
     "Train the denoiser of a data set, or find it."
     from safetensors.torch import load_file, save
     images, device = trained_on(settings.model), pick_device(device)
@@ -103,7 +104,8 @@ def mixture_for(source: str, limit: int | None) -> Mixture:
     "Fit the closed-form check to a training set."
     return Mixture(load(source, "train", limit=limit))
 
-def view_of(settings: Settings, images: Images, evaluator, device) -> View:
+def view_of(settings: Settings, images: Images, evaluator: torch.nn.Module,
+            device: torch.device) -> View:
     "Collect what gradients are compared with."
     means = class_means(load(settings.model.source, "train", limit=settings.model.limit))
     return View(images.x.to(device), images.y.to(device), means.to(device), evaluator, denoiser_for(settings, device),
@@ -112,13 +114,15 @@ def view_of(settings: Settings, images: Images, evaluator, device) -> View:
 # %% ../../nbs/31_perception.ipynb #430b16a0
 MARKED = ("identified", "class_evidence") # measures that are hits of images, not values
 
-def gradients_of(model, view: View) -> tuple: # loss gradients at the true label, and at the next class, N,C,H,W
+def gradients_of(model: torch.nn.Module, view: View,
+                ) -> tuple: # loss gradients at the true label, and at the next class, N,C,H,W
     "Take a model's gradients at all images."
     after, size = (view.y + 1) % len(view.means), batch_size()
     return tuple(torch.cat([input_gradient(model, x, y) for x, y in zip(view.x.split(size), labels.split(size))])
                  for labels in (view.y, after))
 
-def transfer_scores(settings: Settings, model, like: Images) -> dict: # score -> Score
+def transfer_scores(settings: Settings, model: torch.nn.Module,
+                    like: Images) -> dict: # score -> Score
     "Test a model on the set it is transferred to, where Tables 2 and 3 name one."
     transfer = find_experiment("zero_shot").Settings
     if settings.dataset not in transfer.DATASETS:
@@ -127,7 +131,7 @@ def transfer_scores(settings: Settings, model, like: Images) -> dict: # score ->
     return {"target": accuracy(model, match_domain(target, like), batch_size=batch_size())}
 
 # %% ../../nbs/31_perception.ipynb #5e033ba1
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, needs: dict) -> Measured:
     "Measure a model's gradients in every way; and robustness and transfer, on the very same weights."
     images, device = settings.load(), device_of(model)
     view = view_of(settings, images, needs["evaluator"], device)
@@ -197,7 +201,10 @@ def ladder(dataset: str) -> dict: # label -> place on a log₂ axis; Natural one
     radii = [round(eps / chosen.unit, 6) for eps in chosen.eps]
     return {"Natural": -1., **{f"AT-{radius:g}": float(k) for k, radius in enumerate(radii)}}
 
-def draw_seeds(axes, places, cells, color, label, style="-", aside=0.): # places, a dict seed -> value for each, ...
+def draw_seeds(axes: Any, # matplotlib's
+               places: Iterable,
+               cells: Iterable, # a dict seed -> value for each place
+               color: str, label: str, style: str = "-", aside: float = 0.) -> None:
     "Draw seeds as dots, means as a line, 95 % intervals as bars."
     drawn = [(x + aside, list(values.values())) for x, values in zip(places, cells) if values]
     for x, values in drawn:
@@ -207,7 +214,7 @@ def draw_seeds(axes, places, cells, color, label, style="-", aside=0.): # places
     axes.plot([x for x, _ in drawn], [sum(v) / len(v) for _, v in drawn], style, color=color, lw=1.3, label=label)
 
 # %% ../../nbs/31_perception.ipynb #97b7466f
-def panels(dataset: str, title: str): # -> figure, dict: measure -> axes
+def panels(dataset: str, title: str) -> tuple: # figure, dict: measure -> axes
     "Lay out a panel for each measure; perceptual ones have a bold title."
     from matplotlib import pyplot
     fig, grid = pyplot.subplots(3, 3, figsize=(9, 7.6), sharex=True, layout="constrained")
@@ -216,6 +223,9 @@ def panels(dataset: str, title: str): # -> figure, dict: measure -> axes
     for name, axes in axes_of.items():
         axes.set_title(LIST[name].title, fontsize=9, fontweight="bold" if LIST[name].perceptual else "normal")
         axes.set_xticks(list(at.values()), list(at), fontsize=8)
+    unit = ", in 1/255 (log₂)" if PRESETS[dataset].unit != 1 else ""
+    for axes in grid[-1]:
+        axes.set_xlabel(f"ε trained with{unit}", fontsize=8)
     fig.suptitle(title, fontsize=10)
     return fig, axes_of
 
@@ -227,7 +237,7 @@ def counted_in(results: Results, dataset: str) -> str:
     images = which[results.records[0]["settings"]["images"]] if len(results) else "no images"
     return f"{dataset.upper()}, {images}, {n} seed{'s' * (n != 1)}"
 
-def shares_figure(results: Results, dataset: str = "cifar10"):
+def shares_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw each measure's share of AT-8's gain against ε, with robustness as the baseline."
     fig, axes_of = panels(dataset, f"{counted_in(results, dataset)}: share of AT-8's gain over Natural (bold: perceptual)")
     at = ladder(dataset)
@@ -237,17 +247,21 @@ def shares_figure(results: Results, dataset: str = "cifar10"):
         draw_seeds(axes, at.values(), [shares(results, "robust", label) for label in at], "#000000", "robust accuracy at " + ROBUST_RADII.get(dataset, "8/255"), "--", .06)
         draw_seeds(axes, at.values(), [shares(results, name, label) for label in at], "#2171b5", "measure", "-", -.06)
         axes.set_ylim(-.3, 1.5)
+    for axes in fig.axes[::3]: # the left column
+        axes.set_ylabel("share of AT-8's gain", fontsize=8)
     axes_of["edge_correlation"].legend(frameon=False, fontsize=8)
     return fig
 
 # %% ../../nbs/31_perception.ipynb #3286db57
 LINES = {"phase-scrambled image": ":", "outlines": "--", "white noise": "-", "image × constant": "-."}
 
-def controls_figure(results: Results, dataset: str = "cifar10"):
+def controls_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw each measure against ε, with what the controls get as reference lines."
     fig, axes_of = panels(dataset, f"{counted_in(results, dataset)}: every measure, and what its controls get")
     at = ladder(dataset)
     for name, axes in axes_of.items():
+        unit = "% of images" if name in MARKED else "times 100"
+        axes.set_ylabel(f"measure, {unit}", fontsize=8)
         factor = 100 if len(results) else 1
         for control, style in LINES.items():
             levels = [factor * r["controls"][control][name] for r in results.records if name in r["controls"][control]]
@@ -320,7 +334,8 @@ EXPERIMENT = Experiment(
 run = EXPERIMENT.run
 
 # %% ../../nbs/31_perception.ipynb #6cef1240
-def leads_table(side: Results, dataset: str = "cifar10", seeds=(3, 4), scale: str = "small") -> pd.DataFrame:
+def leads_table(side: Results, dataset: str = "cifar10", seeds: tuple = (3, 4),
+                scale: str = "small") -> pd.DataFrame:
     "Show AT-1's lead of some seeds, one by one."
     lines = {each.title: lead(side, Comparison(name, "AT-1", dataset=dataset, experiment="perception"), scale)
              for name, each in zip(LEADS, LIST.values())}
