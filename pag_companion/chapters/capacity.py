@@ -6,6 +6,8 @@
 __all__ = ['LABELS', 'USUAL', 'ALIKE', 'by_size', 'weights', 'sizes_table', 'sizes_figure']
 
 # %% ../../nbs/21_capacity.ipynb #da0d78b5
+from typing import Any
+
 import pandas as pd
 
 from ..core.progress import model_colors
@@ -41,7 +43,8 @@ def sizes_table(sizes: pd.DataFrame) -> pd.DataFrame: # of by_size
     return wide.round(2)
 
 # %% ../../nbs/21_capacity.ipynb #7f0eedc6
-def sizes_figure(sizes: pd.DataFrame): # of by_size -> matplotlib figure
+def sizes_figure(sizes: pd.DataFrame, # of by_size
+                ) -> Any: # matplotlib figure
     "Draw clean accuracy against the length of training, and against the size of the network."
     from matplotlib import pyplot
     fig, (length, width) = pyplot.subplots(1, 2, figsize=(7.5, 3.4), sharey=True,

@@ -8,8 +8,9 @@ __all__ = ['ELSEWHERE', 'L1B', 'L2B', 'EXPERIMENT', 'run', 'counted', 'shuffled_
            'corrected_matrix', 'references_table', 'matrix_figure']
 
 # %% ../../nbs/41_evaluators.ipynb #a784f257
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,11 @@ from ..lab.settings import PRESETS, RunSettings, preset, with_objective
 from ..training import AT, Natural
 
 # %% ../../nbs/41_evaluators.ipynb #6df392b5
-def counted(seen, y, clean, after) -> Score: # classes, N each: attacked model's, true, evaluator's before and after
+def counted(seen: torch.Tensor, # classes by the attacked model, N
+            y: torch.Tensor, # true classes, N
+            clean: torch.Tensor, # by the evaluator before the attack, N
+            after: torch.Tensor, # ... and after it, N
+           ) -> Score:
     "Count where an evaluator sees the wrong class that the attacked model sees."
     return Score.of(((seen != y) & (after == seen))[clean == y])
 
@@ -89,7 +94,7 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     return models
 
 # %% ../../nbs/41_evaluators.ipynb #2aa38095
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, needs: dict) -> Measured:
     "Attack images, and ask every evaluator about them, about shuffled targets, and about blends."
     images, seed, y = settings.load(), settings.model.seed, settings.load().y
     check_evaluators(model, needs, images)
@@ -120,7 +125,9 @@ def corrected_by_seed(results: Results, label: str, evaluator: str) -> dict: # s
     common = set.intersection(*map(set, rates))
     return {seed: corrected(*(rate[seed] for rate in rates)) for seed in sorted(common)}
 
-def matrix(results: Results, dataset: str, value) -> pd.DataFrame: # value: (label, evaluator) -> dict seed -> number
+def matrix(results: Results, dataset: str,
+           value: Callable, # (label, evaluator) -> dict seed -> number
+          ) -> pd.DataFrame:
     "Lay means over seeds out, attacked models by evaluators."
     def mean(label, evaluator):
         numbers = value(label, evaluator).values()
@@ -147,7 +154,7 @@ def references_table(results: Results, dataset: str = "cifar10") -> pd.DataFrame
                         index=pd.Index(evaluators_of(results), name="evaluator")).round(1)
 
 # %% ../../nbs/41_evaluators.ipynb #f0d3c9bb
-def matrix_figure(results: Results, dataset: str = "cifar10"):
+def matrix_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw the matrix twice: agreement rates, and corrected ones."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")

@@ -8,7 +8,7 @@ __all__ = ['BINS', 'WIDEST', 'ROBUST', 'LEAD', 'EXPERIMENT', 'run', 'draw_gradie
 
 # %% ../../nbs/30_gradients.ipynb #ab619c51
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,6 +17,7 @@ from ..data import load
 from .paper import TABLES
 from ..gradients import FUNCTIONS, averaged, class_means, first_of_each_class, gradients_figure, measure_each
 from ..gradients import stored_measures
+from ..lab.claims import Comparison
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results
 from ..lab.settings import PRESETS, RunSettings, preset
@@ -41,7 +42,7 @@ class Settings(RunSettings):
 
 BINS, WIDEST = 40, .5 # of the histogram, from -.5 to .5; what lies beyond is in the outermost
 
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, needs: dict) -> Measured:
     "Take a model's gradients at test images, and measure them (Figure 1)."
     source = settings.model.source
     test = load(source, "test", limit=settings.test_limit)
@@ -70,7 +71,8 @@ def shares(results: Results, score: str, label: str) -> dict: # seed -> share
 
 LEAD = "share of AT-8's alignment - share of its robustness"
 
-def lead(results: Results, comparison, scale: str) -> dict: # seed -> difference of shares
+def lead(results: Results, comparison: Comparison,
+         scale: str) -> dict: # seed -> difference of shares
     "Say by how much alignment is ahead of robustness (claim G3)."
     runs = results.main("gradients", comparison.dataset, scale)
     attacked = robustness_of(results, runs, comparison.dataset, scale)
@@ -78,7 +80,9 @@ def lead(results: Results, comparison, scale: str) -> dict: # seed -> difference
     return {seed: aligned[seed] - robust[seed] for seed in aligned if seed in robust}
 
 # %% ../../nbs/30_gradients.ipynb #888a74d2
-def before_robustness_figure(results: Results, dataset: str = "cifar10", side: Results | None = None): # side: all its records
+def before_robustness_figure(results: Results, dataset: str = "cifar10",
+                             side: Results | None = None, # all its records
+                            ) -> Any: # matplotlib figure
     "Draw alignment and robustness against ε, each as a share of AT-8's gain over Natural (claim G3)."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5.6, 3.6), layout="constrained")
@@ -105,7 +109,7 @@ def counted_in(results: Results, dataset: str) -> str:
     return f"{dataset.upper()}, {count:,} test images, {n} seed{'s' * (n != 1)}"
 
 # %% ../../nbs/30_gradients.ipynb #99eb580f
-def distribution_figure(results: Results, dataset: str = "cifar10"):
+def distribution_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw how alignment is spread over images, a line a model."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")

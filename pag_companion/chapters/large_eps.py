@@ -9,8 +9,9 @@ __all__ = ['SUBJECTS', 'SWAPS', 'EVALUATORS', 'LOOKS', 'EXPERIMENT', 'run', 'Sub
            'swaps_table']
 
 # %% ../../nbs/40_large_eps.ipynb #7a6ffb08
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -19,7 +20,7 @@ from ..attacks import L2, Linf
 from ..core.numbers import UserError, parse_eps
 from ..core.scores import Score
 from ..data import Images, load
-from ..evaluators import answers, attacked_images, check_evaluators, first_of, hold_trial, large_figure, noisy_images, path_figure
+from ..evaluators import Trial, answers, attacked_images, check_evaluators, first_of, hold_trial, large_figure, noisy_images, path_figure
 from ..lab.experiment import Experiment, Measured
 from ..lab.claims import SEEDS_FOR_INTERVAL, seed_interval
 from ..lab.results import Results, cell
@@ -93,7 +94,10 @@ def other_net(arch: str) -> str:
     return "fast-64-128-256" if arch.startswith("wrn") else "wrn-10-2"
 
 # %% ../../nbs/40_large_eps.ipynb #09e96868
-def trial_scores(trial, control, classes) -> dict: # Trial of the attack, Trial of the noise, names -> score -> Score
+def trial_scores(trial: Trial, # of the attack
+                 control: Trial, # of the noise
+                 classes: tuple, # names
+                ) -> dict: # score -> Score
     "Count what the record holds."
     main = EVALUATORS[0]
     scores = {"judged": trial.agreed(main), "judged/kept": Score.of(trial.counts(main)), "judged/noise": control.agreed(main),
@@ -106,7 +110,9 @@ def trial_scores(trial, control, classes) -> dict: # Trial of the attack, Trial 
     return scores
 
 # %% ../../nbs/40_large_eps.ipynb #17073ed3
-def swap_ranks(confusion, classes): # K,K counts, names -> dict: swap -> rank, 1 is the most frequent of the other classes
+def swap_ranks(confusion: torch.Tensor, # counts, K,K
+               classes: tuple, # names
+              ) -> dict: # swap -> rank, 1 is the most frequent of the other classes
     "Rank the paper's swaps among all that a class was taken for."
     ranks = {}
     for swap, (true, other) in SWAPS.items():
@@ -117,7 +123,7 @@ def swap_ranks(confusion, classes): # K,K counts, names -> dict: swap -> rank, 1
     return ranks
 
 # %% ../../nbs/40_large_eps.ipynb #1bbb4c23
-def measure(settings: Settings, model, evaluators: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, evaluators: dict) -> Measured:
     "Attack images with a large ε, and ask the evaluators (Figures 2 and 3)."
     images, main, seed = settings.images, EVALUATORS[0], settings.model.seed
     check_evaluators(model, evaluators, images)
@@ -153,13 +159,15 @@ def draw_large_eps(dataset: str = "cifar10", scale: str = "small", seed: int = 0
             f"The first images of {', '.join(shown_classes(settings)[0])} in {dataset}, clean and attacked on {', '.join(models)}, "
             f"seed {seed}; evaluator: {'none at hand' if evaluator is None else 'robust, of seed ' + str(evaluator.card['settings']['seed'])}")
 
-def evaluator_at_hand(settings: Settings): # model, or None
+def evaluator_at_hand(settings: Settings) -> torch.nn.Module | None:
     "Find a robust evaluator of another seed: the run's, or the next one at hand."
     robust = needs(settings)["robust"]
     others = (at_hand(replace(robust, seed=seed), any_data=True) for seed in range(10) if seed != settings.model.seed)
     return at_hand(robust, any_data=True) or next((model for model in others if model is not None), None)
 
-def correct_start(model, evaluator, images: Images, name: str) -> Images: # evaluator: model or None -> one image
+def correct_start(model: torch.nn.Module, evaluator: torch.nn.Module | None, images: Images,
+                  name: str, # of the class
+                 ) -> Images: # one
     "Take the first image of a class that all classify correctly; where there is none, the first."
     of_class = images[images.y == images.classes.index(name)][:50]
     right = torch.stack([answers(net, of_class.x) == of_class.y for net in (model, evaluator) if net is not None]).all(0)
@@ -184,7 +192,10 @@ def ladder_labels(dataset: str) -> list:
 LOOKS = {"judged": ("#2171b5", "robust evaluator (verdict)"), "judged/natural": ("#e69f00", "natural evaluator"),
          "judged/other net": ("#009e73", "natural evaluator, another network"), "judged/noise": ("#8c8c8c", "noise in place of the attack")}
 
-def bars_of_seeds(axes, at, cells, width, color, label): # places, a dict seed -> value for each, ... -> None
+def bars_of_seeds(axes: Any, # matplotlib's
+                  at: Iterable, # places
+                  cells: Iterable, # a dict seed -> value for each place
+                  width: float, color: str, label: str) -> None:
     "Draw means as bars, seeds as dots, and 95 % intervals over seeds where there are three."
     drawn = [(x, list(values.values())) for x, values in zip(at, cells) if values]
     axes.bar([x for x, _ in drawn], [sum(v) / len(v) for _, v in drawn], width, color=color, label=label, alpha=.85)
@@ -195,7 +206,7 @@ def bars_of_seeds(axes, at, cells, width, color, label): # places, a dict seed -
             axes.plot([x, x], [max(low, 0), min(high, 100)], color="#000000", lw=1)
 
 # %% ../../nbs/40_large_eps.ipynb #16046fcf
-def agreement_figure(results: Results, dataset: str = "cifar10"):
+def agreement_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw the share of images in which evaluators see what the attacked model sees."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(7.4, 3.6), layout="constrained")

@@ -10,6 +10,7 @@ __all__ = ['INCONSISTENCIES', 'UNSAID', 'TABLES', 'KINDS', 'CLAIMS', 'AT', 'LADD
 
 # %% ../../nbs/10_paper.ipynb #392e6d6a
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -132,7 +133,7 @@ TABLES[4] = make_table(
 def compare(table: int | None, # number of the table
             score: str, # column, or column/variant: "gt_known/cam"
             a: str, b: str | None = None, # labels
-            region=ABOVE, **fields) -> Comparison: # see Comparison
+            region: tuple | None = ABOVE, **fields) -> Comparison: # see Comparison
     "Make a comparison whose paper value is read off a table."
     if table is None:
         return Comparison(score, a, b, region=region, **fields)
@@ -145,9 +146,10 @@ def compare(table: int | None, # number of the table
     return Comparison(score, a, b, paper, source.dataset, source.experiment, region, **fields)
 
 def against(table: int | None, score: str, # as in compare
-            rows, # labels a
-            bases, # one label b for all, or as many as rows
-            region=ABOVE, variants=("",), # "/cam", ...: all rows once for each
+            rows: Sequence, # labels a
+            bases: str | Sequence, # one label b for all, or as many as rows
+            region: tuple | None = ABOVE,
+            variants: Iterable = ("",), # "/cam", ...: all rows once for each
             **fields) -> tuple: # of Comparison
     "Compare each of several models with a base."
     bases = [bases] * len(rows) if isinstance(bases, str) else bases
@@ -167,7 +169,7 @@ KINDS = {"ordering": "the interval lies on the claimed side of zero",
 CLAIMS: dict[str, Claim] = {}
 
 def register(id: str, who: str, where: str, sentence: str, kind: str, # see Claim
-             comparisons=(), *,
+             comparisons: Iterable = (), *,
              experiment: str = "", # whose records it takes, where no table says so
              **fields) -> None:
     "Enter a claim of the paper."

@@ -8,14 +8,15 @@ __all__ = ['CURVE_EPS', 'LADDER', 'COLORS', 'NAMES', 'PAPER', 'EXPERIMENT', 'run
 
 # %% ../../nbs/20_robustness.ipynb #42c7c939
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 
 from ..attacks import Linf
 from .paper import TABLES
 from ..core.progress import dots_and_means, model_colors
-from ..data import load
+from ..data import Images, load
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, order_labels
 from ..lab.settings import RunSettings, preset, with_objective
@@ -39,7 +40,8 @@ class Settings(RunSettings):
 # %% ../../nbs/20_robustness.ipynb #8bd4c284
 CURVE_EPS = (0, 1, 2, 4, 8, 12, 16) # of the attack, in 1/255
 
-def table_scores(model, images, settings: Settings) -> dict: # score -> Score
+def table_scores(model: torch.nn.Module, images: Images,
+                 settings: Settings) -> dict: # score -> Score
     "Count what a line of Table 1 needs, the strict count beside it, and the curve."
     def attacked(k, part, **more):
         start = torch.Generator().manual_seed(settings.model.seed)
@@ -58,7 +60,7 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     objective = AT(2 / 255) if settings.model.recipe.method == "natural" else Natural()
     return {"attacker": with_objective(settings.model, objective)}
 
-def measure(settings: Settings, model, needs_: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, needs_: dict) -> Measured:
     "Attack a model (Table 1)."
     images = load(settings.model.source, "test", limit=settings.test_limit)
     model = model.to(memory_format=torch.channels_last) # the same numbers, faster on a CPU
@@ -75,7 +77,7 @@ LADDER = {0: "Natural", 1: "AT-1", 2: "AT-2", 4: "AT-4", 8: "AT-8"} # by radius,
 COLORS = {"clean": "#000000", "4/255": "#4292c6", "8/255": "#d55e00"} # of the scores
 NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN"}
 
-def robustness_figure(results: Results, dataset: str = "cifar10"): # -> matplotlib figure
+def robustness_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw clean and robust accuracy against the training radius: seeds, means, the paper's points."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(7.2, 3.6), layout="constrained")
@@ -104,7 +106,7 @@ def _title(results: Results, dataset: str, score: str) -> str:
     return f"{NAMES.get(dataset, dataset)}, {images:,} test images attacked, {seeds} {word}"
 
 # %% ../../nbs/20_robustness.ipynb #808c1771
-def curves_figure(results: Results, dataset: str = "cifar10"): # -> matplotlib figure
+def curves_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw accuracy against the radius of the attack, a curve a model."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(7.2, 3.6), layout="constrained")
@@ -118,7 +120,7 @@ def curves_figure(results: Results, dataset: str = "cifar10"): # -> matplotlib f
     return fig
 
 # %% ../../nbs/20_robustness.ipynb #49e70a87
-def checks_table(results: Results, dataset: str = "cifar10"):
+def checks_table(results: Results, dataset: str = "cifar10") -> pd.DataFrame:
     "Show what the gradient-masking checks say of each configuration: its worst model."
     import pandas as pd
     lines = {}
