@@ -8,6 +8,7 @@ __all__ = ['DELAY', 'FIELDS', 'LABELS', 'make_controls', 'options_of', 'put', 'u
 
 # %% ../../nbs/80_explorer.ipynb #e31601d8
 import asyncio, html, time
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -63,7 +64,7 @@ def put(controls: dict, choice: Choice) -> None: # choice: settled
         controls[name].value = getattr(choice, name)
 
 # %% ../../nbs/80_explorer.ipynb #03867b05
-def uploaded(value) -> bytes | None: # of a FileUpload: a dict in ipywidgets 7, a tuple in 8
+def uploaded(value: dict | tuple) -> bytes | None: # of a FileUpload, in ipywidgets 7 or 8
     "Take the file that was uploaded last."
     files = list(value.values()) if isinstance(value, dict) else list(value)
     return bytes(files[-1]["content"]) if files else None
@@ -94,7 +95,7 @@ class Debounced:
     delay: float # seconds; 0: at once
     timer: Any = None
 
-    def attempt(self, work, *args) -> str: # what was wrong, or ""
+    def attempt(self, work: Callable, *args: Any) -> str: # what was wrong, or ""
         "Work now."
         try:
             work(*args)
@@ -103,7 +104,7 @@ class Debounced:
             return str(error)
         return ""
 
-    def later(self, work) -> None:
+    def later(self, work: Callable) -> None:
         "Work when things are calm."
         if self.timer:
             self.timer.cancel()

@@ -18,7 +18,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -89,7 +89,7 @@ SPACES = {"mnist_letter": replace(_GRAY, side="56x28"), "posed_digits": replace(
           "mnist": _GRAY, "svhn": _COLOR, "cifar10": _COLOR}
 
 # %% ../../nbs/71_off_manifold.ipynb #263fe6db
-def of_set(color: int | None, gray: int | None, smoke: int, paper: int | None):
+def of_set(color: int | None, gray: int | None, smoke: int, paper: int | None) -> Any: # as preset
     "Choose a number by data set and scale."
     def choose(dataset: str, scale: str) -> int | None:
         small = color if SPACES[dataset] is _COLOR else gray
@@ -133,7 +133,8 @@ class Reference:
     targets: dict # score -> direction, as x
     on_top: Tensor | None = None # of blocks: is the digit on top? N
 
-def kernel_target(dataset: str, train: Images, x: Tensor, y: Tensor, on_top=None) -> Tensor: # as x
+def kernel_target(dataset: str, train: Images, x: Tensor, y: Tensor,
+                  on_top: Tensor | None = None) -> Tensor: # as x
     "Give the kernel density's Bayes gradient; on a letter block it is 0."
     images, sigma = train[:5000].x, SPACES[dataset].kernel
     if on_top is None:
@@ -179,7 +180,8 @@ def references(settings: Settings, helpers: dict, images: Images) -> list: # of 
                             for part, numbers in zip(parts, of)]
     return _REFERENCES[key]
 
-def split_at(model: nn.Module, reference: Reference, length: float, denoiser=None) -> dict: # name -> N
+def split_at(model: nn.Module, reference: Reference, length: float,
+             denoiser: nn.Module | None = None) -> dict: # name -> N
     "Measure a model's gradients at some images in every way."
     g = log_odds_gradient(model, reference.x, reference.y)
     measures = {f"off/{name}": off_share(g, project(g, basis)) for name, basis in reference.bases.items()}
@@ -227,7 +229,7 @@ def theorem_gaps(model: nn.Module, n: int = 5) -> dict: # name -> n
         return {f"gap/{sigma}": (relative_sensitivity(f, x.detach(), exact, sigma) - share).abs()
                 for sigma in (.1, .001)}
 
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: nn.Module, needs: dict) -> Measured:
     "Split a model's gradients into what is on the manifold and what is off it."
     images = load(settings.model.source, settings.split, limit=settings.test_limit)
     clean = accuracy(model, images[:settings.counted], batch_size=batch_size())
@@ -260,7 +262,7 @@ def seeds_of(results: Results) -> str:
 NAMES = {"cifar10": "CIFAR-10", "svhn": "SVHN", "mnist": "MNIST", "posed_digits": "drawn digits", "mnist_letter": "a digit and a letter"}
 SHADES = {"weak": "#ffffff", "aligned": "#d9efe4", "excessive": "#f4e3d7"}
 
-def shade(axes, names: list, y: float = 1.) -> None: # names: regime of each place
+def shade(axes: Any, names: list, y: float = 1.) -> None: # names: regime of each place
     "Color the background of each place by its regime."
     for k, name in enumerate(names):
         axes.axvspan(k - .5, k + .5, color=SHADES[name], lw=0, zorder=0)
@@ -272,7 +274,7 @@ ROWS = {"clean": ("accuracy, %", 1), "score": ("alignment with the score", 100),
         "off/autoencoder": ("off share of energy", 100),
         "log_ratio": ("log sensitivity, on / off", 100)}
 
-def regimes_figure(results: Results, dataset: str = "mnist_letter"):
+def regimes_figure(results: Results, dataset: str = "mnist_letter") -> Any: # matplotlib figure
     "Draw accuracy, alignment, off share and sensitivity against strength, a column a method."
     from matplotlib import pyplot
     fig, grid = pyplot.subplots(4, 4, figsize=(11, 8), sharey="row", layout="constrained")
@@ -292,7 +294,7 @@ def regimes_figure(results: Results, dataset: str = "mnist_letter"):
     return fig
 
 # %% ../../nbs/71_off_manifold.ipynb #d6305dc9
-def row_figure(results: Results, dataset: str = "cifar10"):
+def row_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotlib figure
     "Draw off shares by every guess of the manifold, alignment, sensitivity and accuracy."
     from matplotlib import pyplot
     fig, grid = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained")
@@ -314,7 +316,7 @@ def row_figure(results: Results, dataset: str = "cifar10"):
     fig.suptitle(f"{NAMES.get(dataset, dataset)}, {seeds_of(results)}", fontsize=10)
     return fig
 
-def set_figure(results: Results, dataset: str = "mnist_letter"):
+def set_figure(results: Results, dataset: str = "mnist_letter") -> Any: # matplotlib figure
     "Draw the figure of a set."
     return (regimes_figure if dataset == "mnist_letter" else row_figure)(results, dataset)
 

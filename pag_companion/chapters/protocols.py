@@ -18,7 +18,8 @@ from ..lab.results import Results, order_labels
 from ..localize import MAPS, SOURCES, STEP
 
 # %% ../../nbs/61_protocols.ipynb #7240e0cf
-def variants_figure(results: Results, dataset: str = "boxed_imagenet", labels=("Natural", "AT-0.5")):
+def variants_figure(results: Results, dataset: str = "boxed_imagenet",
+                    labels: tuple = ("Natural", "AT-0.5")) -> Any: # matplotlib figure
     "Draw how far each convention moves GT-Known, map by map."
     from matplotlib import pyplot
     names = list(next((r["variants"]["cam"] for r in results.records), {}))
@@ -35,7 +36,7 @@ def variants_figure(results: Results, dataset: str = "boxed_imagenet", labels=("
     panels[0].legend(frameon=False, fontsize=8)
     return fig
 
-def curves_figure(results: Results, dataset: str = "boxed_imagenet"):
+def curves_figure(results: Results, dataset: str = "boxed_imagenet") -> Any: # matplotlib figure
     "Draw GT-Known against the threshold, a line a model."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.3), sharey=True, layout="constrained")
@@ -60,7 +61,8 @@ def _labels(results: Results) -> list: # in the paper's order
     return [label for label in order_labels(results.labels, TABLES[4]) if label != "ADL"]
 
 # %% ../../nbs/61_protocols.ipynb #2127f323
-def combinations_table(results: Results, labels=("AT-0.5", "AT-1", "AT-2"), score: str = "gt_known") -> pd.DataFrame:
+def combinations_table(results: Results, labels: tuple = ("AT-0.5", "AT-1", "AT-2"),
+                       score: str = "gt_known") -> pd.DataFrame:
     "Show AT-ε less Natural for each choice of the two maps, with its 95 % interval over seeds, beside the paper's."
     rows = {}
     for natural in SOURCES:

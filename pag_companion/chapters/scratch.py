@@ -6,6 +6,8 @@
 __all__ = ['about', 'alignment_figure']
 
 # %% ../../nbs/63_scratch.ipynb #e8bf1aeb
+from typing import Any
+
 from .paper import TABLES
 from ..core.progress import model_colors
 from ..lab.results import Results, order_labels
@@ -17,7 +19,7 @@ def about(results: Results, dataset: str, score: str) -> str: # score: whose ima
     seeds = len({record["settings"]["seed"] for record in results.records})
     return f"{dataset}, n = {', '.join(map(str, sorted(counts)))}, seeds: {seeds}"
 
-def alignment_figure(results: Results, dataset: str = "boxed_imagenet"):
+def alignment_figure(results: Results, dataset: str = "boxed_imagenet") -> Any: # matplotlib figure
     "Draw Top-1 Loc against alignment and against accuracy, every model a dot."
     from matplotlib import pyplot
     labels = [label for label in order_labels(results.labels, TABLES[4]) if label != "ADL"]

@@ -6,6 +6,8 @@
 __all__ = ['SHARES', 'SHARE_EPS', 'SHARE_IMAGES', 'PANELS', 'share_scores', 'share_figure', 'draw_shares']
 
 # %% ../../nbs/62_widening.ipynb #862497e3
+from typing import Any
+
 from ..core.numbers import UserError
 from ..core.progress import dots_and_means, model_colors, progress
 from ..data import SPLITS, scenes
@@ -37,7 +39,8 @@ def share_scores(share: float, # 0: body and coat tell the species, 1: the mark 
 # %% ../../nbs/62_widening.ipynb #307f59c6
 PANELS = {"gt_known/cam": "GT-Known, CAM", "gt_known/gradient": "GT-Known, gradient saliency map", "top1_acc": "Top-1 Acc"}
 
-def share_figure(scores: dict): # (share, eps, seed) -> dict of scores, from share_scores
+def share_figure(scores: dict, # (share, eps, seed) -> dict of scores, from share_scores
+                ) -> Any: # matplotlib figure
     "Draw localization and accuracy against the controlled factor, for Natural and AT-ε."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, len(PANELS), figsize=(11, 3.3), sharey=True, layout="constrained")
@@ -51,7 +54,8 @@ def share_figure(scores: dict): # (share, eps, seed) -> dict of scores, from sha
     panels[0].legend(frameon=False, fontsize=8)
     return fig
 
-def draw_shares(seeds: int = 1): # how many -> matplotlib figure
+def draw_shares(seeds: int = 1, # how many
+               ) -> Any: # matplotlib figure
     "Train at every value of the controlled factor, and draw."
     if seeds < 1:
         raise UserError(f"seeds = {seeds}: one at least")

@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -102,7 +102,7 @@ def prior_fields(settings: Settings) -> dict: # as a record keeps it
             "strengths": STRENGTHS, "arms": {arm: fit_arm(x, y, arm, splits, n, **more) for arm in ARMS}}
 
 # %% ../../nbs/73_x_dnn.ipynb #77f12fd3
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, needs: dict) -> Measured:
     "Compare a network with its twin without biases."
     models, source = {"": model, WITHOUT: needs["x"]}, settings.model.source
     test, seen = load(source, "test", limit=settings.test_limit), load(source, "train", limit=settings.model.limit)
@@ -187,7 +187,7 @@ def prior_gain(results: Results, comparison: Comparison, scale: str) -> dict: # 
     return {split: a[split] - b[split] for split in a if split in b}
 
 # %% ../../nbs/73_x_dnn.ipynb #843b8333
-def price_of(record: dict, _) -> float: # points
+def price_of(record: dict, _: Comparison) -> float: # points
     "Read what leaving out the biases costs, or wins."
     scores = (record["scores"][name] for name in ("clean" + WITHOUT, "clean"))
     without, with_biases = (100 * s["correct"] / s["total"] for s in scores)
@@ -261,7 +261,7 @@ def title_of(results: Results, dataset: str) -> str:
     "Name data set and seeds."
     return f"{dataset.upper()}, {seeds_text(results)}" + ("; synthetic data" if results.synthetic else "")
 
-def cost_figure(results: Results, dataset: str = "mnist"):
+def cost_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw accuracy, robust accuracy and alignment with and without biases, a dot a seed."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(1, 3, figsize=(9.5, 3.2), layout="constrained")
@@ -276,7 +276,7 @@ def cost_figure(results: Results, dataset: str = "mnist"):
     return fig
 
 # %% ../../nbs/73_x_dnn.ipynb #c20d7e77
-def steps_figure(results: Results, dataset: str = "mnist"):
+def steps_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw the error of integrated gradients against the number of steps, a line a seed."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5.8, 3.8), layout="constrained")
@@ -296,7 +296,7 @@ def steps_figure(results: Results, dataset: str = "mnist"):
     return fig
 
 # %% ../../nbs/73_x_dnn.ipynb #274823c0
-def masking_figure(results: Results, dataset: str = "mnist"):
+def masking_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw the masking metrics of every attribution, on networks without biases."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(1, 4, figsize=(10, 2.9), sharey=True, layout="constrained")

@@ -12,7 +12,7 @@ __all__ = ['TASKS', 'KINDS', 'LOOKS', 'FITS', 'PAPER', 'EXPERIMENT', 'run', 'Tas
 # %% ../../nbs/50_zero_shot.ipynb #e012e5a9
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -21,9 +21,9 @@ from ..attacks import Linf
 from .paper import TABLES
 from ..core.progress import NOISE_COLOR, PAPER_COLOR, model_colors
 from ..core.scores import Score
-from ..data import MATCH_OPTIONS, load, match_domain
+from ..data import MATCH_OPTIONS, Images, load, match_domain
 from ..gradients import MEASURES, class_means, measure_alignment, stored_measures
-from ..lab.claims import SEEDS_FOR_INTERVAL, SEEDS_FOR_VERDICT, rank_correlation, seed_interval
+from ..lab.claims import SEEDS_FOR_INTERVAL, SEEDS_FOR_VERDICT, Comparison, rank_correlation, seed_interval
 from ..lab.experiment import Experiment, Measured
 from ..lab.results import Results, gains, order_labels, table
 from ..lab.settings import PRESETS, RunSettings, preset
@@ -65,7 +65,10 @@ class Settings(RunSettings):
         return [*super().sets(), (self.model.source, "val", 500), (self.target, "test", self.test_limit)]
 
 # %% ../../nbs/50_zero_shot.ipynb #778461d0
-def target_scores(model, like, targets: dict) -> dict: # model, Images trained on, Images by split -> score -> Score
+def target_scores(model: torch.nn.Module,
+                  like: Images, # trained on
+                  targets: dict, # split -> Images
+                 ) -> dict: # score -> Score
     "Test a model on another set, fitted to the source in every way; on all splits, where there are more than one."
     def correct(split, how):
         return accuracy(model, match_domain(targets[split], like, how), batch_size=batch_size())
@@ -77,7 +80,8 @@ def target_scores(model, like, targets: dict) -> dict: # model, Images trained o
     return scores
 
 # %% ../../nbs/50_zero_shot.ipynb #11f6f808
-def overfitting_scores(model, settings: Settings, images) -> dict: # score -> Score
+def overfitting_scores(model: torch.nn.Module, settings: Settings,
+                       images: Images) -> dict: # score -> Score
     "Attack a model at its own radius, with one step and with ten."
     recipe = settings.model.recipe
     if recipe.method != "at":
@@ -89,7 +93,7 @@ def overfitting_scores(model, settings: Settings, images) -> dict: # score -> Sc
     return {"watch/fgsm": attacked(1), "watch/pgd": attacked(10)}
 
 # %% ../../nbs/50_zero_shot.ipynb #8090d14d
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: torch.nn.Module, needs: dict) -> Measured:
     "Test a model on source and target (Tables 2 and 3)."
     name, limit = settings.model.source, settings.test_limit
     like, held_out = load(name, "test", limit=limit), load(name, "val", limit=500)
@@ -146,7 +150,8 @@ def h1_table(side: Results, scale: str = "small") -> pd.DataFrame:
             lines.append((dataset, name, len(models), f"{sum(rho) / len(rho):+.2f} {ends}" if rho else "not run"))
     return pd.DataFrame(lines, columns=["source", "models", "number", "rank correlation [95 %]"])
 
-def alignment_predicts_transfer(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
+def alignment_predicts_transfer(results: Results, comparison: Comparison,
+                                scale: str) -> dict: # seed -> rank correlation
     "Ask whether better aligned models transfer better (claim H1)."
     runs = results.main("zero_shot", comparison.dataset, scale)
     models = ranked(runs, comparison.dataset, comparison.a == "AT models")
@@ -161,7 +166,9 @@ def overfitted_seeds(results: Results, label: str) -> set:
     frame = results.frame[results.frame.label == label]
     return set(frame.seed[frame.overfitted])
 
-def draw_gains(axes, results: Results, curve: dict, kind: str, score: str) -> None: # curve: place -> label
+def draw_gains(axes: Any, results: Results,
+               curve: dict, # place -> label
+               kind: str, score: str) -> None:
     "Draw gains: seeds as dots (hollow: catastrophic overfitting), means as a line, 95 % intervals as bars."
     (color, marker), drawn = LOOKS[kind], []
     for x, label in curve.items():
@@ -182,7 +189,7 @@ def on_log_axis(dataset: str, kind: str, aside: float = 0.) -> dict: # place -> 
     curve = {radius: label for radius, label in labels_of(dataset, kind).items() if radius}
     return {math.log2(radius / min(curve)) + aside: label for radius, label in curve.items()}
 
-def transfer_figure(results: Results, dataset: str = "mnist"):
+def transfer_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw the gain over Natural, paired by seed, against ε: resized and padded; strong noise in an inset."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(9.5, 4), sharey=True, layout="constrained")
@@ -260,7 +267,7 @@ def counts_in_h1(results: Results, dataset: str) -> set:
     "List the labels that H1 ranks by themselves."
     return {label for group in ranked(results, dataset) if len(group) == 1 for label in group}
 
-def alignment_figure(results: Results, dataset: str = "mnist"):
+def alignment_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw target accuracy against alignment; hollow: models that do not count by themselves; a line joins each seed's AT ladder."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5.6, 4.2), layout="constrained")
