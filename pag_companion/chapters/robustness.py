@@ -122,7 +122,6 @@ def curves_figure(results: Results, dataset: str = "cifar10") -> Any: # matplotl
 # %% ../../nbs/20_robustness.ipynb #49e70a87
 def checks_table(results: Results, dataset: str = "cifar10") -> pd.DataFrame:
     "Show what the gradient-masking checks say of each configuration: its worst model."
-    import pandas as pd
     lines = {}
     for label in order_labels(results.labels, PAPER.get(dataset)):
         checks = [r["battery"] for r in results.records if r["row"] == label]
