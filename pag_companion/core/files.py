@@ -8,7 +8,7 @@ __all__ = ['atomic_write', 'atomic_write_all', 'as_folder', 'named_folder', 'rep
 
 # %% ../../nbs/core/03_files.ipynb #41cf5ce3
 import importlib.util, json, os, sys, threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def read_json(path: str | Path,
 def run_lock(key: str, # the run's key
              folder: str | Path | None = None, # None: runs/locks
              doing: str | None = None, # what the holder does, for those that wait
-            ):
+            ) -> Iterator[None]:
     "Hold the right to write one run, or wait for it aloud; it ends with the process."
     from filelock import FileLock, Timeout
     folder = Path(folder or runs_folder() / "locks")

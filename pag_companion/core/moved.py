@@ -11,6 +11,8 @@ import sys
 import warnings
 from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
+from types import CodeType
+from typing import Any
 
 # %% ../../nbs/core/05_moved.ipynb #5afc2c8c
 MOVED = {
@@ -55,7 +57,7 @@ class Finder:
 
     def look(self, old: str, # module
              name: str, # that it does not have
-            ): # -> what bears the name now
+            ) -> Any: # what bears the name now
         "Find a name where it is now, and say so once."
         now = self.renamed.get(f"{old}.{name}", name)
         modules = (importlib.import_module(f"{self.package}.{path}")
@@ -78,16 +80,16 @@ class Loader:
     def __init__(self, finder, old, left):
         self.finder, self.old, self.left = finder, old, left
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> None:
         "Let Python make the module."
 
-    def exec_module(self, module):
+    def exec_module(self, module: Any) -> None:
         "Fill the module."
         if self.left:
             self.left.exec_module(module)
         module.__getattr__ = partial(self.finder.look, self.old)
 
-    def get_code(self, name):
+    def get_code(self, name: str) -> CodeType:
         "Give `python -m` a program that runs the new module."
         module = f"{self.finder.package}.{self.finder.moved[self.old].split()[0]}"
         silent = self.old in self.finder.commands

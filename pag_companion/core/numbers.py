@@ -9,6 +9,7 @@ __all__ = ['UserError', 'number', 'parse_eps', 'whole_number', 'read_seed', 'rea
 import hashlib, json, math
 from collections.abc import Mapping
 from numbers import Integral
+from typing import Any
 
 # %% ../../nbs/core/01_numbers.ipynb #87e24974
 class UserError(ValueError):
@@ -100,7 +101,7 @@ def counted(n: int,
     return f"{n:,} {one if n == 1 else many or f'{head}s{space}{tail}'}" if n else ""
 
 # %% ../../nbs/core/01_numbers.ipynb #39e42554
-def fingerprint(*parts, # anything JSON can hold
+def fingerprint(*parts: Any, # what JSON can hold
                 digits: int = 8, # hexadecimal digits to keep
                ) -> str:
     "Hash settings into a short text that changes whenever one of them does."

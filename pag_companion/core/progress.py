@@ -8,8 +8,10 @@ __all__ = ['AT_COLORS', 'NOISE_COLOR', 'PAPER_COLOR', 'progress_style', 'progres
 
 # %% ../../nbs/core/04_progress.ipynb #7454bed8
 import base64, io, json, os, sys, time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .files import atomic_write
 
@@ -23,8 +25,8 @@ def progress(total: int, # number of steps
              label: str, # what is being done
              show: bool = True, # False: silent
              first: int = 0, # step to start from, when resuming
-             note=str, # function of nothing -> text to add, such as the loss
-            ): # -> iterator over first ... total-1
+             note: Callable[[], str] = str, # text to add, such as the loss
+            ) -> Iterator[int]: # over first ... total-1
     "Count steps aloud."
     style = progress_style()
     if not show or style == "none":
@@ -66,9 +68,9 @@ def _beating(steps, path, total, label, first, note):
                     "said": note(), "left": left, "at": time.time(), "pid": os.getpid()}))
 
 # %% ../../nbs/core/04_progress.ipynb #212e635e
-def show(fig, # matplotlib figure
+def show(fig: Any, # matplotlib figure
          alt: str, # what the figure shows, in a sentence
-        ):
+        ) -> None:
     "Display a figure with its alternative text, and close it."
     from matplotlib import pyplot
     buffer = io.BytesIO()
@@ -85,8 +87,8 @@ def show(fig, # matplotlib figure
 AT_COLORS = ("#9ecae1", "#4292c6", "#2171b5", "#08306b")
 NOISE_COLOR, PAPER_COLOR = "#8c8c8c", "#d55e00"
 
-def model_colors(labels, # such as ("Natural", "AT-1", "AT-8", "N-1"), by rising radius
-                ) -> dict: # label -> color
+def model_colors(labels: Iterable[str], # list or tuple, such as ("Natural", "AT-1"), radius rising
+                ) -> dict[str, str]: # label -> color
     "Color models as everywhere in this project."
     attacked = [label for label in labels if label.startswith("AT")]
     step = (len(AT_COLORS) - 1) / max(1, len(attacked) - 1)
@@ -94,8 +96,9 @@ def model_colors(labels, # such as ("Natural", "AT-1", "AT-8", "N-1"), by rising
     rest = {"Natural": "#000000"}
     return {label: blues.get(label) or rest.get(label, NOISE_COLOR) for label in labels}
 
-def dots_and_means(axes, x, cells, # cells: a dict seed -> value for each x
-                   color, label=None, marker="o", aside: float = 0.) -> None:
+def dots_and_means(axes: Any, x: Iterable[float], cells: Iterable[dict], # seed -> value, each x
+                   color: str, label: str | None = None, marker: str = "o",
+                   aside: float = 0.) -> None:
     "Draw every seed as a dot and the means as a line."
     known = [(at, list(values.values())) for at, values in zip(x, cells) if values]
     for at, values in known:
@@ -106,9 +109,9 @@ def dots_and_means(axes, x, cells, # cells: a dict seed -> value for each x
         axes.plot([at + aside for at, _ in known], means, "-", color=color, lw=1.3, label=label)
 
 # %% ../../nbs/core/04_progress.ipynb #99dccc9a
-def image_grid(columns, # dict: title -> images N,C,H,W in [0,1]
-               words, # dict: title -> N lines of text to stand under them
-               title: str = ""):
+def image_grid(columns: dict[str, Any], # title -> images N,C,H,W in [0,1]
+               words: dict[str, list[str]], # title -> N lines of text to stand under them
+               title: str = "") -> Any: # matplotlib figure
     "Draw images in lines and columns, with words under each."
     from matplotlib import pyplot
     rows = len(next(iter(columns.values())))

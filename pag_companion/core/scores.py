@@ -13,14 +13,14 @@ from typing import Any
 from .numbers import UserError
 
 # %% ../../nbs/core/02_scores.ipynb #12ba1780
-def packed(hits) -> str: # bool array
+def packed(hits: Any) -> str: # bool array
     "Pack hits eight to a byte, as text for JSON."
     import numpy as np
     return base64.b64encode(np.packbits(hits).tobytes()).decode()
 
 def unpacked(text: str, # as from packed
              total: int, # number of images
-            ): # -> uint8 array of 0 and 1
+            ) -> Any: # uint8 array of 0 and 1
     "Unpack the hits of a record."
     import numpy as np
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=total)
@@ -40,7 +40,7 @@ class Score:
             raise UserError(f"{self.correct} of {self.total} is not a count of hits")
 
     @classmethod
-    def of(cls, hits, zero_gradients: int = 0) -> "Score":
+    def of(cls, hits: Any, zero_gradients: int = 0) -> "Score":
         "Make a score of a yes/no for each image."
         import numpy as np
         hits = np.asarray(hits, dtype=bool)
