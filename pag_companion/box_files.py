@@ -11,8 +11,10 @@ __all__ = ['COLUMNS', 'CUB_FOLDER', 'CUB_FILES', 'CUB_ARCHIVE', 'SUFFIXES', 'CHA
 # %% ../nbs/library/12c_box_files.ipynb #de7fe328
 import argparse, csv, os, re, sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class Boxed:
 COLUMNS = ("image", "label", "x0", "y0", "x1", "y1", "split")
 
 def check_columns(names: dict, # ours -> the file's
-                  header, # of the file
+                  header: Sequence[str], # of the file
                   path: Path,
                  ) -> None: # or UserError
     "Refuse names of columns that do not exist, on our side or the file's."
@@ -216,7 +218,9 @@ def _why_outside(box, width, height, turned) -> str:
     return " (where the file counts pixels from 1, subtract 1 first)" if min(x0, y0) >= 1 else ""
 
 # %% ../nbs/library/12c_box_files.ipynb #a1c2e381
-def read_rgb(path: Path): # -> PIL image in RGB; what a reader of the set must know, a tuple
+def read_rgb(path: Path,
+             # PIL image in RGB; what a reader of the set must know
+            ) -> tuple[Any, tuple[str, ...]]:
     "Read an image file; BrokenImage where it cannot be read."
     from PIL import Image
     try:
@@ -241,7 +245,8 @@ def _traits_of(file) -> tuple[str, ...]: # file: an open PIL image; keys of CHAN
 # %% ../nbs/library/12c_box_files.ipynb #7e84de3c
 def read_boxed(entry: Boxed,
                size: int, # side, pixels
-              ): # -> pixels uint8 size,size,3; box float32, in pixels of those; changes, a tuple
+               # pixels uint8 size,size,3; box float32, in pixels of those; changes
+              ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     "Read an image and its box; BrokenImage where the file is cut short."
     from PIL import Image
     image, changes = read_rgb(entry.path)
@@ -285,7 +290,8 @@ def read_all(listed: list[Boxed], # in the order they shall have
              classes: list[str],
              size: int, # side, pixels
              skip: bool = False, # True: leave out broken images
-            ): # -> pixels N,size,size,3; labels; boxes N,4; what was changed or left out, a text
+             # pixels N,size,size,3; labels; boxes N,4; what was changed or left out
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     "Read images one by one; all broken ones are named together."
     images, broken, wrong, changed = [], [], [], Counter()
     for k in progress(len(listed), "reading"):
@@ -335,7 +341,7 @@ _NTH = {2: "second", 3: "third"}
 def build_listed(listed: list[Boxed],
                  name: str, # of the set to be
                  size: int, # side, pixels
-                 words, # what part of the whole it is, and what was left out: texts
+                 words: Iterable[str], # what part of the whole it is, and what was left out
                  hold_out: float = 0., # as in set_apart
                  skip: bool = False, # True: leave out broken images
                  root: str | Path | None = None, # data root
@@ -371,7 +377,8 @@ def build_boxed(folder: str | Path, # with the images and a box file
                 box_file: str = "boxes.csv", # in the folder
                 columns: dict | None = None, inclusive: bool = False, # as in read_box_file
                 part: str = "", # what part of a known set this is, for the label of every result
-                hold_out: float = 0., skip: bool = False, root=None, # as in build_listed
+                hold_out: float = 0., skip: bool = False, # as in build_listed
+                root: str | Path | None = None, # data root
                ) -> Path: # of <name>.npz
     "Turn any folder of images with a box file into a data set."
     folder = Path(folder).expanduser()
@@ -383,7 +390,8 @@ def build_boxed(folder: str | Path, # with the images and a box file
 # %% ../nbs/library/12c_box_files.ipynb #4ee29362
 def build_cub(folder: str | Path | None = None, # CUB_200_2011; None: in the data root
               size: int = 256, # side, pixels: the paper's models see 224 of 256; 73 serves 64
-              skip: bool = False, download: bool = False, root=None, # as in the functions above
+              skip: bool = False, download: bool = False, # as in the functions above
+              root: str | Path | None = None, # data root
              ) -> Path: # of cub.npz
     "Turn the official folder of CUB into a data set; a part of the classes is said."
     folder = Path(folder or cub_folder(data_root(root), download)).expanduser()
@@ -436,7 +444,7 @@ def build(args: argparse.Namespace) -> Path:
                        hold_out=args.hold_out, skip=args.skip)
 
 # %% ../nbs/library/12c_box_files.ipynb #55504ad6
-def main(words=None, # list of text; None: those of the command line
+def main(words: list[str] | None = None, # None: those of the command line
         ) -> int: # exit status
     "Build a set from the command line."
     try:

@@ -9,6 +9,7 @@ __all__ = ['data_root', 'NoFolder', 'root_for', 'is_embedded', 'check_request', 
 
 # %% ../nbs/library/12_data.ipynb #dde457ae
 import argparse, os, re, sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def survey(name: str, root: Path) -> dict: # path -> state
     return states
 
 # %% ../nbs/library/12_data.ipynb #9ffc9871
-def check(names, # sets; none: all that are known or here
+def check(names: Sequence[str], # sets; none: all that are known or here
           root: Path, # data root
          ) -> bool: # False if anything is damaged, or a set that was named is missing
     "Print a line for every data file: ok, missing, or damaged with what was expected and found."
@@ -212,7 +213,7 @@ def check(names, # sets; none: all that are known or here
     return fine and not (names and missing)
 
 # %% ../nbs/library/12_data.ipynb #c9d3ca5c
-def main(words=None, # list of text; None: those of the command line
+def main(words: list[str] | None = None, # None: those of the command line
         ) -> int: # exit status
     "Check or fetch data sets from the command line."
     parser = argparse.ArgumentParser(prog="python -m pag_companion.data",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-
+from typing import Any
 import numpy as np
 
 from .core.numbers import UserError
@@ -71,17 +71,18 @@ def _read_idx(path):
     shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape).copy()
 
-def read_mnist(images: Path, labels: Path): # -> N,1,H,W and N
+def read_mnist(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]: # N,1,H,W and N
     "Read a part of MNIST."
     return _read_idx(images)[:, None], _read_idx(labels)
 
-def read_usps(path: Path): # -> N,1,16,16 and N
+def read_usps(path: Path) -> tuple[np.ndarray, np.ndarray]: # N,1,16,16 and N
     "Read a part of USPS."
     from torchvision.datasets import USPS
     part = USPS(path.parent, train=path.name == "usps.bz2")
     return part.data[:, None], np.array(part.targets)
 
-def read_svhn(path: Path): # MATLAB file, H,W,C,N; the label of a 0 is 10; -> N,3,32,32 and N
+def read_svhn(path: Path, # MATLAB file, H,W,C,N; the label of a 0 is 10
+             ) -> tuple[np.ndarray, np.ndarray]: # N,3,32,32 and N
     "Read a part of SVHN."
     from scipy.io import loadmat
     data = loadmat(path)
@@ -93,12 +94,12 @@ class _ArraysOnly(pickle.Unpickler):
     allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray,
                "dtype": np.dtype}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] != "numpy" or name not in self.allowed:
             raise pickle.UnpicklingError(f"a pickle that asks for {module}.{name} is not read")
         return self.allowed[name]
 
-def read_cifar10(*paths: Path): # batches; -> N,3,32,32 and N
+def read_cifar10(*paths: Path) -> tuple[np.ndarray, np.ndarray]: # batches -> N,3,32,32 and N
     "Read a part of CIFAR-10."
     batches = [_ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
                for path in paths]
@@ -119,7 +120,8 @@ register("cifar10", Dataset(CIFAR, True, read_cifar10, 50_000, 10_000, files=FIL
                             shape=(3, 32, 32)))
 
 # %% ../nbs/library/12h_datasets.ipynb #c83eb50b
-def read_mnist_sample(part: str, root: Path | None = None, limit: int | None = None):
+def read_mnist_sample(part: str, root: Path | None = None,
+                      limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     "Read the first 5,000 training or the first 1,000 test images of MNIST."
     from PIL import Image
     path = files("pag_companion") / "mnist_sample.png"
@@ -130,7 +132,8 @@ def read_mnist_sample(part: str, root: Path | None = None, limit: int | None = N
     return x[chosen].copy(), np.array(list(labels), dtype=np.int64)[chosen]
 
 # %% ../nbs/library/12h_datasets.ipynb #ba300a02
-def read_digits(part: str, root: Path | None = None, limit: int | None = None):
+def read_digits(part: str, root: Path | None = None,
+                limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     "Give scikit-learn's 1,797 handwritten digits, split once and for all."
     from sklearn.datasets import load_digits
     x, y = load_digits(return_X_y=True)
@@ -139,7 +142,8 @@ def read_digits(part: str, root: Path | None = None, limit: int | None = None):
     return (x[rows] * 255 / 16).round().astype(np.uint8).reshape(-1, 1, 8, 8), y[rows]
 
 # %% ../nbs/library/12h_datasets.ipynb #e26672a8
-def read_drawn(name: str, part: str, root: Path, limit: int | None = None):
+def read_drawn(name: str, part: str, root: Path,
+               limit: int | None = None) -> tuple: # of tensors, as Dataset.read
     "Draw a synthetic set, or read what was drawn."
     drawn = drawn_part(name, part, limit, root)
     return tuple(drawn[key] for key in KEPT if key in drawn)

@@ -8,9 +8,11 @@ __all__ = ['FILES', 'File', 'digest', 'damage', 'stamp', 'state', 'put', 'fetch_
 
 # %% ../nbs/library/12d_downloads.ipynb #3a8efe1f
 import itertools, os, shutil, tarfile, tempfile, time, zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .core.files import run_lock
 from .core.numbers import UserError
@@ -185,7 +187,7 @@ def offline() -> str: # name of the switch that is on, "" if none
     return ""
 
 @contextmanager
-def fetch_lock(root: Path):
+def fetch_lock(root: Path) -> Iterator[None]:
     "Let one process fetch at a time, and sweep out what a killed one left half done."
     with run_lock(".fetch", root, doing=f"fetching into {root}"):
         for left in root.glob(".fetch-*"):
@@ -229,10 +231,10 @@ def how_to_get(name: str, file: File, root: Path) -> str:
 
 # %% ../nbs/library/12d_downloads.ipynb #ede73454
 def provide(name: str, # of the set, for messages
-            files, # such as FILES[name]
+            files: Sequence[File], # such as FILES[name]
             root: Path, # data root
             download: bool = True, # fetch what is missing or damaged
-            **patience, # rounds, pause, timeout as for fetch
+            **patience: Any, # rounds, pause, timeout as for fetch
            ) -> list[Path]: # FileNotFoundError for a missing file, UserError for a damaged one
     "Give the paths of sound files, fetched or unpacked if need be."
     if any(state(file, root) != "ok" for file in files):

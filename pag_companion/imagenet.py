@@ -8,6 +8,7 @@ __all__ = ['GROUPS', 'NPZ', 'wnids_of', 'jpegs_in', 'read_image', 'missing_text'
 
 # %% ../nbs/library/12b_imagenet.ipynb #c8596381
 import argparse, os, sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,8 @@ def only_in(one: RestrictedImageNet, other: RestrictedImageNet) -> str:
     named = ", ".join(extra[:5]) + ", ..." * (len(extra) > 5) if extra else "none"
     return f"only in {one.split}: {named}"
 
-def gone(dataset: RestrictedImageNet, rows, read) -> str: # rows: wanted; read: of them
+def gone(dataset: RestrictedImageNet, rows: Iterable[int], # those that were to be read
+         read: Iterable[int]) -> str: # of them
     "Name the classes that have lost all their images."
     def classes(some):
         return {dataset.files[row][0].parent.name for row in some}
@@ -158,7 +160,7 @@ def check_groups(images: Images, part: str) -> None: # or UserError
 
 # %% ../nbs/library/12b_imagenet.ipynb #d2ab2266
 def read_images(dataset: RestrictedImageNet,
-                rows=None, # which; None: all
+                rows: Sequence[int] | None = None, # None: all
                 skip: bool = False, # True: leave out broken files
                ) -> Images:
     "Read images one by one, and name those that are broken."
@@ -228,7 +230,7 @@ def build_restricted(imagenet: str | Path | None = None, # folder; None: imagene
     return save_arrays(path, {**arrays, "part": "; ".join(filter(None, parts))})
 
 # %% ../nbs/library/12b_imagenet.ipynb #c033a342
-def main(words=None, # list of text; None: those of the command line
+def main(words: list[str] | None = None, # None: those of the command line
         ) -> int: # exit status
     "Turn an ImageNet folder into a data set from the command line."
     parser = argparse.ArgumentParser(prog="python -m pag_companion.imagenet",

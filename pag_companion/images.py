@@ -7,6 +7,7 @@ __all__ = ['SPLITS', 'to_float', 'check_parts', 'check_inside', 'Images', 'split
 
 # %% ../nbs/library/12g_images.ipynb #0eda5aab
 import hashlib, operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,7 +30,7 @@ def to_float(pixels: torch.Tensor, # uint8, of any shape, 0..255
 # %% ../nbs/library/12g_images.ipynb #64335892
 def check_parts(pixels: torch.Tensor, # uint8, N,C,H,W with C 1 or 3
                 y: torch.Tensor, # int64, N
-                classes, # names, one a class
+                classes: Sequence[str], # names, one a class
                 boxes: torch.Tensor | None = None, # N,4
                 framed: bool = False, # True: boxes may run past the image
                ) -> None: # or UserError
@@ -54,7 +55,7 @@ def check_parts(pixels: torch.Tensor, # uint8, N,C,H,W with C 1 or 3
 
 # %% ../nbs/library/12g_images.ipynb #05ccb196
 def check_inside(boxes: torch.Tensor, # N,4: x0,y0,x1,y1 in pixels
-                 size, # height, width of the images
+                 size: Sequence[int], # height, width of the images
                  slack: float = .01, # pixels by which rounding may carry an edge outside
                 ) -> None: # or UserError
     "Refuse boxes that lie outside their images, or hold nothing."

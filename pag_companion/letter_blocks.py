@@ -47,7 +47,8 @@ def stack_blocks(digit: Tensor, letter: Tensor, on_top: Tensor) -> Tensor: # N,1
     first = on_top.view(-1, 1, 1, 1)
     return torch.cat([torch.where(first, digit, letter), torch.where(first, letter, digit)], 2)
 
-def read_letter_blocks(source: str, part: str, root=None, limit: int | None = None) -> tuple:
+def read_letter_blocks(source: str, part: str, root: str | Path | None = None,
+                       limit: int | None = None) -> tuple:
     "Set a letter above or below every digit of another set."
     digits = whole(source, part, root, limit)
     letter, on_top = letters(part, len(digits))

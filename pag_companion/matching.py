@@ -6,7 +6,9 @@
 __all__ = ['MATCH_OPTIONS', 'fills_frame', 'placement', 'resample', 'moved_boxes', 'target_shape', 'match_domain']
 
 # %% ../nbs/library/12j_matching.ipynb #4251e609
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +29,7 @@ def fills_frame(images: Images) -> bool:
 
 # %% ../nbs/library/12j_matching.ipynb #62bd9848
 def placement(images: Images,
-              size, # height, width of the new frame
+              size: Sequence[int], # height, width of the new frame
               how: str, # one of MATCH_OPTIONS
              ) -> tuple[int, int, int, int]: # height, width, top, left inside the new frame
     "Place an image in a new frame; \"pad\" gives what fills its frame MNIST's share, 20 of 28."
@@ -42,7 +44,7 @@ def placement(images: Images,
 
 # %% ../nbs/library/12j_matching.ipynb #d2b1102d
 def resample(pixels: torch.Tensor, # uint8, N,C,H,W
-             size, # height, width
+             size: tuple[int, int], # height, width
              how: str, # "resize", "bicubic" or "nearest"
              channels: int, # 1 or 3
             ) -> torch.Tensor: # uint8, N,channels,height,width
@@ -70,7 +72,7 @@ def moved_boxes(images: Images, rectangle: tuple) -> torch.Tensor | None: # as f
     return images.boxes * scale + torch.tensor([left, top] * 2)
 
 # %% ../nbs/library/12j_matching.ipynb #f82edc97
-def target_shape(like, # Images, or (C, H, W)
+def target_shape(like: Any, # Images, or (C, H, W)
                 ) -> tuple[int, int, int]: # C, H, W
     "Read the size that is wanted."
     shape = like.shape if isinstance(like, Images) else like
@@ -85,7 +87,7 @@ def target_shape(like, # Images, or (C, H, W)
 
 # %% ../nbs/library/12j_matching.ipynb #a5102d7b
 def match_domain(images: Images, # to fit
-                 like, # Images of the other domain, or its (C, H, W)
+                 like: Images | Sequence[int], # of the other domain, or its (C, H, W)
                  how: str = "resize", # "resize" (bilinear), "bicubic", "nearest" or "pad"
                 ) -> Images: # its note says what was done
     "Fit images to the size and channels of another domain (section 2, Tables 2 and 3)."

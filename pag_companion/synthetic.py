@@ -12,18 +12,21 @@ __all__ = ['FACES', 'BODIES', 'COATS', 'SPECIES', 'outline_distance', 'font_file
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from .core.numbers import UserError
 
 # %% ../nbs/library/11_synthetic.ipynb #cb505695
-def outline_distance(font, # matplotlib FontProperties
-                     letter, # one character
-                     size=64, # side of the map, pixels
-                    ): # -> float32 size,size; half the frame is 1, the digit 1.4 high, centered
+def outline_distance(font: Any, # matplotlib FontProperties
+                     letter: str, # one character
+                     size: int = 64, # side of the map, pixels
+                     # float32 size,size; half the frame is 1, the digit 1.4 high, centered
+                    ) -> np.ndarray:
     "Map the distance to a character's outline, positive inside."
     import cv2
     from matplotlib.textpath import TextPath
@@ -53,7 +56,7 @@ def font_file(face: str, folder: Path) -> Path: # of the file; matplotlib's fold
     return path if path.exists() or face != "cmti10" else folder / "cmr10.ttf"
 
 @lru_cache(1)
-def glyph_atlas(): # -> float32 tensor, faces,10,64,64
+def glyph_atlas() -> Tensor: # float32, faces,10,64,64
     "Map every digit of every face."
     import matplotlib
     from matplotlib.font_manager import FontProperties
@@ -63,24 +66,24 @@ def glyph_atlas(): # -> float32 tensor, faces,10,64,64
     return torch.from_numpy(np.stack(maps))
 
 # %% ../nbs/library/11_synthetic.ipynb #f66ee9d5
-def pose(angle, # radians, N
-         slant, # N
-         width, # 1: as drawn, N
-         height, # 1: as drawn, N
-         dx, # shift, half a frame is 1, N
-         dy, # N
-        ): # -> N,2,3: where each point of the frame lies in the distance map
+def pose(angle: Tensor, # radians, N
+         slant: Tensor, # N
+         width: Tensor, # 1: as drawn, N
+         height: Tensor, # 1: as drawn, N
+         dx: Tensor, # shift, half a frame is 1, N
+         dy: Tensor, # N
+        ) -> Tensor: # N,2,3: where each point of the frame lies in the distance map
     "Build the affine maps that place digits in their frames."
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
     stretch = torch.stack([1 / width, slant / height, 0 * slant, 1 / height], 1).view(-1, 2, 2)
     linear = turn @ stretch
     return torch.cat([linear, -linear @ torch.stack([dx, dy], 1).unsqueeze(2)], 2)
 
-def random_warp(n, # images
-                size, # side, pixels
-                amount, # standard deviation, half a frame is 1
-                generator,
-               ): # -> N,size,size,2
+def random_warp(n: int, # images
+                size: int, # side, pixels
+                amount: float, # standard deviation, half a frame is 1
+                generator: Generator | None,
+               ) -> Tensor: # N,size,size,2
     "Bend the frame smoothly."
     coarse = amount * torch.randn(n, 2, 4, 4, generator=generator)
     smooth = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
@@ -102,19 +105,19 @@ def draw(distance, # distance maps, N,64,64
     return (.5 + (near + grow.view(-1, 1, 1, 1)) / soft.view(-1, 1, 1, 1)).clamp(0, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #b00baa81
-def uniform(low, # scalar
-            high, # scalar
-            n, # how many
-            generator,
-           ): # -> float32, N
+def uniform(low: float,
+            high: float,
+            n: int, # how many
+            generator: Generator | None,
+           ) -> Tensor: # float32, N
     "Draw numbers between two bounds."
     return low + (high - low) * torch.rand(n, generator=generator)
 
-def draw_glyphs(atlas, # from glyph_atlas
-                face, # N
-                y, # digits, N
-                generator,
-               ): # -> N,1,28,28 in [0,1]
+def draw_glyphs(atlas: Tensor, # from glyph_atlas
+                face: Tensor, # N
+                y: Tensor, # digits, N
+                generator: Generator | None,
+               ) -> Tensor: # N,1,28,28 in [0,1]
     "Draw digits as if written: white on black, with a margin."
     n = len(y)
     def each(low, high):
@@ -126,10 +129,10 @@ def draw_glyphs(atlas, # from glyph_atlas
     return ink * each(.85, 1).view(-1, 1, 1, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #3e63b25b
-def draw_walls(n, # images
-               size, # side, pixels
-               generator,
-              ): # -> N,3,size,size, not yet clipped to [0,1]
+def draw_walls(n: int, # images
+               size: int, # side, pixels
+               generator: Generator | None,
+              ) -> Tensor: # N,3,size,size, not yet clipped to [0,1]
     "Paint walls: a color with a slope, an edge, stripes and blotches."
     def one(low, high):
         return uniform(low, high, n, generator).view(-1, 1, 1, 1)
@@ -146,11 +149,11 @@ def draw_walls(n, # images
     return one(.1, .9) + tint(0, .07) + tint(.1, .03) * across + edge + stripes + blotches
 
 # %% ../nbs/library/11_synthetic.ipynb #3a3d29a8
-def draw_street_ink(atlas, # from glyph_atlas
-                    face, # N
-                    y, # digits, N
-                    generator,
-                   ): # -> ink, N,1,32,32 in [0,1]
+def draw_street_ink(atlas: Tensor, # from glyph_atlas
+                    face: Tensor, # N
+                    y: Tensor, # digits, N
+                    generator: Generator | None,
+                   ) -> Tensor: # ink, N,1,32,32 in [0,1]
     "Draw each digit with, by chance, a neighbor at either side."
     n = len(y)
     angle, slant = uniform(-.15, .15, n, generator), uniform(-.25, .25, n, generator)
@@ -169,11 +172,11 @@ def draw_street_ink(atlas, # from glyph_atlas
     return ink
 
 # %% ../nbs/library/11_synthetic.ipynb #a39e6aa3
-def draw_street_glyphs(atlas, # from glyph_atlas
-                       face, # N
-                       y, # digits, N
-                       generator,
-                      ): # -> N,3,32,32 in [0,1]
+def draw_street_glyphs(atlas: Tensor, # from glyph_atlas
+                       face: Tensor, # N
+                       y: Tensor, # digits, N
+                       generator: Generator | None,
+                      ) -> Tensor: # N,3,32,32 in [0,1]
     "Draw digits on walls: darker or lighter than the wall, some hard to see."
     ink = draw_street_ink(atlas, face, y, generator)
     n, size = len(y), ink.shape[-1]
@@ -190,11 +193,11 @@ BODIES = ("bean", "pear", "clover") # two, three and four lobes
 COATS = ("striped", "banded", "checked", "ringed")
 SPECIES = tuple(f"{coat} {body}" for coat in COATS for body in BODIES)
 
-def body_radius(angle, # N,... radians
-                y, # species, N
-                shape_cue, # strength, 0: all bodies alike, 1: as the species has it
-                bends, # N,3,2: amount and turn of bends that are this object's own
-               ): # -> N,..., about 1
+def body_radius(angle: Tensor, # N,... radians
+                y: Tensor, # species, N
+                shape_cue: float, # strength, 0: all bodies alike, 1: as the species has it
+                bends: Tensor, # N,3,2: amount and turn of bends that are this object's own
+               ) -> Tensor: # N,..., about 1
     "Give the way from an object's middle to its outline."
     def each(values):
         return values.view(-1, *[1] * (angle.dim() - 1))
@@ -205,11 +208,11 @@ def body_radius(angle, # N,... radians
     return radius
 
 # %% ../nbs/library/11_synthetic.ipynb #38ec6826
-def coat(u, # N,H,W places in the object's own plane
-         v, # N,H,W
-         y, # species, N
-         start, # N,2 radians
-        ): # -> N,H,W in [-1,1]
+def coat(u: Tensor, # N,H,W places in the object's own plane
+         v: Tensor, # N,H,W
+         y: Tensor, # species, N
+         start: Tensor, # N,2 radians
+        ) -> Tensor: # N,H,W in [-1,1]
     "Weave the stripes, bands, checks or rings of a species."
     def each(values):
         return values.view(-1, 1, 1)
@@ -219,23 +222,24 @@ def coat(u, # N,H,W places in the object's own plane
     return torch.where(kind == 2, wave * (10 * v + each(start[:, 1])).sin(), wave)
 
 # %% ../nbs/library/11_synthetic.ipynb #84332499
-def tint(turn, # N, radians around the circle of colors
-        ): # -> N,3,1,1, from -1 to 1, of no brightness
+def tint(turn: Tensor, # N, radians around the circle of colors
+        ) -> Tensor: # N,3,1,1, from -1 to 1, of no brightness
     "Give colors of one strength by their hue."
     thirds = torch.tensor([0, -2 * math.pi / 3, 2 * math.pi / 3])
     return (turn.unsqueeze(1) + thirds).cos().view(-1, 3, 1, 1)
 
-def mark(v, # N,1,H,W height on the head: -1 at the crown, 1 at the chin
-         y, # species, N
-        ): # -> N,3,H,W, from -1 to 1
+def mark(v: Tensor, # N,1,H,W height on the head: -1 at the crown, 1 at the chin
+         y: Tensor, # species, N
+        ) -> Tensor: # N,3,H,W, from -1 to 1
     "Paint crown and cheek of a species."
     crown, cheek = tint(y % 3 * (2 * math.pi / 3)), tint(y // 3 * (math.pi / 2) + .5)
     return torch.where(v < -.1, crown, cheek)
 
 # %% ../nbs/library/11_synthetic.ipynb #253ee3ec
-def place_objects(outline, # N,P,2 in the objects' own planes
-                    generator,
-                   ): # -> linear N,2,2, offset N,2: a point p lies at linear @ p + offset
+def place_objects(outline: Tensor, # N,P,2 in the objects' own planes
+                  generator: Generator | None,
+                  # linear N,2,2, offset N,2: a point p lies at linear @ p + offset
+                 ) -> tuple[Tensor, Tensor]:
     "Put objects down, each whole inside its frame, 30 to 55 % of it wide and high on average."
     n = len(outline)
     turn, slim = uniform(-.35, .35, n, generator), uniform(.8, 1.25, n, generator)
@@ -251,19 +255,19 @@ def place_objects(outline, # N,P,2 in the objects' own planes
     return linear * scale.unsqueeze(2), offset
 
 # %% ../nbs/library/11_synthetic.ipynb #e1bcbb73
-def frame_points(size, # side, pixels
-                ): # -> size,size,2: x and y of the middle of each pixel, from -1 to 1
+def frame_points(size: int, # side, pixels
+                ) -> Tensor: # size,size,2: x and y of the middle of each pixel, from -1 to 1
     "List where the pixels of a frame lie."
     line = (torch.arange(size) + .5) / size * 2 - 1
     return torch.stack([line.expand(size, size), line.unsqueeze(1).expand(size, size)], 2)
 
-def cover(distance, # in pixels from an edge, negative inside
-         ): # -> [0,1]
+def cover(distance: Tensor, # in pixels from an edge, negative inside
+         ) -> Tensor: # in [0,1]
     "Tell how much of a pixel is covered."
     return (.5 - distance).clamp(0, 1)
 
-def mask_boxes(masks, # bool, N,H,W
-              ): # -> float32 N,4 as x0,y0,x1,y1; x1 and y1 are the far edges of the last pixels
+def mask_boxes(masks: Tensor, # bool, N,H,W
+              ) -> Tensor: # float32 N,4 as x0,y0,x1,y1; x1, y1: the far edges of the last pixels
     "Draw the tightest box around each mask."
     sides = []
     for line in (masks.any(1), masks.any(2)):
@@ -272,10 +276,10 @@ def mask_boxes(masks, # bool, N,H,W
     return torch.stack([x0, y0, x1, y1], 1).float()
 
 # %% ../nbs/library/11_synthetic.ipynb #223969ce
-def litter(image, # N,3,size,size, painted over
-           pieces, # how many an image
-           generator,
-          ): # -> N,3,size,size
+def litter(image: Tensor, # N,3,size,size, painted over
+           pieces: int, # how many an image
+           generator: Generator | None,
+          ) -> Tensor: # N,3,size,size
     "Strew discs and tiles of any color over images."
     n, size = len(image), image.shape[-1]
     def each(low, high, axes=2):
@@ -294,10 +298,11 @@ def litter(image, # N,3,size,size, painted over
     return image
 
 # %% ../nbs/library/11_synthetic.ipynb #ecf6eb70
-def shape_objects(y, # species, N
-                    shape_cue, # strength, 0: bodies alike, 1: as the species has it
-                    generator,
-                   ): # -> bends N,3,2, heads N,3 as center and radius, outline N,192,2, in plane
+def shape_objects(y: Tensor, # species, N
+                  shape_cue: float, # strength, 0: bodies alike, 1: as the species has it
+                  generator: Generator | None,
+                  # bends N,3,2, heads N,3 as center and radius, outline N,192,2, in plane
+                 ) -> tuple[Tensor, Tensor, Tensor]:
     "Draw by chance what no two objects share."
     n = len(y)
     bends = torch.stack([.04 * torch.randn(n, 3, generator=generator),
@@ -311,11 +316,12 @@ def shape_objects(y, # species, N
     return bends, heads, torch.cat([body, heads[:, None, :2] + heads[:, None, 2:] * circle], 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #9237379f
-def draw_objects(y, # species, N
-                   shape_cue, # strength, 0: bodies alike, 1: as the species has it
-                   size, # side of the frame, pixels
-                   generator,
-                  ): # -> places in its plane and on its head, N,2,size,size; ink N,3,size,size
+def draw_objects(y: Tensor, # species, N
+                 shape_cue: float, # strength, 0: bodies alike, 1: as the species has it
+                 size: int, # side of the frame, pixels
+                 generator: Generator | None,
+                 # places in its plane and on its head, N,2,size,size; ink N,3,size,size
+                ) -> tuple[Tensor, Tensor, Tensor]:
     "Put each object into its frame."
     bends, heads, outline = shape_objects(y, shape_cue, generator)
     linear, offset = place_objects(outline, generator)
@@ -332,11 +338,11 @@ def draw_objects(y, # species, N
 
 # %% ../nbs/library/11_synthetic.ipynb #88a76c08
 def paint_objects(ground, # N,3,size,size
-                    objects, # as from draw_objects
-                    y, # species, N
-                    told_by_part, # 0 to 1
-                    generator,
-                   ): # -> N,3,size,size, not yet clipped to [0,1]
+                  objects, # as from draw_objects
+                  y, # species, N
+                  told_by_part, # 0 to 1
+                  generator,
+                 ): # -> N,3,size,size, not yet clipped to [0,1]
     "Paint coat, head, mark and eye over a ground; colors are drawn by chance."
     in_plane, face, (body, head, eye) = objects[0], objects[1], objects[2].unsqueeze(2).unbind(1)
     n, size = len(y), ground.shape[-1]
@@ -356,11 +362,12 @@ def paint_objects(ground, # N,3,size,size
     return torch.lerp(image, torch.full_like(image, .05), eye)
 
 # %% ../nbs/library/11_synthetic.ipynb #b2264f48
-def draw_scenes(y, # species, N
-                generator,
-                told_by_part=.5, # 0: body and coat alone tell the species, 1: the head alone
-                size=64, # side, pixels
-               ): # -> images N,3,size,size in [0,1], boxes float32 N,4, masks bool N,size,size
+def draw_scenes(y: Tensor, # species, N
+                generator: Generator | None,
+                told_by_part: float = .5, # 0: body and coat alone tell the species, 1: head alone
+                size: int = 64, # side, pixels
+                # images N,3,size,size in [0,1], boxes float32 N,4, masks bool N,size,size
+               ) -> tuple[Tensor, Tensor, Tensor]:
     "Draw one object an image on a cluttered ground, and say where it is."
     if not 0 <= told_by_part <= 1:
         raise UserError(f"told_by_part = {told_by_part}: give a share from 0 (the whole object "

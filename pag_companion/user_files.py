@@ -10,6 +10,7 @@ __all__ = ['own_array', 'own_boxes', 'check_own_images', 'own_classes', 'check_n
 import zipfile, zlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def _array(file, key, path):
                         "save a plain array, not one of objects") from error
 
 # %% ../nbs/library/12i_user_files.ipynb #4eeb2b3b
-def own_array(file, # open npz
+def own_array(file: Any, # open npz
               key: str, # "x_train"
               path: Path, # for messages
              ) -> np.ndarray:
@@ -52,7 +53,7 @@ def own_array(file, # open npz
     return value
 
 # %% ../nbs/library/12i_user_files.ipynb #900fa22b
-def own_boxes(file, # open npz
+def own_boxes(file: Any, # open npz
               key: str, # "boxes_train"
               shape: tuple, # of the images: N,H,W,...
               path: Path, # for messages
@@ -72,7 +73,7 @@ def own_boxes(file, # open npz
     return boxes.astype(np.float32)
 
 # %% ../nbs/library/12i_user_files.ipynb #a1c2e371
-def check_own_images(file, # open npz
+def check_own_images(file: Any, # open npz
                      x: np.ndarray, # uint8, the images of a part
                      part: str, # "train" or "test"
                      path: Path, # for messages
@@ -102,7 +103,7 @@ def _image_size(file, key, path): # -> height, width, channels; without reading 
     return (*shape[1:], 1)[:3]
 
 # %% ../nbs/library/12i_user_files.ipynb #a1c2e372
-def own_classes(file, path: Path) -> tuple[str, ...]: # file: open npz
+def own_classes(file: Any, path: Path) -> tuple[str, ...]: # file: open npz
     "Read the names of a user's classes."
     names = _array(file, "classes", path)
     if names.ndim != 1 or not len(names):
