@@ -13,10 +13,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from .attacks import untouched
@@ -143,7 +144,8 @@ def posed_numbers(part: str, # "train" or "test"
         groups.append((six, y, face))
     return tuple(torch.cat(tensors)[:n] for tensors in zip(*groups))
 
-def read_posed(part: str, root=None, limit: int | None = None) -> tuple: # as Dataset.read
+def read_posed(part: str, root: str | Path | None = None,
+               limit: int | None = None) -> tuple: # as Dataset.read
     "Draw the set's images."
     six, y, face = posed_numbers(part, limit or POSED[part])
     return (draw_posed(six, y, face) * 255).round().to(torch.uint8), y
@@ -187,7 +189,8 @@ class Reconstruct(Objective):
     "Train an autoencoder: squared error, summed over pixels."
     name, needs_eps, classifies = "reconstruct", False, False
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor,
+             generator: Generator | None = None) -> Tensor:
         "Compute the mean over a batch."
         return energy(model(x).float() - x).mean()
 
@@ -242,7 +245,8 @@ class Denoise(Objective):
     "Train a denoiser on images with noise of standard deviation eps."
     name, norm, needs_eps, classifies = "denoise", "sigma", True, False
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor,
+             generator: Generator | None = None) -> Tensor:
         "Compute the error of the guess for the true class, and of that for any class."
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         guesses = model(x + self.eps * noise).float()

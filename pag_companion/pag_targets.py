@@ -9,9 +9,10 @@ __all__ = ['NOTHING', 'OF', 'ACTIVATIONS', 'SAME', 'TARGETS', 'WIDTHS', 'NAMES',
 
 # %% ../nbs/library/15f_pag_targets.ipynb #69727b2e
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -120,7 +121,7 @@ class Pools:
         noise = torch.randn(len(counts), first.shape[2], generator=Generator().manual_seed(0))
         return cls(first, class_means(images).flatten(1), noise)
 
-    def to(self, device, dtype=torch.float32) -> "Pools":
+    def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> "Pools":
         "Move to where the model is."
         return Pools(*(part.to(device, dtype) for part in (self.images, self.means, self.noise)))
 
@@ -187,7 +188,8 @@ def target_gradients(kind: str, # key of TARGETS
 # %% ../nbs/library/15f_pag_targets.ipynb #547009ac
 WIDTHS = (.05, .3, 1., 2., 3., 5., 10., 100.) # σ
 
-def family(x: Tensor, pools: Pools, widths=WIDTHS) -> dict: # "nn", "mean" -> list of N,C
+def family(x: Tensor, pools: Pools, widths: Iterable[float] = WIDTHS,
+          ) -> dict[str, list[Tensor]]: # "nn", "mean" -> list of N,C
     "Take the cosines of the kernel-density target with both ends, for each width."
     every = torch.arange(len(pools.means), device=x.device).expand(len(x), -1)
     ends = {"nn": target_gradients("nn", x, every, pools)}
@@ -221,11 +223,13 @@ class PAGObjective(Objective):
         "Name the table row: PAG-CM-1, PAG-KDE-0.5 sigma=3.0, AT-0.1 + PAG-CM-1."
         return _label(self, unit)
 
-    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def inputs(self, model: nn.Module, x: Tensor, y: Tensor,
+               generator: Generator | None = None) -> Tensor:
         "Attack as AT does if there is a radius."
         return AT(self.eps).inputs(model, x, y, generator) if self.eps else x
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor,
+             generator: Generator | None = None) -> Tensor:
         "Add to the cross-entropy what gradients lack in alignment."
         loss = super().loss(model, x, y, generator)
         if not self.weight:
@@ -239,7 +243,8 @@ class PAGObjective(Objective):
 
 # %% ../nbs/library/15f_pag_targets.ipynb #9198e0d9
 def draw_classes(n: int, count: int, draws: int, # images, classes, classes drawn
-                 generator: Generator | None = None, device=None) -> Tensor: # n,draws
+                 generator: Generator | None = None,
+                 device: str | torch.device | None = None) -> Tensor: # n,draws
     "Draw different classes for each image."
     if not 1 <= draws <= count:
         raise UserError(f"draws = {draws}: there are {count} classes, draw 1 to {count} of them")
@@ -290,7 +295,8 @@ class InputPenalty(Objective):
         "Name the table row: GN-1."
         return f"GN-{self.weight:g}"
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor,
+             generator: Generator | None = None) -> Tensor:
         "Add the mean of squared lengths, whatever the size of the batch."
         g = class_gradients(model, x, y[:, None], "log_prob", create_graph=True)
         lengths = g.flatten(1).square().sum(1)
@@ -304,6 +310,7 @@ class L2AT(AT):
     name, title, norm = "at_l2", "AT-L2", "l2"
     adversarial = False # not watched: that is done in L∞
 
-    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None, ball=None) -> Tensor:
+    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator: Generator | None = None,
+               ball: Any = None) -> Tensor:
         "Attack in training mode."
         return super().inputs(model, x, y, generator, ball=ball or L2(self.eps))

@@ -7,8 +7,10 @@ __all__ = ['CENTERS', 'ARMS', 'WEIGHT', 'ALONG', 'SPAN', 'toy_points', 'toy_targ
            'toy_attack', 'unit_length', 'toy_hits', 'along_the_line', 'draw_arm', 'toy_figure']
 
 # %% ../nbs/library/15g_pag_toy.ipynb #ef43d7fb
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -71,7 +73,8 @@ class Toy:
     y: Tensor # K,600
     seeds: tuple
 
-def toy_data(seed: int, arms, each: int = 1000) -> dict: # of tensors; order: a generator
+def toy_data(seed: int, arms: Sequence[str], each: int = 1000,
+            ) -> dict: # of tensors; order: a generator
     "Draw a seed's points, and make the targets of every arm."
     generator = Generator().manual_seed(seed)
     (x, y), (test_x, test_y) = toy_points(each, generator), toy_points(100, generator)
@@ -82,7 +85,8 @@ def toy_data(seed: int, arms, each: int = 1000) -> dict: # of tensors; order: a 
 
 # %% ../nbs/library/15g_pag_toy.ipynb #82924f88
 @lru_cache(2)
-def train_toy(seeds=range(10), arms=ARMS, *, epochs: int = 100, each: int = 1000) -> Toy:
+def train_toy(seeds: Sequence[int] = range(10), arms: Sequence[str] = ARMS, *,
+              epochs: int = 100, each: int = 1000) -> Toy:
     "Train all arms of all seeds together: Adam, lr .01, batches of 128 (Ganz et al. 2023)."
     seeds, a = tuple(seeds), len(arms)
     data = [toy_data(seed, arms, each) for seed in seeds]
@@ -129,22 +133,23 @@ def toy_attack(nets: nn.Module, x: Tensor, y: Tensor, eps: float = 15., *, # K,N
             moved = x + (moved.detach() + sign * size * g.sign() - x).clamp(-eps, eps)
     return moved
 
-def unit_length(g):
+def unit_length(g: Tensor) -> Tensor: # ...,2
     "Bring vectors to length 1; zeros stay zeros."
     g = rescaled(g)
     return g / g.norm(dim=-1, keepdim=True).clamp_min(.5)
 
 # %% ../nbs/library/15g_pag_toy.ipynb #9df08641
-def toy_hits(toy: Toy, arms=ARMS,
-             **attack, # of toy_attack; none: clean
-            ) -> dict: # arm -> bool, seeds,600
+def toy_hits(toy: Toy, arms: Sequence[str] = ARMS,
+             **attack: Any, # of toy_attack; none: clean
+            ) -> dict[str, Tensor]: # arm -> bool, seeds,600
     "Tell which test points are classified correctly."
     x = toy_attack(toy.nets, toy.x, toy.y, **attack) if attack else toy.x
     with torch.no_grad():
         right = (toy.nets(x).argmax(-1) == toy.y).view(len(toy.seeds), len(arms), -1)
     return {arm: right[:, k] for k, arm in enumerate(arms)}
 
-def along_the_line(toy: Toy, arms=ARMS) -> dict: # arm -> share of energy, seeds,600
+def along_the_line(toy: Toy, arms: Sequence[str] = ARMS,
+                  ) -> dict[str, Tensor]: # arm -> share of energy, seeds,600
     "Measure how much of the gradient of the logit difference lies along the line of the data."
     both = toy.nets.gradients(toy.x).detach()
     g = both[..., 1, :] - both[..., 0, :]
@@ -154,7 +159,7 @@ def along_the_line(toy: Toy, arms=ARMS) -> dict: # arm -> share of energy, seeds
 # %% ../nbs/library/15g_pag_toy.ipynb #be0265be
 SPAN = torch.linspace(-120, 120, 241) # of both axes
 
-def draw_arm(axes, toy: Toy, k: int, title: str) -> None: # k: which network of the stack
+def draw_arm(axes: Any, toy: Toy, k: int, title: str) -> None: # k: which network of the stack
     "Draw a network's decision, some points, and where the attack takes them."
     plane = torch.stack(torch.meshgrid(SPAN, SPAN, indexing="xy"), -1).reshape(1, -1, 2)
     with torch.no_grad():
@@ -172,7 +177,9 @@ def draw_arm(axes, toy: Toy, k: int, title: str) -> None: # k: which network of 
     axes.set_xlabel("x1")
 
 # %% ../nbs/library/15g_pag_toy.ipynb #4794628e
-def toy_figure(toy: Toy, arms=ARMS, which: int = 0): # which seed of the toy -> figure
+def toy_figure(toy: Toy, arms: Sequence[str] = ARMS,
+               which: int = 0, # seed of the toy
+              ) -> Any: # matplotlib figure
     "Draw each network's decision, what an attack does, and how its gradient lies."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, len(arms), figsize=(3.1 * len(arms), 4.3), sharey=True,

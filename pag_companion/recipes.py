@@ -10,7 +10,7 @@ __all__ = ['NO_ATTACK', 'OBJECTIVES', 'ATTACKS', 'CHOICES', 'Objective', 'regist
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from .attacks import Linf, fgsm, gaussian_noise, pgd
@@ -42,11 +42,13 @@ class Objective:
         radius = f"-{round(self.eps / unit, 6):g}" if self.eps else ""
         return (self.title or self.name.capitalize()) + radius
 
-    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def inputs(self, model: nn.Module, x: Tensor, y: Tensor,
+               generator: Generator | None = None) -> Tensor:
         "Make the images that the network sees."
         return x
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor,
+             generator: Generator | None = None) -> Tensor:
         "Compute what a step minimizes, the mean over a batch."
         return F.cross_entropy(model(self.inputs(model, x, y, generator)).float(), y)
 
@@ -91,7 +93,8 @@ class Noise(Objective):
     "Train on images with Gaussian noise of standard deviation eps."
     name, title, norm, needs_eps = "noise", "N", "sigma", True
 
-    def inputs(self, model: nn.Module | None, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def inputs(self, model: nn.Module | None, x: Tensor, y: Tensor,
+               generator: Generator | None = None) -> Tensor:
         "Add noise, and clip to the image box."
         return gaussian_noise(x, self.eps, generator=generator, check=False)
 
@@ -118,7 +121,8 @@ class AT(Objective):
             raise UserError(f"attack_steps = {self.attack_steps}, attack_reach = "
                             f"{self.attack_reach}: 1 or more, and above 0")
 
-    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None, ball=None) -> Tensor:
+    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator: Any = None,
+               ball: Any = None) -> Tensor:
         "Attack in training mode; ball: another threat model than Linf(eps)."
         ball = Linf(self.eps) if ball is None else ball
         kwargs = dict(generator=generator, mode="train", check=False)
