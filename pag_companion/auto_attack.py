@@ -9,22 +9,24 @@ __all__ = ['auto_attack_accuracy']
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from .attacks import L2, Linf, _check_ball
 from .checks import check_differentiable, check_model, device_of, differentiable
 from .core.numbers import UserError, read_seed
 from .core.scores import Score
+from .images import Images
 from .robustness import accuracy, evaluating, predict
 
 # %% ../nbs/library/16c_auto_attack.ipynb #4877e271
-def auto_attack_accuracy(model, # from images in [0,1] to logits
-                         images, # Images, a few hundred
-                         ball, # Linf(eps) or L2(eps)
+def auto_attack_accuracy(model: nn.Module, # from images in [0,1] to logits
+                         images: Images, # a few hundred
+                         ball: Linf | L2,
                          *,
-                         version="standard", # or "plus", "rand", as in the package
-                         batch_size=100,
-                         seed=0, # of the attacks' random draws
-                        ): # -> Score
+                         version: str = "standard", # or "plus", "rand", as in the package
+                         batch_size: int = 100,
+                         seed: int = 0, # of the attacks' random draws
+                        ) -> Score:
     "Count the images that are correctly classified under AutoAttack (Croce and Hein 2020)."
     make, norm, seed = _auto_attack(), _norm_of(ball), read_seed(seed)
     check_model(model)

@@ -8,6 +8,7 @@ __all__ = ['HALVED', 'RADII', 'SLACK', 'square_attack', 'Radii', 'worst_cases', 
 # %% ../nbs/library/16b_pag_checks.ipynb #e733728a
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -72,7 +73,7 @@ RADII = {"mnist": Radii(.1, 2., (1., 2., 4., 12.)),
 SLACK = 1. # points that a check forgives: other random starts, few images
 
 # %% ../nbs/library/16b_pag_checks.ipynb #280f03eb
-def worst_cases(model, images: Images, settings) -> dict: # score -> Score
+def worst_cases(model: nn.Module, images: Images, settings: Any) -> dict[str, Score]:
     "Attack in both norms: PGD-10 as usual, and the worst case over restarts and iterates."
     radii, scores = RADII[settings.dataset], {}
     for name, ball in (("linf", Linf(radii.linf)), ("l2", L2(radii.l2))):
@@ -85,7 +86,7 @@ def worst_cases(model, images: Images, settings) -> dict: # score -> Score
         scores[f"{name}/pgd10"] = attacked(0)
     return scores
 
-def without_gradients(model, images: Images, settings) -> Score:
+def without_gradients(model: nn.Module, images: Images, settings: Any) -> Score:
     "Attack by random squares."
     radius, start = RADII[settings.dataset].linf, Generator().manual_seed(settings.model.seed)
     def change(x, y):
@@ -93,7 +94,7 @@ def without_gradients(model, images: Images, settings) -> Score:
     return accuracy(model, images, batch_size=batch_size(), change=change)
 
 # %% ../nbs/library/16b_pag_checks.ipynb #d660843c
-def masking_checks(model, images: Images, surrogate, settings,
+def masking_checks(model: nn.Module, images: Images, surrogate: nn.Module, settings: Any,
                    scores: dict, # of worst_cases, at the same images
                   ) -> Battery:
     "Look for masked gradients."

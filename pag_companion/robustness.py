@@ -8,12 +8,14 @@ __all__ = ['BLOCK', 'RADII', 'HUGE', 'STEPS', 'evaluating', 'batches', 'batch_si
 
 # %% ../nbs/library/16_robustness.ipynb #53396b97
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor, nn
 
 from .core.numbers import UserError, read_seed
 from .core.scores import Score
@@ -23,35 +25,37 @@ from .checks import (
     warn_of_unmoved, warn_of_zeros)
 from .layers import full_precision
 from .attacks import (
-    Linf, _check_ball, _count, _positive, pgd, random_noise, untouched)
+    L2, Linf, _check_ball, _count, _positive, pgd, random_noise, untouched)
 from .device import pick_device
+from .images import Images
 
 _all_ = ["device_of"]     # written in `checks`, and found here as ever
 
 # %% ../nbs/library/16_robustness.ipynb #4a7fab14
 @contextmanager
-def evaluating(model):
+def evaluating(model: nn.Module) -> Iterator[None]:
     "Put a model into evaluation mode and full float32, and give its modes back."
     check_model(model)
     with untouched(model), full_precision(device_of(model).type):
         yield
 
-def batches(images, batch_size, device): # -> x, y of each batch
+def batches(images: Images, batch_size: int,
+            device: str | torch.device) -> Iterator[tuple[Tensor, Tensor]]: # x, y of each batch
     "Walk through a set batch by batch, as float images on the model's device."
     _count(batch_size, "batch_size")
     for start in range(0, len(images), batch_size):
         batch = images[start:start + batch_size]
         yield batch.x.to(device), batch.y.to(device)
 
-def batch_size(): # -> number of images
+def batch_size() -> int: # number of images
     "Choose how many images to test at a time: few fit a processor's cache, many fill a GPU."
     return 100 if pick_device().type == "cpu" else 500
 
 # %% ../nbs/library/16_robustness.ipynb #439b6bf4
 @torch.no_grad()
-def predict(model, # from images in [0,1] to logits
-            x, # images in [0,1], N,C,H,W
-           ): # -> predicted classes, N
+def predict(model: nn.Module, # from images in [0,1] to logits
+            x: Tensor, # images in [0,1], N,C,H,W
+           ) -> Tensor: # predicted classes, N
     "Answer with the class of the highest logit, in evaluation mode; refuse NaN and infinity."
     check_model(model)
     check_images(x)
@@ -75,12 +79,13 @@ def _check_set(model, images):
     check_logits(logits, 1, images.y[:1].to(device_of(model)))
     check_labels(images.y, len(images), logits.shape[1])
 
-def accuracy(model, # from images in [0,1] to logits
-             images, # Images
+def accuracy(model: nn.Module, # from images in [0,1] to logits
+             images: Images,
              *,
-             batch_size=500,
-             change=None, # function of x and y that gives other images, such as attacked ones
-            ): # -> Score
+             batch_size: int = 500,
+             # of x and y, gives other images, such as attacked ones
+             change: Callable[[Tensor, Tensor], Tensor] | None = None,
+            ) -> Score:
     "Count the images that a model classifies correctly."
     _check_set(model, images)
     hits = []
@@ -147,17 +152,18 @@ def _moved(loss, x, x_adv, ball, size):
     return (x + ball.project(ball.step(x_adv.detach(), grad, size) - x)).clamp(0, 1), is_zero(grad)
 
 # %% ../nbs/library/16_robustness.ipynb #2adb55aa
-def robust_accuracy(model, # from images in [0,1] to logits
-                    images, # Images
-                    ball, # Linf(eps) or L2(eps)
+def robust_accuracy(model: nn.Module, # from images in [0,1] to logits
+                    images: Images,
+                    ball: Linf | L2,
                     *,
-                    steps=10,
-                    step_size=None, # None: 2.5 eps / steps
-                    restarts=1,
-                    success="last", # final iterate; or "any" of any restart, and the clean image
-                    batch_size=500,
-                    generator=None, # torch.Generator of the random starts
-                   ): # -> Score
+                    steps: int = 10,
+                    step_size: float | str | None = None, # None: 2.5 eps / steps
+                    restarts: int = 1,
+                    # final iterate; or "any" of any restart, and the clean image
+                    success: str = "last",
+                    batch_size: int = 500,
+                    generator: Generator | None = None, # of the random starts
+                   ) -> Score:
     "Count the images that a model still classifies correctly under PGD (Table 1)."
     size = _check_attack(ball, steps, step_size, restarts, success, batch_size)
     _check_set(model, images)
@@ -220,14 +226,15 @@ class Battery:
 RADII = {3: (4 / 255, 8 / 255, 16 / 255), 1: (.1, .2, .3)}
 HUGE, STEPS = {3: 64 / 255, 1: .5}, (1, 10, 50)
 
-def masking_battery(model, # from images in [0,1] to logits
-                    images, # Images
-                    other_model=None, # to take attacks from; None: that check is not run
+def masking_battery(model: nn.Module, # from images in [0,1] to logits
+                    images: Images,
+                    # to take attacks from; None: that check is not run
+                    other_model: nn.Module | None = None,
                     *,
-                    radii=None, # of the L-infinity attack, rising; None: RADII
-                    huge=None, # radius that nothing survives; None: HUGE
-                    batch_size=500,
-                    seed=0, # of the random starts
+                    radii: Sequence[float] | None = None, # of the L∞ attack, rising; None: RADII
+                    huge: float | None = None, # radius that nothing survives; None: HUGE
+                    batch_size: int = 500,
+                    seed: int = 0, # of the random starts
                    ) -> Battery:
     "Look for signs that a model's robustness is the attack's blindness (Athalye et al. 2018)."
     check_set(images)
