@@ -110,7 +110,7 @@ def train_denoiser(images: Images, # to train on
                    sigma: float = SIGMA,
                    steps: int = 800, # of 64 images
                    seed: int = 0,
-                   device="cpu",
+                   device: str | torch.device = "cpu",
                   ) -> Denoiser:
     "Train a denoiser at one noise level."
     draw = torch.Generator().manual_seed(seed)
@@ -320,7 +320,7 @@ def measure_gradients(view: View,
 
 # %% ../nbs/library/17b_alignment.ipynb #4a320bdc
 def phase_scrambled(x: Tensor, # images, N,C,H,W
-                    generator=None) -> Tensor: # N,C,H,W
+                    generator: torch.Generator | None = None) -> Tensor: # N,C,H,W
     "Keep an image's spectrum, and draw its phases anew."
     noise = torch.randn((len(x), 1, *x.shape[2:]), generator=generator, dtype=torch.double)
     turn = torch.fft.fft2(noise)

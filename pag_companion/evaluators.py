@@ -8,9 +8,12 @@ __all__ = ['AGREES', 'UNCHANGED', 'DIFFERS', 'large_attack', 'aims', 'path_frame
            'color_words', 'large_figure', 'path_figure']
 
 # %% ../nbs/library/17c_evaluators.ipynb #aa389fcc
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Generator, Tensor, nn
 
 from .attacks import L2, Linf, pgd
 from .core.numbers import UserError
@@ -20,21 +23,23 @@ from .data import Images
 from .robustness import batch_size, batches, device_of, evaluating, predict
 
 # %% ../nbs/library/17c_evaluators.ipynb #dedf4b3f
-def large_attack(model, # from images in [0,1] to logits
-                 x, # images N,C,H,W in [0,1]
-                 y, # true classes, N
-                 ball=Linf("32/255"), # or L2(...)
-                 steps=50, # each 2.5 eps / steps
-                 target=None, # class to reach, a number or N of them; None: any other than y
-                 generator=None, # torch.Generator of the random start
-                ): # -> x_adv N,C,H,W in [0,1]
+def large_attack(model: nn.Module, # from images in [0,1] to logits
+                 x: Tensor, # images N,C,H,W in [0,1]
+                 y: Tensor, # true classes, N
+                 ball: Linf | L2 = Linf("32/255"),
+                 steps: int = 50, # each 2.5 eps / steps
+                 target: int | Tensor | None = None, # class to reach, or N; None: any other than y
+                 generator: Generator | None = None, # of the random start
+                ) -> Tensor: # x_adv N,C,H,W in [0,1]
     "Attack with a radius that people can see (section 2, Figure 2)."
     if target is None:
         return pgd(model, x, y, ball, steps=steps, generator=generator)
     return pgd(model, x, aims(target, y), ball, steps=steps, targeted=True, generator=generator)
 
 # %% ../nbs/library/17c_evaluators.ipynb #bde56640
-def aims(target, y): # class or N classes; true classes, N -> int64, N
+def aims(target: int | Tensor, # class or N classes
+         y: Tensor, # true classes, N
+        ) -> Tensor: # int64, N
     "Say for each image which class to reach; refuse its own."
     if not isinstance(target, (int, torch.Tensor)):
         raise UserError(f"target = {target!r}: give the number of a class, or a tensor with one "
@@ -46,15 +51,15 @@ def aims(target, y): # class or N classes; true classes, N -> int64, N
     return aim
 
 # %% ../nbs/library/17c_evaluators.ipynb #5093287a
-def path_frames(model, # from images in [0,1] to logits
-                x, # images N,C,H,W in [0,1]
-                target, # class to reach, a number or N of them
-                ball=Linf("32/255"), # or L2(...)
-                frames=6, # 2 or more: the first is x, the last the end of the attack
+def path_frames(model: nn.Module, # from images in [0,1] to logits
+                x: Tensor, # images N,C,H,W in [0,1]
+                target: int | Tensor, # class to reach, or N of them
+                ball: Any = Linf("32/255"), # or L2(...)
+                frames: int = 6, # 2 or more: the first is x, the last the end of the attack
                 *,
-                y=None, # true classes, N; None: those the model sees
-                steps=50, # of the whole walk
-               ): # -> frames,N,C,H,W
+                y: Tensor | None = None, # true classes, N; None: those the model sees
+                steps: int = 50, # of the whole walk
+               ) -> Tensor: # frames,N,C,H,W
     "Walk from an image to another class, and keep what lies on the way."
     if not isinstance(frames, int) or not 2 <= frames <= steps + 1:
         raise UserError(f"frames = {frames!r}: give a whole number from 2 to {steps + 1}, one "
@@ -67,16 +72,16 @@ def path_frames(model, # from images in [0,1] to logits
                                  for stop in stops)])
 
 # %% ../nbs/library/17c_evaluators.ipynb #19278b23
-def answers(model, x): # images in [0,1], N,C,H,W -> classes, N
+def answers(model: nn.Module, x: Tensor) -> Tensor: # images in [0,1], N,C,H,W -> classes, N
     "Ask a model what it sees, batch by batch."
     with evaluating(model):
         return torch.cat([predict(model, part.to(device_of(model))).cpu()
                           for part in x.split(batch_size())])
 
-def attacked_images(model, images, ball, # model, Images, Linf(eps) or L2(eps)
-                      steps=50,
-                      seed=0, # of the random starts
-                     ): # -> x_adv, N,C,H,W
+def attacked_images(model: nn.Module, images: Images, ball: Linf | L2,
+                      steps: int = 50,
+                      seed: int = 0, # of the random starts
+                     ) -> Tensor: # x_adv, N,C,H,W
     "Attack a whole set."
     start, size = torch.Generator(device_of(model).type).manual_seed(seed), batch_size()
     count = -(-len(images) // size)
@@ -87,7 +92,7 @@ def attacked_images(model, images, ball, # model, Images, Linf(eps) or L2(eps)
                           for _, (x, y) in parts])
 
 # %% ../nbs/library/17c_evaluators.ipynb #fc62c9ea
-def noisy_images(images, ball, seed=0): # Images, Linf(eps) or L2(eps) -> x_noisy, N,C,H,W
+def noisy_images(images: Images, ball: Linf | L2, seed: int = 0) -> Tensor: # x_noisy, N,C,H,W
     "Move images as far as an attack may, in a random direction."
     x = images.x
     delta = ball.random_start(x, torch.Generator().manual_seed(seed))
@@ -99,30 +104,32 @@ def noisy_images(images, ball, seed=0): # Images, Linf(eps) or L2(eps) -> x_nois
 @dataclass
 class Trial:
     "Keep what was seen in changed images, by the attacked model and by evaluators."
-    y: torch.Tensor # true classes, N
-    seen: torch.Tensor # the attacked model's answers, N
+    y: Tensor # true classes, N
+    seen: Tensor # the attacked model's answers, N
     clean: dict # evaluator -> its answers to the untouched images, N
     after: dict # evaluator -> its answers to the changed images, N
 
-    def counts(self, evaluator): # -> bool, N
+    def counts(self, evaluator: str) -> Tensor: # bool, N
         "Find the images that an evaluator classifies correctly when clean."
         return self.clean[evaluator] == self.y
 
-    def agreed(self, evaluator): # -> Score, over the images that count
+    def agreed(self, evaluator: str) -> Score: # over the images that count
         "Count the images in which the evaluator sees the same wrong class as the attacked model."
         same = (self.seen != self.y) & (self.after[evaluator] == self.seen)
         return Score.of(same[self.counts(evaluator)])
 
-    def confusion(self, evaluator, k): # k classes -> k,k counts: true class, evaluator's answer
+    def confusion(self, evaluator: str, k: int, # classes
+                 ) -> Tensor: # k,k counts: true class, evaluator's answer
         "Count which class the images that count are taken for."
         counted = self.counts(evaluator)
         return torch.bincount(k * self.y[counted] + self.after[evaluator][counted],
                               minlength=k * k).view(k, k)
 
 # %% ../nbs/library/17c_evaluators.ipynb #0c0315b7
-def check_evaluators(model, evaluators, # dict name -> model
-                     images, # Images
-                    ): # -> None, or ValueError
+def check_evaluators(model: nn.Module,
+                     evaluators: dict[str, nn.Module], # name -> model
+                     images: Images,
+                    ) -> None: # or ValueError
     "Ask everyone about one image, so that misfits are found before the work."
     if not len(images):
         raise UserError("there are no images to attack: look at split and images")
@@ -143,10 +150,11 @@ def check_evaluators(model, evaluators, # dict name -> model
                             "and at how it was trained")
 
 # %% ../nbs/library/17c_evaluators.ipynb #81bfe787
-def hold_trial(model, evaluators, # dict name -> model
-               images, # Images
-               x, # the same images changed
-              ): # -> Trial
+def hold_trial(model: nn.Module,
+               evaluators: dict[str, nn.Module], # name -> model
+               images: Images,
+               x: Tensor, # the same images changed
+              ) -> Trial:
     "Ask the attacked model and every evaluator what they see."
     check_evaluators(model, evaluators, images)
     seen = answers(model, x)
@@ -155,13 +163,13 @@ def hold_trial(model, evaluators, # dict name -> model
     return Trial(images.y, seen, clean, after)
 
 # %% ../nbs/library/17c_evaluators.ipynb #126d7a17
-def agreement(model, # the attacked model
-           evaluators, # dict: name -> model
-           images, # Images
-           ball=Linf("32/255"), # or L2(...)
-           steps=50,
-           seed=0, # of the random starts
-          ): # -> dict: name -> Score
+def agreement(model: nn.Module, # the attacked model
+           evaluators: dict[str, nn.Module], # name -> model
+           images: Images,
+           ball: Linf | L2 = Linf("32/255"),
+           steps: int = 50,
+           seed: int = 0, # of the random starts
+          ) -> dict[str, Score]: # name -> Score
     "Attack images, and count those in which an evaluator sees the attacked model's class."
     check_evaluators(model, evaluators, images)
     trial = hold_trial(model, evaluators, images,
@@ -169,7 +177,7 @@ def agreement(model, # the attacked model
     return {name: trial.agreed(name) for name in evaluators}
 
 # %% ../nbs/library/17c_evaluators.ipynb #1757ea84
-def first_of(images: Images, names) -> Images: # class names -> one of each
+def first_of(images: Images, names: Sequence[str]) -> Images: # class names -> one of each
     "Take the first image of each class."
     for name in names:
         if name not in images.classes or not (images.y == images.classes.index(name)).any():
@@ -182,11 +190,12 @@ def first_of(images: Images, names) -> Images: # class names -> one of each
 # a new class, both see it; still the true class; a third class
 AGREES, UNCHANGED, DIFFERS = "#009e73", "#7f7f7f", "#d55e00"
 
-def words_under(model, evaluator, # or None
-                x, # images
-                classes, # their names
-                y=None, # true classes, in place of a model
-               ): # -> N texts
+def words_under(model: nn.Module | None,
+                evaluator: nn.Module | None,
+                x: Tensor, # images
+                classes: Sequence[str], # their names
+                y: Any = None, # true classes, N, in place of a model
+               ) -> list[str]: # N
     "Say what the attacked model and the evaluator see."
     if model is None:
         first = [classes[k] for k in y]
@@ -198,13 +207,14 @@ def words_under(model, evaluator, # or None
             for words, k in zip(first, answers(evaluator, x))]
 
 # %% ../nbs/library/17c_evaluators.ipynb #0ded8f0f
-def colors_under(model, evaluator, x, y): # models, images, true classes -> N colors
+def colors_under(model: nn.Module, evaluator: nn.Module, x: Tensor, # images N,C,H,W
+                 y: Tensor) -> list[str]: # true classes, N -> N colors
     "Color what the evaluator says by whether it agrees."
     seen, other = answers(model, x), answers(evaluator, x)
     return [UNCHANGED if b == true else AGREES if a == b else DIFFERS
             for a, b, true in zip(seen.tolist(), other.tolist(), y.tolist())]
 
-def color_words(fig, colors) -> None: # figure of image_grid; dict: title -> N colors
+def color_words(fig: Any, colors: dict[str, list[str]]) -> None: # of image_grid; title -> N colors
     "Color the words under a grid of images, column by column."
     width = len({round(axes.get_position().x0, 3) for axes in fig.axes})
     titles = [axes.get_title() for axes in fig.axes[:width]]
@@ -213,13 +223,13 @@ def color_words(fig, colors) -> None: # figure of image_grid; dict: title -> N c
             axes.xaxis.label.set_color(colors[titles[k % width]][k // width])
 
 # %% ../nbs/library/17c_evaluators.ipynb #eabf84ee
-def large_figure(images, # Images, one a row
-                 models, # dict: row name -> model
-                 evaluator=None, # model; None: only the attacked model is asked
-                 balls=(Linf("32/255"),), # one column a model and ball
-                 steps=50,
-                 seed=0, # of the random starts
-                ): # -> matplotlib figure
+def large_figure(images: Images, # one a row
+                 models: dict[str, nn.Module], # row name -> model
+                 evaluator: nn.Module | None = None, # None: only the attacked model is asked
+                 balls: Sequence[Linf | L2] = (Linf("32/255"),), # one column a model and ball
+                 steps: int = 50,
+                 seed: int = 0, # of the random starts
+                ) -> Any: # matplotlib figure
     "Show what large attacks make of images (Figures 2 and 3)."
     if not models:
         raise UserError("there is no model to attack: give a dict from row name to model")
@@ -240,12 +250,12 @@ def large_figure(images, # Images, one a row
     return fig
 
 # %% ../nbs/library/17c_evaluators.ipynb #d483c606
-def path_figure(model, images, target, # model, Images of one image, class name
-                ball=Linf("32/255"),
-                evaluator=None, # model
-                frames=8,
-                steps=50,
-               ): # -> matplotlib figure
+def path_figure(model: nn.Module, images: Images, target: str, # one image, class name
+                ball: Linf | L2 = Linf("32/255"),
+                evaluator: nn.Module | None = None,
+                frames: int = 8,
+                steps: int = 50,
+               ) -> Any: # matplotlib figure
     "Show a walk from one class to another, frame by frame."
     if target not in images.classes:
         raise UserError(f"target = {target!r} is no class of {images.name}: choose one of "

@@ -11,14 +11,14 @@ __all__ = ['NORMS', 'MOST_STEPS', 'GRAY', 'COLOR', 'ALL_ARE', 'MOST_PIXELS', 'LA
 
 # %% ../nbs/library/17f_explorer.ipynb #0cfec4df
 import base64, io, math, warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .alignment import AMONG, LIST, SIGMA, View, identified
 from .attacks import L2, Linf
@@ -58,7 +58,7 @@ class Choice:
 # %% ../nbs/library/17f_explorer.ipynb #3a8c52cc
 def ball_of(choice: Choice,
             shape: tuple[int, int, int], # of the model's images: C,H,W
-           ): # -> Linf or L2
+           ) -> Linf | L2:
     "Read the radius of a choice; refuse one that was probably meant otherwise."
     eps, diagonal = parse_eps(choice.eps, shape[0] == 3, choice.norm), math.sqrt(math.prod(shape))
     if choice.norm == "l2" and eps >= diagonal:
@@ -83,7 +83,7 @@ def shipped() -> dict[str, tuple]: # name -> path of the weights, card
     return kept_models()
 
 @lru_cache(8)
-def model_of(name: str):
+def model_of(name: str) -> nn.Module:
     "Load a shipped model, once."
     return pretrained(name)
 
@@ -142,8 +142,7 @@ def is_file(source: str) -> bool:
     "Tell whether an image comes from a file of the reader's."
     return source.startswith("data:image/") or "/" in source or "." in source
 
-def check_among(name: str, value: str, allowed, # texts
-                what: str) -> None: # or UserError
+def check_among(name: str, value: str, allowed: Collection[str], what: str) -> None: # or UserError
     "Refuse what is not offered."
     if value not in allowed:
         raise UserError(f"{name} = {value!r} {what}: choose one of {', '.join(allowed)}")
@@ -170,7 +169,7 @@ MOST_PIXELS = 25_000_000 # of a file
 LARGEST_SIDE = 64 # of what is stored of a file
 NOTE = "pag_companion" # name of the text, inside a PNG, that says what was done to it
 
-def check_file(file, # open PIL image
+def check_file(file: Any, # open PIL image
                name: str) -> None: # or UserError
     "Refuse an image that would be shown other than it looks."
     if file.width * file.height > MOST_PIXELS:
@@ -187,7 +186,8 @@ def check_file(file, # open PIL image
                         "put it on a background first")
 
 # %% ../nbs/library/17f_explorer.ipynb #1f20f69a
-def decoded(source: str | bytes): # path, data:image/...;base64,..., or a file's bytes -> PIL image
+def decoded(source: str | bytes, # path, data:image/...;base64,..., or a file's bytes
+           ) -> Any: # PIL image
     "Read an image file in full, upright and without what would mislead."
     from PIL import Image, ImageOps
     name, stream = source, source
@@ -205,7 +205,7 @@ def decoded(source: str | bytes): # path, data:image/...;base64,..., or a file's
 
 # %% ../nbs/library/17f_explorer.ipynb #b564ee91
 def open_image(source: str | bytes, # a path, data:image/...;base64,..., or a file's bytes
-              ): # -> PIL image, square and upright, "RGB"; what was done to it
+              ) -> tuple[Any, tuple[str, ...]]: # PIL image, square, upright, "RGB"; what was done
     "Read an image file, and take its middle square."
     from PIL import Image, ImageOps
     inline = isinstance(source, bytes) or source.startswith("data:")
@@ -228,7 +228,7 @@ def open_image(source: str | bytes, # a path, data:image/...;base64,..., or a fi
     return ImageOps.fit(image, (side, side)), tuple(filter(None, notes))
 
 # %% ../nbs/library/17f_explorer.ipynb #8b44ab2b
-def packed(image, # PIL image
+def packed(image: Any, # PIL image
            notes: tuple = (), # what was done to it
           ) -> str: # data:image/png;base64,...
     "Write a small image as text, with what was done to it."
@@ -240,7 +240,7 @@ def packed(image, # PIL image
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 @torch.no_grad()
-def answers_of(model, x: Tensor) -> Tensor: # N,C,H,W -> probabilities, N,classes
+def answers_of(model: nn.Module, x: Tensor) -> Tensor: # N,C,H,W -> probabilities, N,classes
     "Ask a model what it sees, and how sure it is."
     with evaluating(model):
         return logits_of(model, x).softmax(1)
@@ -274,10 +274,10 @@ def image_in(source: str, # as for open_image
     return replace(images, y=y), (*notes, f"called {images.classes[int(y)]}, as the model does")
 
 # %% ../nbs/library/17f_explorer.ipynb #429cc4b3
-def walk(model, # from images in [0,1] to logits
+def walk(model: nn.Module, # from images in [0,1] to logits
          x: Tensor, # one image or more, N,C,H,W
          y: Tensor, # labels, N; targeted: classes to reach
-         ball, # Linf(eps) or L2(eps)
+         ball: Linf | L2,
          steps: int = 10, # each 2.5 eps / steps
          targeted: bool = False, # towards y instead of away
         ) -> Tensor: # steps+1,N,C,H,W: x, and where each step leads
@@ -421,7 +421,7 @@ def as_line(choice: Choice) -> str: # Python
     "Write the line that repeats a view."
     return f"from pag_companion.explorer import Choice, explore; explored = explore({choice})"
 
-def table_of(explored: Explored): # -> pandas DataFrame
+def table_of(explored: Explored) -> Any: # pandas DataFrame
     "Lay the measures of one gradient out."
     import pandas as pd
     def text(name):

@@ -8,6 +8,7 @@ __all__ = ['SIGNS', 'sure', 'agreement_color', 'tiles_of', 'words_of', 'likely',
 
 # %% ../nbs/library/17g_explorer_page.ipynb #d93689ec
 import base64, html, io
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def likely(explored: Explored, most: int = 10) -> list[int]: # classes, ascendin
     return sorted(highest.topk(min(most, len(highest))).indices.tolist())
 
 # %% ../nbs/library/17g_explorer_page.ipynb #f342f7af
-def draw_tile(axis, image: Tensor, title: str, words: str) -> None: # image: C,H,W
+def draw_tile(axis: Any, image: Tensor, title: str, words: str) -> None: # image: C,H,W
     "Draw an image with a title, and words under it."
     pixels = image.permute(1, 2, 0).squeeze(2).numpy()
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -66,7 +67,7 @@ def draw_tile(axis, image: Tensor, title: str, words: str) -> None: # image: C,H
     axis.set_title(title, fontsize=9)
     axis.set_xlabel(words, fontsize=8)
 
-def draw_bars(axis, explored: Explored) -> None:
+def draw_bars(axis: Any, explored: Explored) -> None:
     "Draw the attacked model's probabilities before and after."
     chosen = likely(explored)
     for shift, k, color, name in ((-.2, 0, "#bbbbbb", "before"), (.2, -1, "#2171b5", "after")):
@@ -80,7 +81,7 @@ def draw_bars(axis, explored: Explored) -> None:
     axis.legend(frameon=False, fontsize=7, loc="best")
 
 # %% ../nbs/library/17g_explorer_page.ipynb #79e6f101
-def figure_of(explored: Explored): # -> matplotlib figure
+def figure_of(explored: Explored) -> Any: # matplotlib figure
     "Draw image, gradient, attack, probabilities and path."
     from matplotlib import pyplot
     fig, choice = pyplot.figure(figsize=(6.2, 3.9), layout="constrained"), explored.choice

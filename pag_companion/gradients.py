@@ -8,13 +8,16 @@ __all__ = ['BLUE', 'RED', 'STYLES', 'MEASURES', 'FUNCTIONS', 'input_gradient', '
            'Measure', 'bootstrap', 'measure_each', 'averaged', 'measure_alignment', 'stored_measures']
 
 # %% ../nbs/library/17_gradients.ipynb #b4f40e8e
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .images import to_float
+from .images import Images, to_float
 from .layers import full_precision
 from .attacks import untouched
 from .checks import (check_differentiable, check_gradients, check_images, check_model,
@@ -24,10 +27,10 @@ from .robustness import batches, device_of
 from .core.numbers import UserError
 
 # %% ../nbs/library/17_gradients.ipynb #8eb9eba0
-def input_gradient(model, # from images in [0,1] to logits
-                   x, # images in [0,1], N,C,H,W
-                   y, # labels, N
-                  ): # -> gradient of each image's loss, N,C,H,W
+def input_gradient(model: nn.Module, # from images in [0,1] to logits
+                   x: Tensor, # images in [0,1], N,C,H,W
+                   y: Tensor, # labels, N
+                  ) -> Tensor: # gradient of each image's loss, N,C,H,W
     "Take the gradient of the loss with respect to the image (section 2, Figure 1)."
     check_images(x, y)
     with _ready(model, x), differentiable():
@@ -59,9 +62,9 @@ BLUE, RED = (torch.tensor(rgb, dtype=torch.double).view(3, 1, 1) / 255
              for rgb in ((0, 114, 178), (213, 94, 0)))
 STYLES = {"clip3sigma": (1, 3), "diverging": (1,)} # style -> channels it can show
 
-def gradient_picture(g, # gradients, N,C,H,W
-                     style="clip3sigma", # or "diverging": blue positive, red negative, white zero
-                    ): # -> images in [0,1], N,C,H,W; "diverging": N,3,H,W
+def gradient_picture(g: Tensor, # gradients, N,C,H,W
+                     style: str = "clip3sigma", # or "diverging": blue > 0, red < 0, white 0
+                    ) -> Tensor: # images in [0,1], N,C,H,W; "diverging": N,3,H,W
     "Turn gradients into images, cut at three standard deviations (Figure 1; Tsipras et al. 2019)."
     _check_drawable(g, style)
     sigma = g.double().flatten(1).std(1, correction=0).view(-1, 1, 1, 1)
@@ -83,21 +86,21 @@ def _check_drawable(g, style):
         raise UserError("the gradient holds NaN or infinity: look at the model's weights")
 
 # %% ../nbs/library/17_gradients.ipynb #79ecf40b
-def centered(images): # N,C,H,W -> N,C·H·W
+def centered(images: Tensor) -> Tensor: # N,C,H,W -> N,C·H·W
     "Take each channel's mean out, and flatten."
     return (images - images.mean((2, 3), keepdim=True)).flatten(1)
 
-def alignment(x, # images, N,C,H,W
-              g, # their loss gradients, N,C,H,W
-             ): # -> cosines in [-1,1], N; 0 where a gradient is zero
+def alignment(x: Tensor, # images, N,C,H,W
+              g: Tensor, # their loss gradients, N,C,H,W
+             ) -> Tensor: # cosines in [-1,1], N; 0 where a gradient is zero
     "Measure how far -g points where the image does, without means (Etmann et al. 2019, signed)."
     check_gradients(not_finite(g))
     return F.cosine_similarity(centered(x.double()), -centered(g.double()), eps=1e-300)
 
 # %% ../nbs/library/17_gradients.ipynb #9f2adee9
-def first_of_each_class(images, # Images
-                        classes=6, # how many
-                       ): # -> Images, one a class
+def first_of_each_class(images: Images,
+                        classes: int = 6, # how many
+                       ) -> Images: # one a class
     "Take the first image of each of the first classes, so that nobody chooses."
     chosen = range(min(classes, len(images.classes)))
     empty = [images.classes[k] for k in chosen if not (images.y == k).any()]
@@ -108,9 +111,9 @@ def first_of_each_class(images, # Images
     return images[torch.tensor([int((images.y == k).nonzero()[0]) for k in chosen])]
 
 # %% ../nbs/library/17_gradients.ipynb #c05f4d83
-def gradients_figure(images, # Images, a few: one a row
-                     models, # dict: label -> model, one a column
-                    ): # -> matplotlib figure
+def gradients_figure(images: Images, # a few: one a row
+                     models: dict[str, nn.Module], # label -> model, one a column
+                    ) -> Any: # matplotlib figure
     "Draw images beside the negative loss gradients of models, with their cosine (Figure 1)."
     from matplotlib import pyplot
     if not len(images) or not models:
@@ -138,8 +141,8 @@ def _draw_column(axes, title, images, below):
         axis.set_xlabel(text, fontsize=8, labelpad=2)
 
 # %% ../nbs/library/17_gradients.ipynb #123bf1ee
-def high_frequency_share(g, # gradients, N,C,H,W
-                        ): # -> share of energy in [0,1], N; 0 where a gradient is zero
+def high_frequency_share(g: Tensor, # gradients, N,C,H,W
+                        ) -> Tensor: # share of energy in [0,1], N; 0 where a gradient is zero
     "Measure a gradient's roughness: its energy above a quarter of a cycle a pixel, without means."
     check_gradients(not_finite(g))
     power = torch.fft.fft2(centered(g.double()).view_as(g)).abs().square().sum(1)
@@ -149,8 +152,8 @@ def high_frequency_share(g, # gradients, N,C,H,W
     return (power * high).sum((1, 2)) / total.where(total > 0, 1)
 
 # %% ../nbs/library/17_gradients.ipynb #15dbcb4a
-def class_means(images, # Images
-               ): # -> mean image of each class, K,C,H,W
+def class_means(images: Images,
+               ) -> Tensor: # mean image of each class, K,C,H,W
     "Average the images of each class."
     empty = [name for k, name in enumerate(images.classes) if not (images.y == k).any()]
     if empty:
@@ -159,17 +162,17 @@ def class_means(images, # Images
     return torch.stack([to_float(images.pixels[images.y == k]).mean(0)
                         for k in range(len(images.classes))])
 
-def towards_class(model, x, # images, N,C,H,W
-                  y, # their labels, N
-                  means, # from class_means
-                 ): # -> cosines in [-1,1], N
+def towards_class(model: nn.Module, x: Tensor, # images, N,C,H,W
+                  y: Tensor, # their labels, N
+                  means: Tensor, # from class_means
+                 ) -> Tensor: # cosines in [-1,1], N
     "Measure how far the next class's gradient points from the image to that class's mean."
     after = (y + 1) % len(means)
     return alignment(means[after] - x, input_gradient(model, x, after))
 
 # %% ../nbs/library/17_gradients.ipynb #ab67431f
-def etmann(model, x, # images, N,C,H,W
-          ): # -> cosines in [0,1], N
+def etmann(model: nn.Module, x: Tensor, # images, N,C,H,W
+          ) -> Tensor: # cosines in [0,1], N
     "Measure the alignment of the highest logit's gradient, without sign (Etmann et al. 2019)."
     check_images(x)
     with _ready(model, x), differentiable():
@@ -188,9 +191,9 @@ class Measure:
     high: float
     n: int # images
 
-def bootstrap(values, # N
-              draws=1000,
-             ): # -> Measure
+def bootstrap(values: Tensor, # N
+              draws: int = 1000,
+             ) -> Measure:
     "Average, and say how sure the average is over images."
     values = values.double().cpu()
     if not torch.isfinite(values).all():
@@ -208,12 +211,12 @@ FUNCTIONS = {"alignment": lambda model, x, y, g, means: alignment(x, g),
              "towards_class": lambda model, x, y, g, means: towards_class(model, x, y, means),
              "etmann": lambda model, x, y, g, means: etmann(model, x)}
 
-def measure_each(model, # from images in [0,1] to logits
-                 images, # Images to take gradients at
-                 means, # from class_means, on training images
-                 names=MEASURES, # keys of FUNCTIONS
-                 batch_size=250,
-                ): # -> dict: name -> values, N; and "zero_gradients" -> yes or no, N
+def measure_each(model: nn.Module, # from images in [0,1] to logits
+                 images: Images, # to take gradients at
+                 means: Tensor, # from class_means, on training images
+                 names: Sequence[str] = MEASURES, # keys of FUNCTIONS
+                 batch_size: int = 250,
+                ) -> dict[str, Tensor]: # name -> values, N; and "zero_gradients" -> yes or no, N
     "Measure the gradient at each image in every way."
     check_set(images)
     if means.shape[1:] != images.pixels.shape[1:]:
@@ -229,17 +232,19 @@ def measure_each(model, # from images in [0,1] to logits
     return {name: torch.cat(parts) for name, parts in values.items()}
 
 # %% ../nbs/library/17_gradients.ipynb #9591df0e
-def averaged(values, # from measure_each
-            ): # -> dict: name -> Measure, and "zero_gradients" -> count
+def averaged(values: dict[str, Tensor], # from measure_each
+            ) -> dict[str, Any]: # name -> Measure, and "zero_gradients" -> count
     "Average what was measured at each image."
     return {name: int(v.sum()) if name == "zero_gradients" else bootstrap(v)
             for name, v in values.items()}
 
-def measure_alignment(model, images, means, batch_size=250): # as measure_each -> as averaged
+def measure_alignment(model: nn.Module, images: Images, means: Tensor, # as measure_each
+                      batch_size: int = 250) -> dict[str, Any]: # as averaged
     "Measure a model's gradients by the three measures (claims G1 to G3, H1)."
     return averaged(measure_each(model, images, means, batch_size=batch_size))
 
-def stored_measures(measures): # from measure_alignment -> dict that a record can hold
+def stored_measures(measures: dict[str, Any], # from measure_alignment
+                   ) -> dict[str, Any]: # that a record can hold
     "Turn measures into plain numbers."
     return {name: value if name == "zero_gradients" else asdict(value)
             for name, value in measures.items()}
