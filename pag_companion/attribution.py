@@ -261,7 +261,8 @@ def integrated_gradients(model: nn.Module, x: Tensor, y: Tensor, # as x_gradient
 
 # %% ../nbs/library/18b_attribution.ipynb #ce27932d
 def build_x(inner: str, # name of the network with biases
-            num_classes: int, in_channels: int, image_size: int | None = None, **_) -> nn.Module:
+            num_classes: int, in_channels: int, image_size: int | None = None,
+            **_: Any) -> nn.Module:
     "Build a network without biases."
     known, groups = find_arch(inner)
     shape = dict(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
@@ -438,7 +439,8 @@ def masking(model: nn.Module, images: Images, references: Images, seed: int) -> 
 # %% ../nbs/library/18b_attribution.ipynb #dae44e12
 def x_gradient_map(model: nn.Module, # homogeneous about its origin
                    x: Tensor, # images in [0,1], N,C,H,W
-                   classes=None, # a class, or N of them; None: the class with the highest logit
+                   # or N of them; None: the class with the highest logit
+                   classes: int | Tensor | None = None,
                    *, sigma: float | None = None, # of the blur, pixels; None: 3 for each 224
                    batch_size: int = 100, # images at a time
                   ) -> Tensor: # maps N,H,W, none below 0

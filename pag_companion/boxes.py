@@ -9,11 +9,12 @@ __all__ = ['sweep_overlaps', 'Sweep', 'sweep_hits', 'box_hits', 'localization', 
 
 # %% ../nbs/library/19_boxes.ipynb #3c071383
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-
+from torch import Tensor
 from .checks import read_labels
 from .core.numbers import UserError
 from .core.scores import Score
@@ -97,12 +98,13 @@ def _overlaps(maps, boxes, protocol, size, thresholds, settles):
     return overlaps
 
 # %% ../nbs/library/19_boxes.ipynb #af590f34
-def sweep_overlaps(maps, # raw maps N,h,w
-                   boxes, # true boxes in the frame, N,4
-                   protocol, # LocProtocol; its threshold does not matter
-                   size=None, # of the frame: S or (H, W); None: the maps' own
-                   thresholds=None, # rising, at most 255; None: k/255, all that exist
-                  ): # -> thresholds L, overlaps L,N; float64
+def sweep_overlaps(maps: Tensor, # raw maps N,h,w
+                   boxes: Tensor, # true boxes in the frame, N,4
+                   protocol: LocProtocol, # its threshold does not matter
+                   size: int | tuple[int, int] | None = None, # of the frame; None: the maps' own
+                   # rising, at most 255; None: k/255, all that exist
+                   thresholds: Sequence[float] | None = None,
+                  ) -> tuple[Tensor, Tensor]: # thresholds L, overlaps L,N; float64
     "Measure the overlap with the true box at every threshold."
     thresholds = rising(thresholds)
     overlaps = _overlaps(maps, boxes, protocol, size, thresholds,
@@ -113,11 +115,12 @@ def sweep_overlaps(maps, # raw maps N,h,w
 @dataclass(frozen=True)
 class Sweep:
     "Hold which images are hit at each threshold."
-    thresholds: torch.Tensor # float64, L
+    thresholds: Tensor # float64, L
     overlaps: tuple # needed for a hit, D of them
-    hits: torch.Tensor # bool, D,L,N
+    hits: Tensor # bool, D,L,N
 
-    def at(self, overlap=None): # None: .5 if it was swept, else the first; -> bool, L,N
+    def at(self, overlap: float | None = None, # None: .5 if it was swept, else the first
+          ) -> Tensor: # bool, L,N
         "Give the hits for one overlap."
         usual = .5 if .5 in self.overlaps else self.overlaps[0]
         overlap = usual if overlap is None else overlap
@@ -126,24 +129,25 @@ class Sweep:
                             f"{', '.join(map(str, self.overlaps))}")
         return self.hits[self.overlaps.index(overlap)]
 
-    def accuracy(self, overlap=None): # -> float64, L
+    def accuracy(self, overlap: float | None = None) -> Tensor: # float64, L
         "Give the share of images hit at each threshold."
         return self.at(overlap).double().mean(1)
 
-    def best(self, overlap=None): # -> index of the threshold with most hits, the middle one
+    def best(self, overlap: float | None = None) -> int: # threshold with most hits, the middle one
         "Choose the threshold that is best on these very images."
         hits = self.at(overlap).sum(1)
         indices = (hits == hits.max()).nonzero().flatten()
         return int(indices[len(indices) // 2])
 
 # %% ../nbs/library/19_boxes.ipynb #7a0e8a17
-def sweep_hits(maps, # raw maps N,h,w
-               boxes, # true boxes in the frame, N,4
-               protocol, # LocProtocol; its threshold does not matter
-               size=None, # of the frame: S or (H, W); None: the maps' own
-               overlaps=None, # needed for a hit; None: the protocol's
-               thresholds=None, # rising, at most 255; None: k/255, all that exist
-              ): # -> Sweep
+def sweep_hits(maps: Tensor, # raw maps N,h,w
+               boxes: Tensor, # true boxes in the frame, N,4
+               protocol: LocProtocol, # its threshold does not matter
+               size: int | tuple[int, int] | None = None, # of the frame; None: the maps' own
+               overlaps: Sequence[float] | None = None, # needed for a hit; None: the protocol's
+               # rising, at most 255; None: k/255, all that exist
+               thresholds: Sequence[float] | None = None,
+              ) -> Sweep:
     "Find which images are hit at every threshold, looking at few of them."
     thresholds, overlaps = rising(thresholds), tuple(protocol.overlaps if overlaps is None
                                                      else overlaps)
@@ -153,11 +157,11 @@ def sweep_hits(maps, # raw maps N,h,w
     return Sweep(torch.from_numpy(thresholds), overlaps, torch.from_numpy(hits))
 
 # %% ../nbs/library/19_boxes.ipynb #942bcc5d
-def box_hits(estimated, # boxes N,4, or one box of 4 for all
-             boxes, # true boxes in the same frame, N,4
-             protocol, # LocProtocol
-             overlap=None, # IoU needed; None: the protocol's .5, or its first
-            ): # -> bool, N
+def box_hits(estimated: Tensor, # boxes N,4, or one box of 4 for all
+             boxes: Tensor, # true boxes in the same frame, N,4
+             protocol: LocProtocol,
+             overlap: float | None = None, # IoU needed; None: the protocol's .5, or its first
+            ) -> Tensor: # bool, N
     "Tell which boxes hit."
     boxes = checked_boxes(boxes, "boxes")
     shapes = (4,), (1, 4), boxes.shape
@@ -193,14 +197,14 @@ def _index(swept, overlap, protocol):
     return int(indices[0])
 
 # %% ../nbs/library/19_boxes.ipynb #295cb469
-def localization(maps, # raw maps N,h,w, of the class that the protocol names
-                 boxes, # true boxes in the frame, N,4
-                 labels, # N
-                 predictions, # N
-                 protocol, # LocProtocol
-                 size=None, # of the frame: S or (H, W); None: the maps' own
-                 swept=None, # Sweep of these maps, if there is one already
-                ): # -> Score of "gt_known", "top1_loc", "top1_acc"; of a sweep each overlap's
+def localization(maps: Tensor, # raw maps N,h,w, of the class that the protocol names
+                 boxes: Tensor, # true boxes in the frame, N,4
+                 labels: Tensor, # N
+                 predictions: Tensor, # N
+                 protocol: LocProtocol,
+                 size: int | tuple[int, int] | None = None, # of the frame; None: the maps' own
+                 swept: Sweep | None = None, # of these maps, if there is one already
+                ) -> dict[str, Score]: # gt_known, top1_loc, top1_acc; of a sweep each overlap's
     "Score maps as boxes (section 2, Table 4); threshold=None: the best on these very images."
     labels, predictions = _read_labels(maps, boxes, labels, predictions)
     single = None if protocol.threshold is None else [protocol.threshold]
@@ -216,17 +220,17 @@ def localization(maps, # raw maps N,h,w, of the class that the protocol names
     return {name: Score.of(each) for name, each in scores.items()}
 
 # %% ../nbs/library/19_boxes.ipynb #8124b858
-def max_box_acc(maps, boxes, protocol, # as for localization
-                size=None, swept=None,
-               ): # -> float in [0,1]; NaN of nothing
+def max_box_acc(maps: Tensor, boxes: Tensor, protocol: LocProtocol, # as for localization
+                size: int | tuple[int, int] | None = None, swept: Sweep | None = None,
+               ) -> float: # in [0,1]; NaN of nothing
     "Average over the overlaps the accuracy at each one's best threshold: MaxBoxAcc, or its V2."
     swept = swept or sweep_hits(maps, boxes, protocol, size)
     best = [swept.accuracy(overlap).max().item() for overlap in protocol.overlaps]
     return sum(best) / len(best)
 
-def best_threshold(maps, boxes, protocol, # as for localization
-                   size=None, overlap=None, swept=None,
-                  ): # -> float
+def best_threshold(maps: Tensor, boxes: Tensor, protocol: LocProtocol, # as for localization
+                   size: int | tuple[int, int] | None = None,
+                   overlap: float | None = None, swept: Sweep | None = None) -> float:
     "Choose a threshold by GT-Known: on held-out training images, never on those to be measured."
     if not len(boxes):
         raise UserError("no images: choose a threshold on held-out images of the training split")
@@ -234,24 +238,25 @@ def best_threshold(maps, boxes, protocol, # as for localization
     swept = swept or sweep_hits(maps, boxes, protocol, size, [overlap])
     return swept.thresholds[swept.best(overlap)].item()
 
-def accuracy_curve(maps, boxes, protocol, # as for localization
-                   size=None, overlap=None, swept=None,
-                  ): # -> thresholds L, GT-Known L
+def accuracy_curve(maps: Tensor, boxes: Tensor, protocol: LocProtocol, # as for localization
+                   size: int | tuple[int, int] | None = None,
+                   overlap: float | None = None, swept: Sweep | None = None,
+                  ) -> tuple[Tensor, Tensor]: # thresholds L, GT-Known L
     "Give GT-Known at every threshold that exists."
     overlap = protocol.overlap if overlap is None else overlap
     swept = swept or sweep_hits(maps, boxes, protocol, size, [overlap])
     return swept.thresholds, swept.accuracy(overlap)
 
 # %% ../nbs/library/19_boxes.ipynb #5c31a687
-def full_box(side): # S or (H, W) -> 4
+def full_box(side: int | tuple[int, int]) -> Tensor: # S or (H, W) -> 4
     "Take the whole frame as the box."
     height, width = (side, side) if isinstance(side, int) else side
     return torch.tensor([0, 0, width, height]).double()
 
-def best_constant_box(boxes, # true boxes of the training split in the frame, N,4
-                      protocol, # LocProtocol: how boxes are compared
-                      side, # of the frame: S or (H, W)
-                     ): # -> 4
+def best_constant_box(boxes: Tensor, # true boxes of the training split in the frame, N,4
+                      protocol: LocProtocol, # how boxes are compared
+                      side: int | tuple[int, int], # of the frame: S or (H, W)
+                     ) -> Tensor: # 4
     "Search the box that hits most: on a grid and among quantiles, then nudged to a quarter pixel."
     boxes, frame = checked_boxes(boxes, "boxes"), full_box(side)[2:]
     if boxes.ndim != 2 or not len(boxes):

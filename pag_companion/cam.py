@@ -6,7 +6,10 @@
 __all__ = ['FOR', 'AGAINST', 'cam', 'maps_figure', 'grad_cam', 'smoothed', 'clipped', 'gradient_map']
 
 # %% ../nbs/library/18_cam.ipynb #9b56eafe
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 
 from .attacks import _count
 from .checks import check_differentiable, check_images
@@ -48,13 +51,14 @@ def _in_parts(draw, model, x, classes, batch_size): # draw: from x and classes o
     return torch.cat(maps)
 
 # %% ../nbs/library/18_cam.ipynb #04882521
-def cam(model, # nn.Module from images in [0,1] to logits that ends in pooling and a linear layer
-        x, # images in [0,1], N,C,H,W
-        classes=None, # a class, or N of them; None: the class with the highest logit
-        layer=None, # name or module of the last feature map; None: looked for
+def cam(model: nn.Module, # from images in [0,1] to logits; ends in pooling and a linear layer
+        x: Tensor, # images in [0,1], N,C,H,W
+        classes: int | Tensor | None = None, # or N of them; None: the class with the highest logit
+        layer: str | nn.Module | None = None, # of the last feature map; None: looked for
         *,
-        batch_size=100, # images at a time
-       ): # -> maps N,h,w, signed; their mean plus the bias is the logit (pooling by the mean)
+        batch_size: int = 100, # images at a time
+        # maps N,h,w, signed; their mean plus the bias is the logit (pooling by the mean)
+       ) -> Tensor:
     "Draw class activation maps (section 2, Figure 4; Zhou et al. 2016)."
     model = _watchable(model)
     last, modules = last_map(model, x, layer), dict(model.named_modules())
@@ -72,10 +76,10 @@ def cam(model, # nn.Module from images in [0,1] to logits that ends in pooling a
 # %% ../nbs/library/18_cam.ipynb #bfee2599
 FOR, AGAINST = "#D55E00", "#0072B2"
 
-def maps_figure(x, # images in [0,1], N,C,H,W: one a row
-                maps, # dict: title -> maps N,h,w: one a column
-                boxes=None, # N,4 as x0,y0,x1,y1 in pixels, drawn in black
-               ): # -> matplotlib figure
+def maps_figure(x: Tensor, # images in [0,1], N,C,H,W: one a row
+                maps: dict[str, Tensor], # title -> maps N,h,w: one a column
+                boxes: Tensor | None = None, # N,4 as x0,y0,x1,y1 in pixels, drawn in black
+               ) -> Any: # matplotlib figure
     "Draw saliency maps over images, each by its largest value: positive vermilion (Figure 4)."
     from matplotlib import pyplot
     for title, values in maps.items():
@@ -115,13 +119,13 @@ def _draw_map(axes, image, values, box):
                                  edgecolor="black", linewidth=1))
 
 # %% ../nbs/library/18_cam.ipynb #e50168cd
-def grad_cam(model, # nn.Module from images in [0,1] to logits
-             x, # images in [0,1], N,C,H,W
-             classes=None, # a class, or N of them; None: the class with the highest logit
-             layer=None, # name or module that gives maps N,C,h,w; None: the last map, as in cam
+def grad_cam(model: nn.Module, # from images in [0,1] to logits
+             x: Tensor, # images in [0,1], N,C,H,W
+             classes: int | Tensor | None = None, # or N of them; None: that of the highest logit
+             layer: str | nn.Module | None = None, # gives maps N,C,h,w; None: the last, as in cam
              *,
-             batch_size=100, # images at a time
-            ): # -> maps N,h,w, signed
+             batch_size: int = 100, # images at a time
+            ) -> Tensor: # maps N,h,w, signed
     "Draw Grad-CAM maps from the class's logit, without ReLU (Selvaraju et al. 2017)."
     model = _watchable(model)
     check_differentiable(model)
@@ -158,9 +162,9 @@ def _mirrored(taps, side, like): # odd number of weights -> side × side
     square = torch.zeros(side, side, dtype=torch.double)
     return square.scatter_add_(1, places, taps.expand(side, -1)).to(like)
 
-def smoothed(maps, # N,H,W
-             sigma, # of the Gaussian, pixels; 0: only the mean over 3 × 3
-            ): # -> N,H,W
+def smoothed(maps: Tensor, # N,H,W
+             sigma: float, # of the Gaussian, pixels; 0: only the mean over 3 × 3
+            ) -> Tensor: # N,H,W
     "Average maps over 3 × 3 pixels, then blur them, mirrored at the edges."
     reach = int(4 * sigma + .5)
     bell = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.double).square()
@@ -170,23 +174,25 @@ def smoothed(maps, # N,H,W
                      for side in maps.shape[1:])
     return rows @ maps @ columns.T
 
-def clipped(maps, # N,H,W
-            percentiles, # (low, high), 0 to 100
-           ): # -> N,H,W
+def clipped(maps: Tensor, # N,H,W
+            percentiles: tuple[float, float], # low, high, 0 to 100
+           ) -> Tensor: # N,H,W
     "Cut each map at two of its own percentiles."
     low, high = maps.flatten(1).quantile(torch.tensor(percentiles, dtype=maps.dtype,
                                                       device=maps.device) / 100, dim=1)
     return maps.clamp(low.view(-1, 1, 1), high.view(-1, 1, 1))
 
 # %% ../nbs/library/18_cam.ipynb #99bc2d65
-def gradient_map(model, # nn.Module from images in [0,1] to logits
-                 x, # images in [0,1], N,C,H,W
-                 classes=None, # a class, or N of them; None: the class with the highest logit
+def gradient_map(model: nn.Module, # from images in [0,1] to logits
+                 x: Tensor, # images in [0,1], N,C,H,W
+                 classes: int | Tensor | None = None, # or N; None: that of the highest logit
                  *,
-                 sigma=None, # of the blur, pixels, 0: none; None: 3 for each 224 of a side
-                 percentiles=(2, 98), # of each map's values, to cut at; None: do not cut
-                 batch_size=100, # images at a time
-                ): # -> maps N,H,W, none below 0
+                 # of the blur, pixels, 0: none; None: 3 for each 224 of a side
+                 sigma: float | None = None,
+                 # of each map's values, to cut at; None: do not cut
+                 percentiles: tuple[float, float] | None = (2, 98),
+                 batch_size: int = 100, # images at a time
+                ) -> Tensor: # maps N,H,W, none below 0
     "Draw how strongly each pixel moves the loss of a class, smoothed."
     check_images(x)
     sigma = 3 * min(x.shape[-2:]) / 224 if sigma is None else number(sigma, "sigma")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .checks import check_images, check_model, device_of
 from .core.numbers import UserError
@@ -116,10 +116,10 @@ def _no_map(model, layer, linear):
             "works with any model")
 
 # %% ../nbs/library/18d_feature_maps.ipynb #0d7fc472
-def last_map(model, # nn.Module from images in [0,1] to logits
-             x, # images in [0,1], N,C,H,W; only their size matters
-             layer=None, # name or module; None: looked for
-            ): # -> LastMap
+def last_map(model: nn.Module, # from images in [0,1] to logits
+             x: Tensor, # images in [0,1], N,C,H,W; only their size matters
+             layer: str | nn.Module | None = None, # None: looked for
+            ) -> LastMap:
     "Find the feature map that CAM needs; ValueError if the model has none (Zhou et al. 2016)."
     model = _watchable(model)
     modules = dict(model.named_modules())

@@ -8,18 +8,21 @@ __all__ = ['checked_maps', 'upsampled', 'cubehelix_gray', 'passed_by_image', 'co
 
 # %% ../nbs/library/19d_map_boxes.ipynb #817a4a37
 import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from .core.numbers import UserError
+from .protocol import LocProtocol
 
 # %% ../nbs/library/19d_map_boxes.ipynb #e4c5ac53
-def checked_maps(maps, # N,h,w
-                ): # -> float32 or float64, N,h,w
+def checked_maps(maps: Any, # N,h,w: a tensor or an array
+                ) -> Tensor: # float32 or float64, N,h,w
     "Refuse what is not a batch of maps."
     maps = torch.as_tensor(maps).detach().cpu()
     if maps.ndim != 3 or not maps.is_floating_point():
@@ -44,10 +47,10 @@ def _min_max(maps, over):
     return torch.where(high > low, (maps - low) / (high - low), 0.)
 
 # %% ../nbs/library/19d_map_boxes.ipynb #452490e9
-def upsampled(maps, # raw maps N,h,w
-              protocol, # LocProtocol
-              side, # of the frame: S, or (H, W)
-             ): # -> scores in [0,1], N,H,W
+def upsampled(maps: Tensor, # raw maps N,h,w
+              protocol: LocProtocol,
+              side: int | tuple[int, int], # of the frame: S, or (H, W)
+             ) -> Tensor: # scores in [0,1], N,H,W
     "Bring raw maps to the frame and to [0,1]."
     maps = checked_maps(maps)
     size, scores = _frame(maps, side), maps.double()
@@ -73,7 +76,7 @@ def upsampled(maps, # raw maps N,h,w
 
 # %% ../nbs/library/19d_map_boxes.ipynb #eea036d2
 @lru_cache(1)
-def cubehelix_gray(): # -> 256 bytes, rising
+def cubehelix_gray() -> np.ndarray: # 256 bytes, rising
     "Paint 256 levels with matplotlib's cubehelix and turn them gray."
     import cv2
     from matplotlib import colormaps
@@ -94,11 +97,11 @@ def _passed(scores, protocol, thresholds):
     return cv2.LUT(levels, np.searchsorted(cuts, np.arange(256), side).astype(np.uint8))
 
 # %% ../nbs/library/19d_map_boxes.ipynb #71d3515c
-def passed_by_image(maps, # raw maps N,h,w
-                    protocol, # LocProtocol
-                    size, # of the frame: S or (H, W); None: the maps' own
-                    thresholds, # rising, at most 255
-                   ): # -> iterator of uint8 H,W
+def passed_by_image(maps: Tensor, # raw maps N,h,w
+                    protocol: LocProtocol,
+                    size: int | tuple[int, int] | None, # of the frame; None: the maps' own
+                    thresholds: np.ndarray, # rising, at most 255
+                   ) -> Iterator[np.ndarray]: # uint8 H,W
     "Give for one image after the other the number of thresholds that each pixel passes."
     maps = checked_maps(maps)
     size = _frame(maps, size)
@@ -108,10 +111,10 @@ def passed_by_image(maps, # raw maps N,h,w
             yield _passed(scores, protocol, thresholds)
 
 # %% ../nbs/library/19d_map_boxes.ipynb #25565e0e
-def contours_above(passed, # uint8 H,W: thresholds that each pixel passes
-                   level, # number of a threshold
-                   protocol, # LocProtocol
-                  ): # -> contours as OpenCV has them
+def contours_above(passed: np.ndarray, # uint8 H,W: thresholds that each pixel passes
+                   level: int, # number of a threshold
+                   protocol: LocProtocol,
+                  ) -> Sequence[np.ndarray]: # contours as OpenCV has them
     "Walk around what lies above a level: outer contours; those of holes if any component counts."
     import cv2
     mask = cv2.threshold(passed, level, 255, cv2.THRESH_BINARY)[1]
@@ -124,10 +127,10 @@ def contours_above(passed, # uint8 H,W: thresholds that each pixel passes
             for contour in cv2.findContours(mask, mode, cv2.CHAIN_APPROX_SIMPLE)[-2]]
 
 # %% ../nbs/library/19d_map_boxes.ipynb #ae808de5
-def box_around(contour, # as OpenCV has it
-               shape, # H, W of the frame
-               protocol, # LocProtocol
-              ): # -> x0, y0, x1, y1
+def box_around(contour: np.ndarray, # as OpenCV has it
+               shape: tuple[int, int], # H, W of the frame
+               protocol: LocProtocol,
+              ) -> tuple[int, int, int, int]: # x0, y0, x1, y1
     "Draw the box around a contour."
     import cv2
     x, y, width, height = cv2.boundingRect(contour)
@@ -145,7 +148,8 @@ class Look(NamedTuple):
     second: float # area of the second largest, -1 without one
     reach: float = 1 # no box at a higher level overlaps the true one by more
 
-def look_above(passed, level, protocol): # as for contours_above
+def look_above(passed: np.ndarray, level: int, # as for contours_above
+               protocol: LocProtocol) -> Look:
     "Find the largest component above a level."
     import cv2
     contours = contours_above(passed, level, protocol)
@@ -157,12 +161,12 @@ def look_above(passed, level, protocol): # as for contours_above
     return Look(box, box, area, max(areas))
 
 # %% ../nbs/library/19d_map_boxes.ipynb #3aab1a14
-def boxes_of_levels(passed, # uint8 H,W: thresholds that each pixel passes
-                    count, # of thresholds
-                    protocol, # LocProtocol
-                    look, # function of passed, level, protocol -> Look
-                    settled, # function of two Looks: do they settle what lies between?
-                   ): # -> float64, count,4
+def boxes_of_levels(passed: np.ndarray, # uint8 H,W: thresholds that each pixel passes
+                    count: int, # of thresholds
+                    protocol: LocProtocol,
+                    look: Callable[[np.ndarray, int, LocProtocol], Look], # passed, level, protocol
+                    settled: Callable[[Look, Look], bool], # do they settle what lies between?
+                   ) -> np.ndarray: # float64, count,4
     "Give each level a box: looked at, or standing for levels between two that settle them."
     boxes = np.tile(np.float64(protocol.empty_box), (count, 1))
     top, seen = min(int(passed.max()), count), {}
@@ -184,20 +188,20 @@ def boxes_of_levels(passed, # uint8 H,W: thresholds that each pixel passes
     return boxes
 
 # %% ../nbs/library/19d_map_boxes.ipynb #681bbb12
-def nested(outer, inner, # Looks at a lower and at a higher level
-           protocol, # LocProtocol
-          ): # -> bool
+def nested(outer: Look, inner: Look, # at a lower and at a higher level
+           protocol: LocProtocol,
+          ) -> bool:
     "Tell whether the largest component between two levels lies between theirs."
     return 2 * inner.area > outer.area and outer.second < inner.area and protocol.connectivity == 8
 
-def settles_boxes(protocol): # -> function of two Looks -> bool
+def settles_boxes(protocol: LocProtocol) -> Callable[[Look, Look], bool]:
     "Make a test: are all boxes between two levels the same?"
     largest = protocol.component == "largest"
     return lambda outer, inner: (outer.box == inner.box and largest
                                  and nested(outer, inner, protocol))
 
 # %% ../nbs/library/19d_map_boxes.ipynb #f442ea67
-def rising(thresholds): # or None -> float64, L
+def rising(thresholds: Any) -> np.ndarray: # numbers, or None -> float64, L
     "Read thresholds; None: all that exist after 8-bit rounding."
     thresholds = np.arange(255) / 255 if thresholds is None else np.asarray(thresholds, np.float64)
     counted = thresholds.ndim == 1 and 0 < len(thresholds) <= 255
@@ -212,11 +216,12 @@ def _one_box(protocol):
                         "box; use sweep_overlaps or localization")
 
 # %% ../nbs/library/19d_map_boxes.ipynb #05be52cc
-def sweep_boxes(maps, # raw maps N,h,w
-                protocol, # LocProtocol; its threshold does not matter
-                size=None, # of the frame: S or (H, W); None: the maps' own
-                thresholds=None, # rising, at most 255; None: k/255, all that exist
-               ): # -> thresholds L, boxes L,N,4; float64
+def sweep_boxes(maps: Tensor, # raw maps N,h,w
+                protocol: LocProtocol, # its threshold does not matter
+                size: int | tuple[int, int] | None = None, # of the frame; None: the maps' own
+                # rising, at most 255; None: k/255, all that exist
+                thresholds: Sequence[float] | None = None,
+               ) -> tuple[Tensor, Tensor]: # thresholds L, boxes L,N,4; float64
     "Draw the box of every map at every threshold."
     _one_box(protocol)
     thresholds = rising(thresholds)
@@ -227,10 +232,10 @@ def sweep_boxes(maps, # raw maps N,h,w
     return torch.from_numpy(thresholds), torch.from_numpy(boxes)
 
 # %% ../nbs/library/19d_map_boxes.ipynb #5d29064c
-def boxes_from_maps(maps, # raw maps N,h,w
-                    protocol, # LocProtocol with a threshold
-                    size=None, # of the frame: S or (H, W); None: the maps' own
-                   ): # -> float64, N,4
+def boxes_from_maps(maps: Tensor, # raw maps N,h,w
+                    protocol: LocProtocol, # with a threshold
+                    size: int | tuple[int, int] | None = None, # of the frame; None: the maps' own
+                   ) -> Tensor: # float64, N,4
     "Draw the box of every map at the protocol's threshold."
     if protocol.threshold is None:
         raise UserError(f"{protocol.name} has no threshold of its own: choose one on held-out "

@@ -7,20 +7,23 @@ __all__ = ['CHOICES', 'PRESETS', 'checked_boxes', 'array_iou', 'iou', 'Stored', 
 
 # %% ../nbs/library/19c_protocol.ipynb #fb5a7a80
 import difflib, math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .core.numbers import UserError
+from .images import Images
 from .matching import match_domain
 
 # %% ../nbs/library/19c_protocol.ipynb #46580638
-def checked_boxes(boxes, # ..., 4
-                  name, # for messages
-                  axes=(1, 2), # how many there may be
-                 ): # -> float64
+def checked_boxes(boxes: Any, # ..., 4: a tensor, an array or a list
+                  name: str, # for messages
+                  axes: tuple[int, ...] = (1, 2), # how many there may be
+                 ) -> Tensor: # float64
     "Read boxes as float64; refuse other shapes, NaN, and a far edge before the near one."
     try:
         boxes = torch.as_tensor(boxes).detach().double().cpu()
@@ -40,9 +43,9 @@ def checked_boxes(boxes, # ..., 4
     return boxes
 
 # %% ../nbs/library/19c_protocol.ipynb #e72e09fa
-def array_iou(a, b, # boxes, numpy, ..., 4
-              plus_one, clamp, # as for iou
-             ): # -> float64, ...
+def array_iou(a: np.ndarray, b: np.ndarray, # boxes, ..., 4
+              plus_one: bool, clamp: bool, # as for iou
+             ) -> np.ndarray: # float64, ...
     "Measure overlaps in numpy, of any shapes that broadcast; two boxes without area overlap by 0."
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + plus_one
     shared = (np.maximum(sides, 0) if clamp else sides).prod(-1)
@@ -51,11 +54,11 @@ def array_iou(a, b, # boxes, numpy, ..., 4
     return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
 # %% ../nbs/library/19c_protocol.ipynb #76ad6be9
-def iou(a, # boxes x0,y0,x1,y1; N,4, or 1,4 or 4 to stand for all
-        b, # boxes, likewise
-        plus_one=False, # quirk: count one pixel more on every side
-        clamp=True, # False is a quirk: let the sides of an empty intersection be negative
-       ): # -> float64, N
+def iou(a: Tensor, # boxes x0,y0,x1,y1; N,4, or 1,4 or 4 to stand for all
+        b: Tensor, # boxes, likewise
+        plus_one: bool = False, # quirk: count one pixel more on every side
+        clamp: bool = True, # False is a quirk: the sides of an empty intersection may be negative
+       ) -> Tensor: # float64, N
     "Measure the overlap of pairs of boxes as intersection over union (section 2, Table 4)."
     a, b = checked_boxes(a, "a", (1, 2, 3)), checked_boxes(b, "b", (1, 2, 3))
     for one, other, name in ((a, b, "a"), (b, a, "b")):
@@ -124,7 +127,7 @@ class Stored:
         return PRESETS[name]
 
     @classmethod
-    def from_dict(cls, stored): # from a record
+    def from_dict(cls: Any, stored: Mapping) -> "LocProtocol": # from a record
         "Read a protocol back from a record."
         unknown = sorted(set(stored) - {field.name for field in fields(cls)})
         if unknown:
@@ -132,13 +135,13 @@ class Stored:
                             "by another version")
         return cls(**stored)
 
-    def to_dict(self): # -> what JSON can hold
+    def to_dict(self: Any) -> dict: # what JSON can hold
         "Turn a protocol into what a record stores."
         return {name: list(value) if isinstance(value, tuple) else value
                 for name, value in asdict(self).items()}
 
     @property
-    def overlap(self):
+    def overlap(self: Any) -> float:
         "Give the overlap of GT-Known."
         return .5 if .5 in self.overlaps else self.overlaps[0]
 
@@ -214,11 +217,11 @@ def _check_inside(boxes, height, width): # N,4; N; N
                         f"{h:g}{hint}")
 
 # %% ../nbs/library/19c_protocol.ipynb #70cd066c
-def frame_boxes(boxes, # true boxes, N,4, pixels of the images
-                image_sizes, # (H, W) of all images, or N,2: H,W of each; or one number for squares
-                protocol, # LocProtocol
-                side, # S, of the model's input
-               ): # -> float64, N,4, pixels of the frame
+def frame_boxes(boxes: Tensor, # true boxes, N,4, pixels of the images
+                image_sizes: Any, # (H, W) of all images, or N,2 for each; or a number for squares
+                protocol: LocProtocol,
+                side: int, # S, of the model's input
+               ) -> Tensor: # float64, N,4, pixels of the frame
     "Carry true boxes into the model's frame."
     boxes, sizes = checked_boxes(boxes, "boxes"), torch.as_tensor(image_sizes).double()
     boxes = boxes[None] if boxes.ndim == 1 else boxes
@@ -235,10 +238,10 @@ def frame_boxes(boxes, # true boxes, N,4, pixels of the images
     return moved.trunc() if protocol.gt_round else moved
 
 # %% ../nbs/library/19c_protocol.ipynb #969f1f8f
-def frame_images(images, # Images
-                 protocol, # LocProtocol
-                 side, # S, of the model's input
-                ): # -> Images of S×S, their boxes carried along
+def frame_images(images: Images,
+                 protocol: LocProtocol,
+                 side: int, # S, of the model's input
+                ) -> Images: # of S×S, their boxes carried along
     "Fit images and their true boxes to the model's frame."
     whole, cut = _resized(protocol, side)
     boxes = None
