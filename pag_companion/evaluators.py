@@ -28,7 +28,7 @@ def large_attack(model: nn.Module, # from images in [0,1] to logits
                  y: Tensor, # true classes, N
                  ball: Linf | L2 = Linf("32/255"),
                  steps: int = 50, # each 2.5 eps / steps
-                 target: int | Tensor | None = None, # class to reach, or N; None: any other than y
+                 target: int | Tensor | None = None, # class or N classes; None: any other than y
                  generator: Generator | None = None, # of the random start
                 ) -> Tensor: # x_adv N,C,H,W in [0,1]
     "Attack with a radius that people can see (section 2, Figure 2)."
