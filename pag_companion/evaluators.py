@@ -26,7 +26,7 @@ from .robustness import batch_size, batches, device_of, evaluating, predict
 def large_attack(model: nn.Module, # from images in [0,1] to logits
                  x: Tensor, # images N,C,H,W in [0,1]
                  y: Tensor, # true classes, N
-                 ball: Linf | L2 = Linf("32/255"),
+                 ball: Linf | L2 = Linf(32 / 255),
                  steps: int = 50, # each 2.5 eps / steps
                  target: int | Tensor | None = None, # class or N classes; None: any other than y
                  generator: Generator | None = None, # of the random start
@@ -54,7 +54,7 @@ def aims(target: int | Tensor, # class or N classes
 def path_frames(model: nn.Module, # from images in [0,1] to logits
                 x: Tensor, # images N,C,H,W in [0,1]
                 target: int | Tensor, # class to reach, or N of them
-                ball: Any = Linf("32/255"), # or L2(...)
+                ball: Any = Linf(32 / 255), # or L2(...)
                 frames: int = 6, # 2 or more: the first is x, the last the end of the attack
                 *,
                 y: Tensor | None = None, # true classes, N; None: those the model sees
@@ -166,7 +166,7 @@ def hold_trial(model: nn.Module,
 def agreement(model: nn.Module, # the attacked model
            evaluators: dict[str, nn.Module], # name -> model
            images: Images,
-           ball: Linf | L2 = Linf("32/255"),
+           ball: Linf | L2 = Linf(32 / 255),
            steps: int = 50,
            seed: int = 0, # of the random starts
           ) -> dict[str, Score]: # name -> Score
@@ -226,7 +226,7 @@ def color_words(fig: Any, colors: dict[str, list[str]]) -> None: # of image_grid
 def large_figure(images: Images, # one a row
                  models: dict[str, nn.Module], # row name -> model
                  evaluator: nn.Module | None = None, # None: only the attacked model is asked
-                 balls: Sequence[Linf | L2] = (Linf("32/255"),), # one column a model and ball
+                 balls: Sequence[Linf | L2] = (Linf(32 / 255),), # one column a model and ball
                  steps: int = 50,
                  seed: int = 0, # of the random starts
                 ) -> Any: # matplotlib figure
@@ -251,7 +251,7 @@ def large_figure(images: Images, # one a row
 
 # %% ../nbs/library/17c_evaluators.ipynb #d483c606
 def path_figure(model: nn.Module, images: Images, target: str, # one image, class name
-                ball: Linf | L2 = Linf("32/255"),
+                ball: Linf | L2 = Linf(32 / 255),
                 evaluator: nn.Module | None = None,
                 frames: int = 8,
                 steps: int = 50,

@@ -90,15 +90,15 @@ def random_warp(n: int, # images
     return smooth.permute(0, 2, 3, 1)
 
 # %% ../nbs/library/11_synthetic.ipynb #42b98bed
-def draw(distance, # distance maps, N,64,64
-         affine, # N,2,3 from pose
-         warp, # N,size,size,2
-         stroke, # half its width wished for, N
-         soft, # width of the edge, N
-        ): # -> ink, N,1,size,size in [0,1]
+def draw(distance: Tensor, # distance maps, N,64,64
+         affine: Tensor, # N,2,3 from pose
+         warp: Tensor, # N,size,size,2
+         stroke: Tensor, # half its width wished for, N
+         soft: Tensor, # width of the edge, N
+        ) -> Tensor: # ink, N,1,size,size in [0,1]
     "Draw digits through their distance maps."
     n, size = warp.shape[:2]
-    grid = F.affine_grid(affine, (n, 1, size, size), align_corners=False) + warp
+    grid = F.affine_grid(affine, [n, 1, size, size], align_corners=False) + warp
     near = F.grid_sample(distance.unsqueeze(1), grid, padding_mode="border", align_corners=False)
     half_width = distance.flatten(1).amax(1)
     grow = (stroke - half_width).clamp(min=-.35 * half_width)     # hairlines must not break
@@ -337,12 +337,12 @@ def draw_objects(y: Tensor, # species, N
     return in_plane, face / radius.unsqueeze(1), cover(edges * pixels)
 
 # %% ../nbs/library/11_synthetic.ipynb #88a76c08
-def paint_objects(ground, # N,3,size,size
-                  objects, # as from draw_objects
-                  y, # species, N
-                  told_by_part, # 0 to 1
-                  generator,
-                 ): # -> N,3,size,size, not yet clipped to [0,1]
+def paint_objects(ground: Tensor, # N,3,size,size
+                  objects: tuple, # as from draw_objects
+                  y: Tensor, # species, N
+                  told_by_part: float, # 0 to 1
+                  generator: Generator | None,
+                 ) -> Tensor: # N,3,size,size, not yet clipped to [0,1]
     "Paint coat, head, mark and eye over a ground; colors are drawn by chance."
     in_plane, face, (body, head, eye) = objects[0], objects[1], objects[2].unsqueeze(2).unbind(1)
     n, size = len(y), ground.shape[-1]
@@ -350,7 +350,8 @@ def paint_objects(ground, # N,3,size,size
     contrast = uniform(.15, .4, n, generator) * torch.where(middle.mean((1, 2, 3)) < .5, 1., -1.)
     color = middle + contrast.view(-1, 1, 1, 1) + .1 * torch.randn(n, 3, 1, 1, generator=generator)
     second = .08 * torch.randn(n, 3, 1, 1, generator=generator)
-    woven = coat(*in_plane.unbind(1), y, 6.3 * torch.rand(n, 2, generator=generator)).unsqueeze(1)
+    u, v = in_plane.unbind(1)
+    woven = coat(u, v, y, 6.3 * torch.rand(n, 2, generator=generator)).unsqueeze(1)
     woven = woven * (second + .34 * tint(y % 3 * (math.pi / 3)))
     mottled = torch.randn(n, 1, 16, 16, generator=generator)
     mottled = F.interpolate(mottled, size=(size, size), mode="bicubic")

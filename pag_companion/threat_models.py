@@ -7,7 +7,6 @@ __all__ = ['room_for', 'Linf', 'L2']
 
 # %% ../nbs/library/14b_threat_models.ipynb #b25c912b
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ def room_for(like: torch.Tensor, generator: torch.Generator | None) -> torch.Ten
 @dataclass(frozen=True)
 class Linf:
     "Allow every pixel to move by at most eps."
-    eps: float | Any # radius in image units, 0 <= eps < 1; a number or text such as "8/255"
+    eps: float # radius in image units, 0 <= eps < 1; a number or text such as "8/255"
 
     def __post_init__(self):
         object.__setattr__(self, "eps", parse_eps(self.eps, False))
@@ -59,7 +58,7 @@ def _unit(grad: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True)
 class L2:
     "Allow every image to move by a Euclidean length of at most eps."
-    eps: float | Any # radius in image units, 0 or more; a number or text such as "128/255"
+    eps: float # radius in image units, 0 or more; a number or text such as "128/255"
 
     def __post_init__(self):
         object.__setattr__(self, "eps", parse_eps(self.eps, False, "l2"))

@@ -9,7 +9,7 @@ __all__ = ['RIVALS', 'QUANTITIES', 'OVER', 'LONGER', 'S8', 'S9', 'EXPERIMENT', '
 
 # %% ../../nbs/51_controls.ipynb #e09815fd
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -107,7 +107,7 @@ class Penalty(Control):
         return penalized(model(x).float(), x, y, self.eps)
 
 # %% ../../nbs/51_controls.ipynb #b31cfe19
-def zero_shot():
+def zero_shot() -> Experiment:
     "Find the experiment whose measurement is repeated."
     return find_experiment("zero_shot")
 
@@ -124,7 +124,7 @@ class Settings(RunSettings):
         return {**super().parameters(), "eps": "0.1", "length": 1}
 
     @classmethod
-    def read(cls, given=None):
+    def read(cls, given: Any = None) -> "Settings": # as RunSettings.read
         "Read settings; a length of 4 means four times the steps of its scale."
         if isinstance(given, cls) or not given or "steps" in given or given.get("length", 1) == 1:
             return super().read(given)
@@ -142,7 +142,7 @@ class Settings(RunSettings):
                 (self.target, "test", self.test_limit)]
 
 # %% ../../nbs/51_controls.ipynb #291cb54d
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: nn.Module, needs: dict) -> Measured:
     "Test a rival on source and target, as the models of Table 2."
     return zero_shot().measure(settings, model, needs)
 
@@ -200,7 +200,7 @@ def controls_table(results: Results, dataset: str = "svhn") -> pd.DataFrame:
                         index=pd.Index([label for label, _ in rows], name="model"))
 
 # %% ../../nbs/51_controls.ipynb #598b5cc6
-def controls_figure(results: Results, dataset: str = "svhn"):
+def controls_figure(results: Results, dataset: str = "svhn") -> Any: # matplotlib figure
     "Draw the gain over Natural, paired by seed; hollow: a strength that does not count."
     from matplotlib import pyplot
     rows = counted_labels(results)
@@ -222,7 +222,7 @@ def controls_figure(results: Results, dataset: str = "svhn"):
     return fig
 
 # %% ../../nbs/51_controls.ipynb #786f3715
-def alignment_figure(results: Results, dataset: str = "svhn"):
+def alignment_figure(results: Results, dataset: str = "svhn") -> Any: # matplotlib figure
     "Draw the gain on the target against the alignment of the gradients, a point a model."
     from matplotlib import pyplot
     every = {label: (list(results.values("alignment", label).values()), list(gains(results, label).values()))

@@ -15,7 +15,7 @@ __all__ = ['BLOCKS', 'AXES', 'RADII', 'NETWORKS', 'INPUTS', 'SMALL', 'SMOKE', 'A
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -112,7 +112,7 @@ class Settings(RunSettings):
         return {**super().parameters(), "network": "mlp"}
 
     @classmethod
-    def read(cls, given=None) -> "Settings": # as RunSettings.read
+    def read(cls, given: Any = None) -> "Settings": # as RunSettings.read
         "Complete and check the settings of a run; a network brings its own."
         if isinstance(given, cls):
             return given
@@ -264,7 +264,7 @@ QUANTITIES: dict = {
 PAPER = {"Natural": (-5.7, -4.7, -3., -.5, 1.), "AT-L2 0.5": (12., 13.7, 12.8, 12.1, 10.)} # CIFAR-10, ResNet-50, k as KS; read off their figure
 ROBUST = {name: f"AT-L2 {radius:g}" for name, radius in RADII.items()}
 
-def marks(dataset: str, ks: Iterable, a: str, b: str | None = None, *, region=ABOVE, # b: taken off
+def marks(dataset: str, ks: Iterable, a: str, b: str | None = None, *, region: tuple | None = ABOVE, # b: taken off
           ranking: str = "logit", network: str = "mlp", counted: bool = True) -> list[Comparison]:
     "List comparisons of DiffROAR, one a k."
     def paper(k):
@@ -325,7 +325,9 @@ SHAH += (
 # %% ../../nbs/72_diffroar.ipynb #730f87c7
 THIRD_PARTY = {"standard": (43.8, 42.5, 44.8, 46.5, 47.5, 48.1, 48.4), "adversarial": (.5, .5, 2.3, 7.9, 16.7, 24.2, 29.9)} # arXiv:2206.06854, k as NULL_KS; .5 for "< 1"
 
-def null_figure(results: Results, top: Results | None = None): # of BlockMNIST; of BlockMNIST-Top
+def null_figure(results: Results, # of BlockMNIST
+                top: Results | None = None, # of BlockMNIST-Top
+               ) -> Any: # matplotlib figure
     "Draw the share of the largest gradients that lies in the null block, against k."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5.6, 3.8), layout="constrained")
@@ -350,7 +352,7 @@ def _title(results: Results, name: str, score: str = "clean") -> str: # with ima
     return f"{name}, {'/'.join(f'{n:.0f}' for n in sorted(set(lines.total)))} test images, {' or '.join(map(str, seeds))} seeds a model"
 
 # %% ../../nbs/72_diffroar.ipynb #6af1bad0
-def curves_figure(results: Results, dataset: str = "mnist", ranking: str = "logit", labels: Iterable | None = None):
+def curves_figure(results: Results, dataset: str = "mnist", ranking: str = "logit", labels: Iterable | None = None) -> Any:
     "Draw DiffROAR against k for the models of one network; the random ranking in gray."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5.6, 3.8), layout="constrained")
@@ -370,7 +372,7 @@ def curves_figure(results: Results, dataset: str = "mnist", ranking: str = "logi
 POINTS = {"axes": {"hit/top": "largest gradient at j", "hit/bottom": "smallest gradient at j"},
           "axes_noise": {"block/spread": "spread over places\nof the signal", "block/noise": "noise, as a share\nof the signal's"}}
 
-def axes_figure(results: Results, dataset: str = "axes"):
+def axes_figure(results: Results, dataset: str = "axes") -> Any: # matplotlib figure
     "Draw where the largest and the smallest gradient lie, a dot a seed."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(5, 3), layout="constrained")
@@ -382,7 +384,7 @@ def axes_figure(results: Results, dataset: str = "axes"):
     axes.legend(frameon=False, fontsize=8)
     return fig
 
-def diffroar_figure(results: Results, dataset: str = "block_mnist"):
+def diffroar_figure(results: Results, dataset: str = "block_mnist") -> Any: # matplotlib figure
     "Draw what a data set is for."
     if dataset in BLOCKS:
         return null_figure(results)
@@ -409,7 +411,8 @@ def null_table(results: Results, dataset: str = "block_mnist") -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index")
 
 # %% ../../nbs/72_diffroar.ipynb #f9cbbf3a
-def ladder_figure(results: Results, scale: str = "small"): # of one side
+def ladder_figure(results: Results, # of one side
+                  scale: str = "small") -> Any: # matplotlib figure
     "Draw DiffROAR(0.1) against alignment in the models of a ladder, a dot a model."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -430,7 +433,7 @@ def predictors_table(results: Results, scale: str = "small") -> pd.DataFrame: # 
 
 # %% ../../nbs/72_diffroar.ipynb #55d6f300
 def block_gradients_figure(rows: dict, # name -> (images N,1,56,28, gradients N,1,56,28 or None)
-                           title: str = ""):
+                           title: str = "") -> Any: # matplotlib figure
     "Draw images, and the size of gradients at them, a row each."
     from matplotlib import pyplot
     count = len(next(iter(rows.values()))[0])

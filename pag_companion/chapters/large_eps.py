@@ -56,11 +56,11 @@ class Settings(RunSettings):
     pictures: int = preset(smoke=100, small=1000, paper=1000, least=1) # test images
 
     @property
-    def ball(self):
+    def ball(self) -> Linf | L2:
         "Read the threat model."
         if self.norm not in ("linf", "l2"):
             raise UserError(f"norm = {self.norm!r} is not known: choose linf or l2")
-        ball = {"linf": Linf, "l2": L2}[self.norm](parse_eps(self.radius, color=False, norm=self.norm, name="radius"))
+        ball = (Linf if self.norm == "linf" else L2)(parse_eps(self.radius, color=False, norm=self.norm, name="radius"))
         if ball.eps == 0:
             raise UserError(f"radius = {self.radius!r} moves nothing: give one above 0")
         return ball

@@ -14,13 +14,14 @@ __all__ = ['TRAINED', 'CIFAR_PAPER', 'OPTIONS', 'WEIGHTS', 'COST', 'CHOSEN', 'HE
 
 # %% ../../nbs/70_pag_objective.ipynb #23340f98
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..pag_checks import RADII, masking_checks, worst_cases
 from ..pag_targets import (NAMES, WIDTHS, InputPenalty, PAGObjective, Pools,
@@ -101,7 +102,7 @@ def needs(settings: Settings) -> dict: # name -> ModelSettings
     objective = Natural() if attacked else AT(RADII[settings.dataset].linf)
     return {"lender": with_objective(settings.model, objective)}
 
-def measure(settings: Settings, model, needs_: dict) -> Measured:
+def measure(settings: Settings, model: nn.Module, needs_: dict) -> Measured:
     "Attack a model, check the attacks, and measure its gradients."
     source = settings.model.source
     held_out = load(source, "val", limit=settings.val_limit)
@@ -121,7 +122,7 @@ def measure(settings: Settings, model, needs_: dict) -> Measured:
     return Measured({**scores, **transfer}, (held_out, images, *used),
                     {"alignment": {**aligned, **more}, "checks": checks, "not_smooth": non_smooth(model)})
 
-def beyond_the_model(model, images: Images, settings: Settings) -> tuple: # scores, measures, Images
+def beyond_the_model(model: nn.Module, images: Images, settings: Settings) -> tuple: # scores, measures, Images
     "Test on another set; with Natural goes what belongs to a seed and to no model."
     if settings.transfer_to == "none":
         return {}, {}, ()
@@ -132,7 +133,9 @@ def beyond_the_model(model, images: Images, settings: Settings) -> tuple: # scor
     return {**scores, **toy_scores(settings)}, ends_of_the_family(settings, images), (target,)
 
 # %% ../../nbs/70_pag_objective.ipynb #e62d4ecc
-def auc(scores: Tensor, hits) -> float | None: # N numbers; N yes/no; None: all alike
+def auc(scores: Tensor, # N
+        hits: Any, # N yes or no: a sequence, array or tensor
+       ) -> float | None: # in [0,1]; None: all alike
     "Give the chance that a hit has a higher number than a miss; ties count half."
     from scipy.stats import rankdata
     hits = np.asarray(hits, dtype=bool)
@@ -141,7 +144,7 @@ def auc(scores: Tensor, hits) -> float | None: # N numbers; N yes/no; None: all 
     return float((ranks[hits].sum() - yes * (yes + 1) / 2) / (yes * no)) if yes and no else None
 
 @torch.no_grad()
-def pointing(model, images: Images, settings: Settings, kind: str) -> Tensor: # N
+def pointing(model: nn.Module, images: Images, settings: Settings, kind: str) -> Tensor: # N
     "Measure how well class gradients point at their targets: a cosine an image, mean over classes."
     model_, values = settings.model, []
     device, objective = device_of(model), model_.recipe.objective
@@ -155,7 +158,7 @@ def pointing(model, images: Images, settings: Settings, kind: str) -> Tensor: # 
     return torch.cat(values).cpu()
 
 # %% ../../nbs/70_pag_objective.ipynb #2315ad16
-def gradients_of(model, images: Images, settings: Settings, scores: dict) -> dict: # name -> measure
+def gradients_of(model: nn.Module, images: Images, settings: Settings, scores: dict) -> dict: # name -> measure
     "Measure the gradients, and whether images whose gradients point better survive."
     means = class_means(load(settings.model.source, "train", limit=settings.model.limit))
     made = stored_measures(measure_alignment(model, images, means, batch_size=batch_size()))
@@ -241,26 +244,26 @@ def sound_values(results: Results, score: str, label: str) -> dict: # seed -> pe
              if r["row"] == label and r.get("checks", {}).get("passed")}
     return {seed: value for seed, value in results.values(score, label).items() if seed in sound}
 
-def runs_of(results: Results, comparison, scale: str, **where) -> Results: # where: settings other than the usual
+def runs_of(results: Results, comparison: Comparison, scale: str, **where) -> Results: # where: settings other than the usual
     "Find the runs that a comparison is about."
     if where:
         return results.only(experiment="pag_objective", dataset=comparison.dataset, scale=scale, **where)
     return results.main("pag_objective", comparison.dataset, scale)
 
-def counted_difference(results: Results, comparison, scale: str) -> dict: # seed -> points
+def counted_difference(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
     "Compare two robust accuracies that count."
     runs, score = runs_of(results, comparison, scale), ROBUST[comparison.score]
-    first, second = (sound_values(runs, score, label) for label in (comparison.a, comparison.b))
+    first, second = (sound_values(runs, score, label) for label in (comparison.a, comparison.b or ""))
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
-def weight_correlation(results: Results, comparison, scale: str) -> dict: # seed -> rho
+def weight_correlation(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> rho
     "Correlate λ > 0 with robust accuracy, seed by seed."
     runs, grid = runs_of(results, comparison, scale), WEIGHTS["kde"]
     cells = [sound_values(runs, comparison.score.split(" of λ and ")[1], row("kde", w)) for w in grid]
     return {s: rank_correlation(grid, [c[s] for c in cells]) for s in set.intersection(*map(set, cells))}
 
 # %% ../../nbs/70_pag_objective.ipynb #cac19f81
-def share_that_passes(results: Results, comparison, scale: str) -> dict: # seed -> percent
+def share_that_passes(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> percent
     "Count the PAG models that pass every check."
     runs, verdicts = runs_of(results, comparison, scale), {}
     labels = {row(kind) for kind in NAMES}
@@ -270,13 +273,13 @@ def share_that_passes(results: Results, comparison, scale: str) -> dict: # seed 
     return {seed: 100 * sum(passed) / len(passed) for seed, passed in sorted(verdicts.items())
             if len(passed) == len(labels)}
 
-def toy_gap(results: Results, comparison, scale: str) -> dict: # seed -> percent of 600 points
+def toy_gap(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> percent of 600 points
     "Compare the toy's networks under attack."
     runs = runs_of(results, comparison, scale)
     first, second = (runs.values(f"toy/{arm}", "Natural") for arm in (comparison.a, comparison.b))
     return {seed: first[seed] - second[seed] for seed in first}
 
-def gelu_gain(results: Results, comparison, scale: str) -> dict: # seed -> points
+def gelu_gain(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
     "Compare GELU with ReLU."
     score = comparison.score.split("GELU less ReLU, ")[1]
     smooth = runs_of(results, comparison, scale, arch="pag_cnn-gelu").values(score, comparison.a)
@@ -285,15 +288,15 @@ def gelu_gain(results: Results, comparison, scale: str) -> dict: # seed -> point
 
 LONGER = 3 # times the steps of a PAG model: AT with about the time that PAG takes
 
-def equal_time(results: Results, comparison, scale: str) -> dict: # seed -> points
+def equal_time(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
     "Compare with AT that was trained for as long a time, not as many steps."
     steps = LONGER * TRAINED.get(scale, {}).get("steps", 0)
-    longer = sound_values(runs_of(results, comparison, scale, steps=steps), "linf", comparison.b)
+    longer = sound_values(runs_of(results, comparison, scale, steps=steps), "linf", comparison.b or "")
     first = sound_values(runs_of(results, comparison, scale), "linf", comparison.a)
     return {seed: first[seed] - longer[seed] for seed in first if seed in longer}
 
 # %% ../../nbs/70_pag_objective.ipynb #e810dfa4
-def beside_the_ladder(results: Results, comparison, scale: str) -> dict: # seed -> points
+def beside_the_ladder(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
     "Subtract from a model's target accuracy what the AT ladder has at the same alignment."
     runs, gaps = runs_of(results, comparison, scale), {}
     aligned, target = ({label: runs.values(score, label) for label in (*LADDER, comparison.a)}
@@ -315,7 +318,10 @@ def compared(score: str, a: str, b: str | None = None, region: tuple | None = AB
     "Make a comparison of MNIST models."
     return Comparison(score, a, b, dataset="mnist", experiment="pag_objective", region=region, **fields)
 
-def both_norms(pairs, region=ABOVE, paper=None, **fields) -> tuple: # pairs: labels (a, b); paper: (L2, L∞) of each
+def both_norms(pairs: Iterable, # of labels (a, b)
+               region: tuple | None = ABOVE,
+               paper: Sequence | None = None, # (L2, L∞) of each pair
+               **fields) -> tuple: # of Comparison
     "Compare robust accuracy in L2 and in L∞."
     made = []
     for k, (a, b) in enumerate(pairs):
@@ -397,7 +403,7 @@ def shown_rows() -> dict: # label -> color
     controls = dict.fromkeys((row(kind) for kind in ("random", "shuffled", "length")), "#8c8c8c")
     return {**rows, **controls, **model_colors(("AT-0.1", "AT-L2-2", row("cm", eps=.1)))}
 
-def robust_figure(results: Results, dataset: str = "mnist"):
+def robust_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw clean and worst-case accuracy, a dot a seed; open: a check failed."
     from matplotlib import pyplot
     rows = {label: color for label, color in shown_rows().items() if label in results.labels}
@@ -426,7 +432,7 @@ def _seeds(results: Results) -> str:
     return f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else counted(counts.pop(), "seed")
 
 # %% ../../nbs/70_pag_objective.ipynb #4e4322f9
-def weights_figure(results: Results, dataset: str = "mnist"):
+def weights_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw accuracy with kernel-density targets against λ and σ, the paper's points open."
     from matplotlib import pyplot
     fig, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
@@ -452,7 +458,7 @@ def weights_figure(results: Results, dataset: str = "mnist"):
     return fig
 
 # %% ../../nbs/70_pag_objective.ipynb #556915f0
-def transfer_figure(results: Results, dataset: str = "mnist"):
+def transfer_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
     "Draw accuracy on USPS against alignment: the AT ladder as a line, PAG models as dots."
     from matplotlib import pyplot
     fig, axes = pyplot.subplots(figsize=(6, 4.2), layout="constrained")

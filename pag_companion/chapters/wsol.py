@@ -11,12 +11,14 @@ __all__ = ['TRUE', 'ESTIMATED', 'BASELINES', 'COLUMNS', 'QUANTITIES', 'EXPERIMEN
 
 # %% ../../nbs/60_wsol.ipynb #8d18768e
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from ..augment import KEEP
 from ..boxes import LocProtocol, boxes_from_maps, frame_images, iou, upsampled
@@ -81,7 +83,7 @@ def untrained_scores(settings: RunSettings, sets: dict, side: int) -> dict: # se
     return scores
 
 # %% ../../nbs/60_wsol.ipynb #c09044de
-def measure(settings: Settings, model, needs: dict) -> Measured:
+def measure(settings: Settings, model: nn.Module, needs: dict) -> Measured:
     "Draw boxes from a model's maps, and compare them with the true ones (Table 4)."
     sets, dataset = {split: settings.images(split) for split in SPLITS}, settings.dataset
     train_, val, test = (sets[split] for split in SPLITS)
@@ -97,7 +99,7 @@ def measure(settings: Settings, model, needs: dict) -> Measured:
               "counted": COUNTED.get(dataset, 1.), "boxes_sha256": boxes_hash(sets), "alignment": alignment_of(model, sets, side)}
     return Measured(scores, (test, val), fields)
 
-def alignment_of(model, sets: dict, side: int) -> dict:
+def alignment_of(model: nn.Module, sets: dict, side: int) -> dict:
     "Measure the gradients of a model at the images as it sees them."
     train_images, some = (frame_images(images, LocProtocol(), side) for images in (sets["train"], sets["test"][:1000]))
     return stored_measures(measure_alignment(model, some, class_means(train_images), batch_size=at_once(side)))
@@ -120,13 +122,13 @@ def _draw_box(axes, box, color, dashed=False):
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=width, ec=ink, ls=style))
 
 # %% ../../nbs/60_wsol.ipynb #cabc333b
-def kind_of(name): # of a class -> text
+def kind_of(name: str) -> str: # of a class
     "Say what a WordNet id stands for (the groups of `12b_imagenet`); leave other names as they are."
     return next((f"{group} {name}" for group in GROUPS if name in wnids_of(group)), name)
 
-def boxes_figure(images, # Images with boxes: one a row
-                 columns, # dict: title -> (saliency maps N,S,S in [0,1], boxes N,4, IoU N)
-                ): # -> matplotlib figure
+def boxes_figure(images: Images, # with boxes: one a row
+                 columns: dict, # title -> (saliency maps N,S,S in [0,1], boxes N,4, IoU N)
+                ) -> Any: # matplotlib figure
     "Show images, saliency maps, true and estimated boxes (Figure 4)."
     from matplotlib import pyplot
     if not len(images):
@@ -147,25 +149,29 @@ def boxes_figure(images, # Images with boxes: one a row
     return fig
 
 # %% ../../nbs/60_wsol.ipynb #c7859180
-def column(viewer, # Viewer
-           val, images, # Images with boxes: to choose the threshold on, to show
-           source, # "cam" or "gradient"
-           dataset, # key of COUNTED, or any other
-          ): # -> saliency maps N,S,S in [0,1], boxes N,4, IoU N
+def column(viewer: Viewer,
+           val: Images, # with boxes: to choose the threshold on
+           images: Images, # with boxes: to show
+           source: str, # "cam" or "gradient"
+           dataset: str, # key of COUNTED, or any other
+          ) -> tuple: # saliency maps N,S,S in [0,1], boxes N,4, IoU N
     "Draw a model's boxes on a few images, at the threshold that its validation images ask for."
     protocol = LocProtocol(source=source)
     ours, seen = choose(viewer.look(val, protocol), protocol, counted(val, dataset)), viewer.look(images, protocol)
     boxes = boxes_from_maps(seen.maps, ours, viewer.side)
     return upsampled(seen.maps, ours, viewer.side), boxes, iou(boxes, seen.boxes(protocol))
 
-def first_counted(images, dataset, k=4): # Images with boxes, name, number of classes -> Images, one of each class
+def first_counted(images: Images, # with boxes
+                  dataset: str,
+                  k: int = 4, # classes
+                 ) -> Images: # one of each class
     "Take the first image that counts, of each of the first classes."
     keep = counted(images, dataset)
     first = [((images.y == c) & keep).nonzero()[:1, 0] for c in range(len(images.classes))]
     return images[torch.cat(first)[:k]]
 
 # %% ../../nbs/60_wsol.ipynb #2f1a4204
-def draw_maps(source: str):
+def draw_maps(source: str) -> Callable: # (dataset, scale, seed) -> (figure, its description)
     "Give the function that draws Figure 4 for one kind of map."
     def draw(dataset: str = "boxed_imagenet", scale: str = "small", seed: int = 0) -> tuple: # (figure, its description)
         settings, models = Settings.read({"dataset": dataset, "scale": scale}), ladder_at_hand(Settings, dataset, scale, seed)
@@ -206,7 +212,7 @@ def about(results: Results, dataset: str) -> str:
     seeds = len({record["settings"]["seed"] for record in results.records})
     return f"{dataset}, n = {', '.join(map(str, counts))}, seeds: {seeds}"
 
-def wsol_figure(results: Results, dataset: str = "boxed_imagenet"):
+def wsol_figure(results: Results, dataset: str = "boxed_imagenet") -> Any: # matplotlib figure
     "Draw localization against ε for both maps: seeds, means, the constant box, and on CUB the paper's points."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), sharey=True, layout="constrained")
@@ -239,7 +245,8 @@ def max_box_acc_v2(results: Results, label: str) -> dict: # seed -> %
     return {seed: sum(values[seed] for values in each) / 3 for seed in each[0]}
 
 # %% ../../nbs/60_wsol.ipynb #aaa00882
-def predicts_localization(measure_: str): # "alignment" or "top1_acc"
+def predicts_localization(measure_: str, # "alignment" or "top1_acc"
+                         ) -> Callable: # (results, comparison, scale) -> seed -> rho
     "Give the quantity of claim H2 for one measure."
     def correlations(results: Results, comparison, scale: str) -> dict: # seed -> rank correlation
         runs, begins = results.main("wsol", comparison.dataset, scale), "AT" if comparison.a == "AT models" else ""
@@ -249,7 +256,7 @@ def predicts_localization(measure_: str): # "alignment" or "top1_acc"
         return {s: rank_correlation([x[n][s] for n in labels], [y[n][s] for n in labels]) for s in sorted(seeds)}
     return correlations
 
-def over_constant_box(source: str):
+def over_constant_box(source: str) -> Callable: # (results, comparison, scale) -> seed -> points
     "Give the quantity of claim W6 for one kind of map."
     def gain(results: Results, comparison, scale: str) -> dict: # seed -> points
         runs = results.main("wsol", comparison.dataset, scale)
@@ -257,7 +264,7 @@ def over_constant_box(source: str):
         return {seed: ours[seed] - box[seed] for seed in ours if seed in box}
     return gain
 
-def on_whole_cub(source: str):
+def on_whole_cub(source: str) -> Callable: # (results, comparison, scale) -> seed -> points
     "Give the quantity of claim W5: Top-1 Loc less the published one, on the paper's own data only."
     def difference(results: Results, comparison, scale: str) -> dict: # seed -> points
         runs = results.main("wsol", "cub", scale)
@@ -300,7 +307,7 @@ def at_equal_accuracy(results: Results, label: str, source: str) -> dict: # seed
     return differences
 
 # %% ../../nbs/60_wsol.ipynb #75bd564e
-def lengths_figure(results: Results):
+def lengths_figure(results: Results) -> Any: # matplotlib figure
     "Draw GT-Known against accuracy over trainings of three lengths: means over seeds, and every seed."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")

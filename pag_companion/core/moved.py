@@ -46,12 +46,12 @@ class Finder:
         self.commands, self.renamed = commands, renamed
         self.warned: set[tuple[str, str]] = set()
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any: # as importlib asks
         "Answer Python's question for a module."
         package, _, old = name.rpartition(".")
         if package != self.package or old not in self.moved:
             return None
-        spec = PathFinder.find_spec(name, path) or ModuleSpec(name, None)
+        spec: Any = PathFinder.find_spec(name, path) or ModuleSpec(name, None)
         spec.loader = Loader(self, old, spec.loader)
         return spec
 
