@@ -85,7 +85,7 @@ class GradientNorm(Objective):
     "Penalize each image's squared gradient norm with weight eps (λ)."
     name, title, norm, needs_eps = "gnorm", "gnorm", "l2", True
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Compute the mean over a batch, differentiable once more."
         x = x.detach().requires_grad_()
         logits = model(x).float()
@@ -99,7 +99,7 @@ class Smoothing(Objective):
     "Penalize with weight eps (λ) how much noise of standard deviation .1 moves the logits."
     name, title, norm, needs_eps = "smooth", "smooth", "l2", True
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Compute the mean over a batch."
         noise = .1 * torch.randn(x.shape, generator=generator, device=x.device)
         logits = model(x).float()
@@ -112,7 +112,7 @@ class EuclideanAT(Objective):
     "Train on images attacked by five steps of L2 PGD, each image in its own ball of radius eps."
     name, title, norm, needs_eps = "l2", "L2", "l2", True
 
-    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Attack in training mode."
         return pgd(model, x, y, L2(self.eps), steps=5, generator=generator, mode="train",
                    check=False)

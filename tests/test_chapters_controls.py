@@ -10,7 +10,7 @@ import tempfile
 import torch
 from unittest.mock import patch
 from pag_companion.data import load
-from pag_companion.lab.claims import judge, seed_interval
+from pag_companion.lab.claims import judge, rank_correlation, seed_interval
 from pag_companion.lab.results import Results, gains, made_up
 from pag_companion.models import build
 from torch import nn
@@ -75,7 +75,7 @@ def test_strengths_are_chosen_on_the_source():
     verdict = judge(side, ids=["S8"])["S8"]
     assert [r.mean for r in verdict.results] == [4, 9, 2, 5] and verdict.outcome == "supported"
     table = controls_table(side)
-    assert table.loc["Smoothing-0.2", "counts"] == "" and table.loc["Smoothing-0.1", "target, gain over Natural"] == "5.00 ± 0.00 (5)"
+    assert list(table.chosen[["Smoothing-0.2", "Smoothing-0.1", "AT-4"]]) == ["no", "yes", ""] and table.loc["Smoothing-0.1", "target, gain over Natural"] == "5.00 ± 0.00 (5)"
     pyplot = pytest.importorskip("matplotlib.pyplot")
     assert [text.get_text() for text in controls_figure(side).axes[0].get_yticklabels()][:2] == ["Augmented-0.1", "Decay-0.0001"]
     points = {text.get_text(): text.xy for text in alignment_figure(side).axes[0].texts}
@@ -101,14 +101,21 @@ def test_smoke_run():
 
 def test_numbers_of_the_text():
     runs = runs_of(Results.read())
-    def lead(a: str, b: str = "Natural") -> float:
-        return round(pd.Series(gains(runs, a, base=b)).mean(), 1)
-    def cosine(label: str) -> float:
-        return round(pd.Series(runs.values("alignment", label)).mean(), 1)
-    assert [lead("AT-4"), lead("AT-4", "Smoothing-0.1"), lead("AT-4", "Smoothing-0.2"), lead("Smoothing-0.2")] == [10.5, 4.5, 2.2, 8.3]
-    assert [lead("Natural ×4"), lead("AT-4 ×4", "Natural ×4")] == [6.3, 2.8] and lead("AT-4 ×4", "AT-4") < 0
-    assert [cosine(label) for label in ("Penalty-0.1", "AT-4", "AT-4 ×4", "Smoothing-0.2")] == [5.6, 5.2, 2., -.1]
-    assert .4 < lead("Penalty-0.1") / lead("AT-4") < .6
-    for pair, clears in ((("AT-4 ×4", "Natural ×4"), False), (("AT-4", "Smoothing-0.2"), False), (("AT-4", "Natural"), True)):
-        assert (seed_interval(list(gains(runs, pair[0], base=pair[1]).values()))[0] > 0) == clears
-    assert max(runs.labels, key=lambda label: pd.Series(runs.values("target", label)).mean()) == "AT-4"
+    def lead(a: str, b: str = "Natural", score: str = "target") -> float:
+        return round(pd.Series(gains(runs, a, score, b)).mean(), 1)
+    def clears(a: str, b: str, score: str = "target") -> bool:
+        return seed_interval(list(gains(runs, a, score, b).values()))[0] > 0
+    chosen = {rival: chosen_label(runs, rival) for rival in RIVALS}
+    better = {rival: max(runs.only(method=rival).labels, key=lambda label: pd.Series(runs.values("target", label)).mean()) for rival in RIVALS}
+    assert all(better[rival] != chosen[rival] and 1.9 < lead(better[rival], chosen[rival]) < 2.4 for rival in RIVALS)
+    assert [lead("AT-4", better[rival]) for rival in RIVALS] == [6.9, 6.9, 5.5, 2.2]
+    assert [clears("AT-4", better[rival]) for rival in RIVALS] == [True, True, True, False]
+    assert all(clears("AT-4", chosen[rival], score) for rival in RIVALS for score in ("target", "target/pad", "target/nearest", "target/bicubic"))
+    assert [lead("AT-4"), lead("Natural ×4"), lead("AT-4 ×4", "AT-4"), lead("AT-4 ×4", "Natural ×4"), lead("AT-4", "Natural ×4")] == [10.5, 6.3, -1.4, 2.8, 4.2]
+    assert [clears("AT-4 ×4", "Natural ×4", f"target{fit}") for fit in ("", "/pad", "/nearest", "/bicubic")] == [False, True, True, True]
+    ladder = Results.read().main("zero_shot", "svhn")
+    source, target = ({label: pd.Series(ladder.values(score, label)).mean() for label in ("AT-1", "AT-2", "AT-4", "AT-8")} for score in ("source/val", "target"))
+    assert max(source, key=source.get) == "AT-1" and max(target, key=target.get) == "AT-4" and round(target["AT-1"], 1) == 71.4
+    rhos = [rank_correlation(*([runs.values(score, label)[s] for label in runs.labels] for score in ("alignment", "target"))) for s in range(5)]
+    assert [round(v, 2) for v in (sum(rhos) / 5, *seed_interval(rhos))] == [.24, -.24, .73]
+    assert [round(v, 1) for v in seed_interval(list(gains(runs, "Penalty-0.1").values()))] == [-1.4, 11.5] and lead("Penalty-0.1", score="source") == -2.1

@@ -584,3 +584,16 @@ def test_chapters_show_todays_verdicts():
              if any(claim_line(verdicts[id])[key] not in line
                     for key in ("ours [95 %]", "outcome"))]
     assert not stale, f"out of date, run `make outputs`: {', '.join(stale)}"
+
+
+def test_public_functions_have_type_hints():
+    bare = []
+    for path in sorted((ROOT / "pag_companion").rglob("*.py")):
+        bodies = [ast.parse(path.read_text()).body]
+        bodies += [node.body for node in bodies[0] if isinstance(node, ast.ClassDef)]
+        for function in (node for body in bodies for node in body if isinstance(node, ast.FunctionDef)):
+            every = [a.arg for a in function.args.args + function.args.kwonlyargs
+                     if a.annotation is None and a.arg not in ("self", "cls")]
+            if not function.name.startswith("_") and (every or function.returns is None):
+                bare.append(f"{path.name}: {function.name}({', '.join(every)})")
+    assert not bare

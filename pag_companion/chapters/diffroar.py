@@ -50,7 +50,7 @@ class L2PGD(Objective):
         "Name the table row: AT-L2 0.5; the radius is in image units."
         return f"{self.title} {self.eps:g}"
 
-    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator=None) -> Tensor:
+    def inputs(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         "Attack in training mode."
         return pgd(model, x, y, L2(self.eps), steps=self.attack_steps, generator=generator, mode="train", check=False)
 
