@@ -87,6 +87,11 @@ def test_committed_runs():
     part = committed.main("pag_objective", "mnist")
     if part.records:
         assert choose_weights(validation_table(committed)) == CHOSEN
+        assert choose_weights(validation_table(committed, of="log_prob")) == CHOSEN_OF_LOG_PROB
+        def gained(kind: str, score: str) -> int:
+            new, old = (part.values(score, label).values() for label in (row(kind, CHOSEN_OF_LOG_PROB[kind], of="log_prob"), row(kind)))
+            return round((sum(new) - sum(old)) / 5)
+        assert [[gained(kind, score) for score in ("clean", "linf", "l2")] for kind in ("cm", "kde")] == [[2, 19, 7], [1, 9, 13]]
         plain, nearest = (part.values(f"toy/{arm}", "Natural") for arm in ("vanilla", "nn"))
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)
         assert not gaps or gaps[len(gaps) // 2] >= 300
