@@ -75,7 +75,7 @@ def show(fig: Any, # matplotlib figure
     from matplotlib import pyplot
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=100, bbox_inches="tight",
-                metadata={"Software": None, "Description": alt})
+                metadata={"Software": None, "Description": alt}, pil_kwargs={"optimize": True})
     pyplot.close(fig)
     if "IPython" in sys.modules:
         from IPython.display import display
