@@ -130,7 +130,12 @@ def test_golden_numbers_of_the_records():
     conv, ladder = runs_of(side, "svhn", "conv"), runs_of(side, "svhn", "ladder")
     def apart(runs, ranking, label, k=.1):
         return round(mean(runs, f"{ranking}/top/{k:g}", label) - mean(runs, f"{ranking}/bottom/{k:g}", label))
-    assert [apart(conv, "logit", "Natural", k) for k in (.05, .1)] == [11, 7]
-    assert [apart(conv, ranking, "AT-L2 0.5", k) for ranking in ("logit-shape", "logit") for k in (.05, .1)] == [28, 21, 27, 23]
-    assert {apart(ladder, "logit-shape", label) for label in ladder.labels} == {10, 11} and len(ladder.labels) == 5
-    assert [apart(ladder, "logit", label) for label in ("Natural", "AT-8")] == [15, 28]
+    assert [apart(conv, ranking, "Natural", k) for ranking in ("logit", "logit-shape") for k in (.05, .1)] == [11, 7, 7, 2]
+    assert [apart(conv, ranking, "AT-L2 0.5", k) for ranking in ("logit-shape", "logit") for k in (.05, .1, .5)] == [28, 21, 0, 27, 23, 9]
+    assert [apart(runs_of(side, name), ranking, ROBUST[name], .5) for ranking in ("logit-shape", "logit") for name in ("mnist", "svhn")] == [2, 0, 28, 11]
+    assert [apart(ladder, "logit", label, k) for k in (.1, .5) for label in ("Natural", "AT-8")] == [15, 28, 16, 16]
+    assert {round(mean(ladder, "logit/bottom/0.1", label)) for label in ladder.labels} == {26, 27} and round(mean(runs_of(side, "svhn"), "random/top/0.1")) == 26
+    assert [round(mean(ladder, f"{ranking}/top/0.1", label)) for ranking in ("logit", "logit-shape") for label in ("Natural", "AT-8")] == [42, 54, 41, 47]
+    table = predictors_table(side)
+    assert [table.loc[name, data][:5].strip() for name, data in (("alignment", "mnist"), ("alignment", "svhn"), ("eps", "mnist"), ("eps", "svhn"))] == ["0.94", "0.88", "-0.34", "0.88"]
+    assert all(isinstance(r["collapse"], int) for r in runs_of(side, "mnist", "ladder").records if r["row"] == "AT-0.3")

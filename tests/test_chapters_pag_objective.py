@@ -91,6 +91,10 @@ def test_committed_runs():
         def gained(kind: str, score: str) -> int:
             new, old = (part.values(score, label).values() for label in (row(kind, CHOSEN_OF_LOG_PROB[kind], of="log_prob"), row(kind)))
             return round((sum(new) - sum(old)) / 5)
+        def over(label: str, score: str) -> int:
+            both = [part.values(score, name).values() for name in (row("kde", 1., of="log_prob"), label)]
+            return round((sum(both[0]) - sum(both[1])) / 5)
+        assert [over(*pair) for pair in (("GN-1", "linf"), ("GN-1", "l2"), ("GN-1", "clean"), ("AT-L2-2", "l2"), ("AT-0.1", "linf"))] == [4, 17, -3, -1, -16]
         assert [[gained(kind, score) for score in ("clean", "linf", "l2")] for kind in ("cm", "kde")] == [[2, 19, 7], [1, 9, 13]]
         plain, nearest = (part.values(f"toy/{arm}", "Natural") for arm in ("vanilla", "nn"))
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)

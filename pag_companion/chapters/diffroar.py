@@ -421,8 +421,9 @@ def ladder_figure(results: Results, # of one side
         for label, color in model_colors(ladder_labels(dataset)).items():
             x, y = runs.values("alignment", label), diffroar(runs, label, .1)
             axes.plot([x[s] for s in y], list(y.values()), "o", color=color, alpha=.7, label=label)
-        axes.set(xlabel="alignment, times 100", ylabel="DiffROAR(0.1), points", title=_title(runs, f"{dataset.upper()}, ladder") if len(runs) else dataset)
-    panels[0].legend(frameon=False, fontsize=8)
+        axes.set(xlabel="alignment, times 100", ylabel="DiffROAR(0.1), points", ylim=(0, None))
+        axes.set_title(_title(runs, f"{dataset.upper()}, ladder") if len(runs) else dataset, fontsize=9)
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     return fig
 
 def predictors_table(results: Results, scale: str = "small") -> pd.DataFrame: # of one side
