@@ -60,3 +60,15 @@ def test_smoke_run():
     for wrong in ({"radius": "0"}, {"evaluators": 1}, {"evaluator_eps": "8"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Settings.read(wrong)
+
+
+def test_numbers_of_the_text():
+    cifar = Results.read().main("evaluators", "cifar10")
+    rates, placed = agreement_matrix(cifar), corrected_matrix(cifar)
+    same = rates[[name for name in rates if name[-1].isdigit()]]
+    assert same.shape == (5, 5) and (same.max(axis=1) - same.min(axis=1)).max() < 3
+    assert round(rates.loc["AT-1", "robust, other net"]) == 37 and round(same.loc["AT-1"]).between(60, 63).all()
+    assert (placed.loc[["AT-2", "AT-4", "AT-8"], "robust, other net"] > 1).all() and placed.loc["AT-1", "robust, other net"] < 1
+    clean = references_table(cifar)["right on clean images"]
+    assert round(clean["robust, other net"]) in (63, 64) and clean[list(same)].between(73.4, 75.1).all()
+    assert {verdict.outcome for verdict in judge(Results.read(), ids=["L1b", "L2b"]).values()} == {"supported"}
