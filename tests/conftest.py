@@ -20,12 +20,7 @@ def pytest_unconfigure(config):
         config.pag_runs.cleanup()
 
 
-LONGEST = ("test_golden", "test_faults", "test_repo", "test_page_browser", "test_robustness")
-
-
 def pytest_collection_modifyitems(items):
-    # a file runs on one worker: the longest come first, so that no worker waits for one of them at the end
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
