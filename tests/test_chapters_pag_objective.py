@@ -88,14 +88,16 @@ def test_committed_runs():
     if part.records:
         assert choose_weights(validation_table(committed)) == CHOSEN
         assert choose_weights(validation_table(committed, of="log_prob")) == CHOSEN_OF_LOG_PROB
-        def gained(kind: str, score: str) -> int:
-            new, old = (part.values(score, label).values() for label in (row(kind, CHOSEN_OF_LOG_PROB[kind], of="log_prob"), row(kind)))
-            return round((sum(new) - sum(old)) / 5)
-        def over(label: str, score: str) -> int:
-            both = [part.values(score, name).values() for name in (row("kde", 1., of="log_prob"), label)]
-            return round((sum(both[0]) - sum(both[1])) / 5)
-        assert [over(*pair) for pair in (("GN-1", "linf"), ("GN-1", "l2"), ("GN-1", "clean"), ("AT-L2-2", "l2"), ("AT-0.1", "linf"))] == [4, 17, -3, -1, -16]
-        assert [[gained(kind, score) for score in ("clean", "linf", "l2")] for kind in ("cm", "kde")] == [[2, 19, 7], [1, 9, 13]]
+        new = {kind: row(kind, weight, of="log_prob") for kind, weight in CHOSEN_OF_LOG_PROB.items()}
+        def over(kind: str, label: str, *scores: str) -> list:
+            pairs = [(part.values(score, new[kind]), part.values(score, label)) for score in scores]
+            return [round(np.mean([a[seed] - b[seed] for seed in b])) for a, b in pairs]
+        gained = np.array([over(kind, row(kind), "clean", "linf", "l2") for kind in new])
+        assert gained.min(0).tolist() == [1, 8, 4] and gained.max(0).tolist() == [4, 18, 13]
+        assert [over(kind, "GN-1", "linf", "l2", "clean") for kind in ("nn", "kde")] == [[7, 18, -1], [4, 17, -3]]
+        assert [over(kind, "AT-0.1", "linf") for kind in ("nn", "kde")] == [[-14], [-16]]
+        assert [over(kind, "AT-L2-2", "l2", "alignment", "target") for kind in ("nn", "kde")] == [[0, -4, -13], [-1, -3, -15]]
+        assert all(checks_table(part).loc[list(new.values()), "passed"] == "5 of 5")
         plain, nearest = (part.values(f"toy/{arm}", "Natural") for arm in ("vanilla", "nn"))
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)
         assert not gaps or gaps[len(gaps) // 2] >= 300

@@ -23,13 +23,13 @@ RECIPES = [Recipe(), Recipe("at", .2), Recipe("at", .2, attack="pgd", attack_ste
            Recipe("noise", .2),
            Recipe("at", 8 / 255, unit=1 / 255, optimizer="sgd", lr=.05, weight_decay=5e-4,
                   augment="flip+shift")]
-SHORT = dict(scale="smoke", steps=30, limit=640, test_limit=100, precision="float32", method="at",
-             arch="madry_cnn", batch_size=64, lr=2e-3)
+SHORT = dict(scale="smoke", steps=100, limit=640, test_limit=100, precision="float32", method="at",
+             arch="pag_cnn", batch_size=64, optimizer="adam", lr=3e-3, augment="none")
 MORE = {"robustness": dict(attack_limit=50, any_limit=20, curve_limit=20, battery_limit=20),
         "gradients": dict(pictures=50), "large_eps": dict(pictures=50),
-        "perception": dict(test_limit=200, count=100),
+        "perception": dict(test_limit=200, count=100, denoiser_steps=20),
         "diffroar": dict(arch="mlp-1568-100"), "off_manifold": dict(arch="pool-gelu-8-16"),
-        "wsol": dict(steps=24, batch_size=32, arch="map-8-16-32", lr=.01)}
+        "wsol": dict(steps=40, batch_size=32, test_limit=50, arch="map-8-16-32", lr=.01)}
 # what another processor may change: share of a loss, number of images, mean over images
 LOSS, COUNT, MEAN = 2e-4, 3, .01
 

@@ -30,7 +30,7 @@ def test_predictions_leave_no_trace():
 
 
 @cache
-def small_model(recipe, steps=300):
+def small_model(recipe, steps=200):
     "A small network trained in seconds on 8x8 digits."
     torch.manual_seed(0)
     model = build("madry_cnn", in_channels=1, image_size=8)

@@ -58,7 +58,7 @@ class Settings(RunSettings):
     images: str = preset("fresh") # "fresh": the second thousand test images; "first": the first
     count: int = preset(smoke=100, small=1000, paper=1000, least=100) # images
     evaluator_eps: str = preset(by=evaluator_of) # the evaluator of class evidence is trained with
-    denoiser_steps: int = preset(smoke=60, small=1200, paper=1200, least=1)
+    denoiser_steps: int = preset(smoke=20, small=1200, paper=1200, least=1)
 
     @classmethod
     def parameters(cls) -> dict:

@@ -62,7 +62,7 @@ class Settings(RunSettings):
     attacked: int = preset(smoke=60, small=300, paper=10_000, least=1) # test images, also scaled
     explained: int = preset(smoke=4, small=10, paper=50, least=1) # by integrated gradients
     reference: int = preset(smoke=60, small=500, paper=1000, least=2) # steps that stand for the limit
-    masked: int = preset(smoke=20, small=200, paper=1000, least=1) # test images
+    masked: int = preset(smoke=10, small=200, paper=1000, least=1) # test images
     splits: int = preset(by=splits_of, least=0) # of the patients, of a Natural run
     patients: str = preset("breast_cancer") # or "nhanes", your own copy
     prior_steps: int = preset(smoke=40, small=100, paper=100, least=1) # of training with a prior
