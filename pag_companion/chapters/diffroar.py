@@ -190,9 +190,11 @@ def is_fixed(record: dict) -> bool:
 
 def runs_of(results: Results, dataset: str, network: str = "mlp", scale: str = "small") -> Results:
     "Keep the runs of one network; of several variants, the largest."
-    part = results.only(experiment="diffroar", dataset=dataset, scale=scale, network=network)
-    fixed = Results(tuple(filter(is_fixed, part.records)), results.name)
-    return max(fixed.variants(), key=len, default=fixed)
+    def largest():
+        part = results.only(experiment="diffroar", dataset=dataset, scale=scale, network=network)
+        fixed = Results(tuple(filter(is_fixed, part.records)), results.name)
+        return max(fixed.variants(), key=len, default=fixed)
+    return results.once(("diffroar", dataset, network, scale), largest)
 
 def diffroar(runs: Results, label: str, k: float, ranking: str = "logit") -> dict: # seed -> points
     "Take the accuracy from the bottom k off that from the top k."

@@ -8,10 +8,12 @@ __all__ = ['VARIED', 'Measured', 'Declaration', 'Experiment', 'still_true', 'mak
 
 # %% ../../nbs/lab/93_experiment.ipynb #843bfb1d
 import importlib
+import os
 import pkgutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +148,13 @@ def changed(settings: RunSettings,
 # %% ../../nbs/lab/93_experiment.ipynb #72ccb41b
 def chapter_modules() -> list:
     "Import every chapter there is, in the order of their names."
-    chapters = importlib.import_module("pag_companion.chapters")
-    names = sorted(info.name for info in pkgutil.iter_modules(chapters.__path__))
+    folders = importlib.import_module("pag_companion.chapters").__path__
+    return _modules_in(tuple((folder, os.stat(folder).st_mtime_ns) for folder in folders))
+
+@lru_cache(4)
+def _modules_in(folders: tuple) -> list: # (folder, when it changed)
+    "Look into folders once, and again when one has changed."
+    names = sorted(info.name for info in pkgutil.iter_modules([folder for folder, _ in folders]))
     return [importlib.import_module(f"pag_companion.chapters.{name}") for name in names]
 
 def experiments() -> dict: # name -> Experiment

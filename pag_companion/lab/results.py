@@ -8,7 +8,7 @@ __all__ = ['REHEARSAL', 'GAP', 'usual_settings', 'staleness', 'is_usual', 'varia
            'table', 'order_labels', 'run_table', 'with_caption', 'made_up']
 
 # %% ../../nbs/lab/94_results.ipynb #72f0e9b5
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -149,19 +149,24 @@ class Variants(Records):
 
     def main(self, experiment: str, dataset: str, scale: str = "small") -> Self:
         "Select the runs with the settings fixed beforehand; of several variants, the largest."
-        key = experiment, dataset, scale
-        if key not in self._mains:
+        def largest():
             runs = self.only(experiment=experiment, dataset=dataset, scale=scale)
             better = self.only(experiment=experiment, dataset=dataset,
                                scale=DECIDES.get(dataset, scale))
             runs = better if scale == "small" and better.records else runs
             usual = type(self)(tuple(filter(is_usual, runs.records)), self.name)
-            self._mains[key] = max(usual.variants(), key=len, default=usual)
-        return self._mains[key]
+            return max(usual.variants(), key=len, default=usual)
+        return self.once(("main", experiment, dataset, scale), largest)
+
+    def once(self, key: Hashable, select: Callable[[], Self]) -> Self: # select: called the first time
+        "Keep a selection that is asked for again and again."
+        if key not in self._kept:
+            self._kept[key] = select()
+        return self._kept[key]
 
     @cached_property
-    def _mains(self) -> dict:
-        "Cache the tables."
+    def _kept(self) -> dict:
+        "Hold the selections."
         return {}
 
 # %% ../../nbs/lab/94_results.ipynb #39722f6c
