@@ -314,3 +314,7 @@ class L2AT(AT):
                ball: Any = None) -> Tensor:
         "Attack in training mode."
         return super().inputs(model, x, y, generator, ball=ball or L2(self.eps))
+
+    def label(self, unit: float = 1.) -> str: # unit: of radii in L∞, passed over
+        "Name the table row: AT-L2-0.5, the radius in image units."
+        return super().label(1.)
