@@ -4,6 +4,7 @@ from pag_companion.chapters.pag_objective import *
 
 
 import os
+import numpy as np
 import pandas as pd
 import pytest
 import tempfile
@@ -88,6 +89,7 @@ def test_committed_runs():
     if part.records:
         assert choose_weights(validation_table(committed)) == CHOSEN
         assert choose_weights(validation_table(committed, of="log_prob")) == CHOSEN_OF_LOG_PROB
+        assert choose_weights(validation_table(committed, "cifar10")) == CHOSEN_ON_CIFAR
         new = {kind: row(kind, weight, of="log_prob") for kind, weight in CHOSEN_OF_LOG_PROB.items()}
         def over(kind: str, label: str, *scores: str) -> list:
             pairs = [(part.values(score, new[kind]), part.values(score, label)) for score in scores]

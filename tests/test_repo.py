@@ -562,7 +562,7 @@ def claim_lines(notebook):
 def test_grids_run_what_the_tables_show():
     grids = {path.stem: read_grid(path) for path in ROOT.glob("grids/*.toml")}
     counts = {name: len(runs) for name, runs in grids.items() if "neighbours" not in name}
-    assert counts == {"imagenet": 14, "imagenet-224": 2, "paper": 275, "smoke": 14, "small": 297, "birds": 55, "birds-224": 55,
+    assert counts == {"imagenet": 22, "imagenet-224": 2, "paper": 275, "smoke": 14, "small": 297, "birds": 55, "birds-224": 55,
                       "controls": 60, "evaluators": 25, "perception": 115}
     planned = {(run.experiment, run.settings.dataset, run.settings.scale, run.row,
                 run.settings.model.seed) for runs in grids.values() for run in runs}
