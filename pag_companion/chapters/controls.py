@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RIVALS', 'OVER', 'LONGER', 'QUANTITIES', 'S8', 'S9', 'EXPERIMENT', 'run', 'blurred', 'moved', 'Control', 'Augmented',
            'Decay', 'Smoothing', 'Penalty', 'zero_shot', 'Settings', 'measure', 'runs_of', 'chosen_label',
-           'counted_labels', 'over_rival', 'longer', 'controls_table', 'controls_figure', 'alignment_figure']
+           'rival_labels', 'counted_labels', 'over_rival', 'longer', 'controls_table', 'controls_figure',
+           'alignment_figure']
 
 # %% ../../nbs/51_controls.ipynb #e09815fd
 from dataclasses import dataclass
@@ -160,12 +161,16 @@ def chosen_label(results: Results, method: str, score: str = "source/val") -> st
     order = runs.frame.drop_duplicates("label").sort_values("eps").label
     return max(order, key=lambda label: means[label], default=None)
 
+def rival_labels(results: Results) -> dict: # label -> was its strength chosen?
+    "List the rivals by strength."
+    chosen = {chosen_label(results, method) for method in RIVALS}
+    labels = [label for method in RIVALS for label in results.only(method=method, length=1).labels]
+    return {label: label in chosen for label in labels}
+
 def counted_labels(results: Results) -> list: # (label, does it count?)
-    "List Natural, the rivals by strength, AT, and the long trainings."
-    counted = {chosen_label(results, method) for method in RIVALS}
-    rivals = [label for method in RIVALS for label in results.only(method=method, length=1).labels]
+    "List the rivals by strength, AT, and the long trainings."
     ends = [label for label in ("AT-4", "Natural ×4", "AT-4 ×4") if label in results.labels]
-    return [(label, label in counted) for label in rivals] + [(label, True) for label in ends]
+    return [*rival_labels(results).items(), *((label, True) for label in ends)]
 
 # %% ../../nbs/51_controls.ipynb #01ea1b27
 def over_rival(results: Results, comparison: Comparison, scale: str) -> dict: # seed -> points
@@ -189,15 +194,16 @@ S9 = Claim("S9", "O", "Table 2", "Trained four times as long, Natural transfers 
 # %% ../../nbs/51_controls.ipynb #64fb36f5
 def controls_table(results: Results, dataset: str = "svhn") -> pd.DataFrame:
     "Set the rivals side by side, and say which strength was chosen."
-    runs = results
-    rows = [("Natural", True), *counted_labels(runs)]
-    return pd.DataFrame({"chosen": [("yes" if counts else "no") * ("-" in label and not label.startswith("AT")) for label, counts in rows],
-                         "source, validation, %": [cell(runs.values("source/val", label)) for label, _ in rows],
-                         "source, %": [cell(runs.values("source", label)) for label, _ in rows],
-                         "target, %": [cell(runs.values("target", label)) for label, _ in rows],
-                         "target, gain over Natural": [cell(gains(runs, label)) if label != "Natural" else "" for label, _ in rows],
-                         "signed cosine, times 100": [cell(runs.values("alignment", label)) for label, _ in rows]},
-                        index=pd.Index([label for label, _ in rows], name="model"))
+    rivals, words = rival_labels(results), {True: "yes", False: "no"}
+    rows = ["Natural", *(label for label, _ in counted_labels(results))]
+    columns = {"source, validation, %": "source/val", "source, %": "source", "target, %": "target",
+               "signed cosine, times 100": "alignment"}
+    made = pd.DataFrame({name: [cell(results.values(score, label)) for label in rows]
+                         for name, score in columns.items()}, index=pd.Index(rows, name="model"))
+    made.insert(0, "chosen", [words[rivals[label]] if label in rivals else "" for label in rows])
+    made.insert(4, "target, gain over Natural",
+                ["", *(cell(gains(results, label)) for label in rows[1:])])
+    return made
 
 # %% ../../nbs/51_controls.ipynb #598b5cc6
 def controls_figure(results: Results, dataset: str = "svhn") -> Any: # matplotlib figure

@@ -50,7 +50,7 @@ TRAINED: dict[str, dict] = {
                   precision="float32"),
     "paper": dict(precision="float32")}
 CIFAR: dict[str, dict] = {
-    "small": dict(arch="pag_cnn", steps=3500, batch_size=128, optimizer="adam", lr=2e-3,
+    "small": dict(arch="pag_cnn", steps=2000, batch_size=128, optimizer="adam", lr=1e-3,
                   weight_decay=0., augment="flip+shift"),
     "paper": dict(arch="resnet18-cifar", steps=78_125, batch_size=64, optimizer="sgd", lr=.01,
                   weight_decay=1e-4, augment="flip+shift")}
