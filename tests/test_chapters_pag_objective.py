@@ -95,11 +95,19 @@ def test_committed_runs():
             pairs = [(part.values(score, new[kind]), part.values(score, label)) for score in scores]
             return [round(np.mean([a[seed] - b[seed] for seed in b])) for a, b in pairs]
         gained = np.array([over(kind, row(kind), "clean", "linf", "l2") for kind in new])
-        assert gained.min(0).tolist() == [1, 8, 4] and gained.max(0).tolist() == [4, 18, 13]
+        assert gained.min(0).tolist() == [1, 8, 4] and gained.max(0).tolist() == [4, 19, 13]
         assert [over(kind, "GN-1", "linf", "l2", "clean") for kind in ("nn", "kde")] == [[7, 18, -1], [4, 17, -3]]
         assert [over(kind, "AT-0.1", "linf") for kind in ("nn", "kde")] == [[-14], [-16]]
         assert [over(kind, "AT-L2-2", "l2", "alignment", "target") for kind in ("nn", "kde")] == [[0, -4, -13], [-1, -3, -15]]
         assert all(checks_table(part).loc[list(new.values()), "passed"] == "5 of 5")
+        cifar, of = committed.main("pag_objective", "cifar10"), dict(dataset="cifar10")
+        def read(label: str, *scores: str) -> list:
+            return [round(cifar.values(score, label)[0], 1) for score in scores]
+        three, rows = ("clean", "linf", "l2"), {kind: row(kind, **of) for kind in ("cm", "kde", "shuffled", "length")}
+        assert [read(rows[kind], *three) for kind in rows] == [[56.4, 7.7, 35.], [57.2, 7., 37.7], [56.4, 6.3, 34.], [59.5, 7.7, 38.]]
+        assert read("AT-2", *three) == [57.1, 14.7, 36.3] and read("AT-8", "clean") == read("AT-4", "clean") == [10.]
+        assert [read(rows[kind], "cosine/cm", "alignment") for kind in ("cm", "shuffled")] == [[86.7, 4.3], [86.7, 4.]]
+        assert read("AT-2", "alignment") == [4.6]
         plain, nearest = (part.values(f"toy/{arm}", "Natural") for arm in ("vanilla", "nn"))
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)
         assert not gaps or gaps[len(gaps) // 2] >= 300

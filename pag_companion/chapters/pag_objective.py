@@ -410,7 +410,7 @@ RULES += (
 # %% ../../nbs/70_pag_objective.ipynb #38be528a
 COLORS = {"oi": "#CC79A7", "cm": "#E69F00", "nn": "#009E73", "kde": "#D55E00"}
 
-ATTACKED = {"mnist": ("AT-0.1", "AT-L2-2", row("cm", eps=.1)), "cifar10": ("AT-8", "AT-L2-0.5")}
+ATTACKED = {"mnist": ("AT-0.1", "AT-L2-2", row("cm", eps=.1)), "cifar10": ("AT-1", "AT-2", "AT-4", "AT-8", "AT-L2-0.5")}
 
 def shown_rows(dataset: str = "mnist") -> dict: # label -> color
     "List the models of the main figure."
@@ -479,19 +479,19 @@ def weights_figure(results: Results, dataset: str = "mnist") -> Any: # matplotli
 
 # %% ../../nbs/70_pag_objective.ipynb #556915f0
 def transfer_figure(results: Results, dataset: str = "mnist") -> Any: # matplotlib figure
-    "Draw accuracy on USPS, or under attack, against alignment: AT as a line, PAG models as dots."
+    "Draw accuracy on USPS, or under attack, against alignment, of models that passed every check."
     from matplotlib import pyplot
     score = "target" if dataset == "mnist" else "l2"
     fig, axes = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
     def draw(label, color, marker):
-        x, y = results.values("alignment", label), results.values(score, label)
+        x, y = (sound_values(results, name, label) for name in ("alignment", score))
         if not x or not y:
             return None
         axes.plot([x[s] for s in x], [y[s] for s in x], marker, color=color, ms=4, alpha=.5)
         at = np.mean(list(x.values())), np.mean([y[s] for s in x])
         axes.annotate(label, at, (5, 4), textcoords="offset points", fontsize=8, color=color)
         return at
-    ladder = LADDER if dataset == "mnist" else ("Natural", *ATTACKED[dataset])
+    ladder = LADDER if dataset == "mnist" else ("Natural", *ATTACKED[dataset][:4])
     points = [draw(label, color, "o") for label, color in model_colors(ladder).items()]
     known = [p for p in points if p]
     if known:
@@ -501,6 +501,7 @@ def transfer_figure(results: Results, dataset: str = "mnist") -> Any: # matplotl
     axes.set(xlabel=f"alignment of input gradients on {dataset.upper()} test images, times 100",
              ylabel="accuracy on USPS, %" if score == "target" else "worst-case accuracy in L2, %",
              title=f"{dataset.upper()}{' → USPS' if score == 'target' else ''}, {_seeds(results)}")
+    axes.margins(x=.15)
     return fig
 
 # %% ../../nbs/70_pag_objective.ipynb #6f818c82
@@ -557,17 +558,19 @@ def draw_family(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> 
 # %% ../../nbs/70_pag_objective.ipynb #9ed8422c
 def draw_gradients(dataset: str = "mnist", scale: str = "small", seed: int = 0) -> tuple: # (figure, words)
     "Draw input gradients of the models at hand."
-    options: list[dict] = [dict(method="natural"), dict(method="at")]
+    def read(**options):
+        return Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **options})
     chosen = CHOSEN if dataset == "mnist" else CHOSEN_ON_CIFAR
-    options += [dict(method="pag", toward=kind, weight=chosen[kind], draws=2 if dataset == "mnist" else 1,
-                     **({"sigma": WIDTH[dataset]} if kind == "kde" else {}))
-                for kind in NAMES if kind in chosen]
-    every = [Settings.read({"dataset": dataset, "scale": scale, "seed": seed, **one}) for one in options]
-    models = {settings.label: at_hand(settings, any_data=True) for settings in every}
+    every = {settings.label: settings for settings in (read(method="natural"), read(method="at"))}
+    for kind in (kind for kind in NAMES if kind in chosen):
+        made: Any = objective_of(kind, chosen[kind], dataset=dataset)
+        every[f"PAG-{NAMES[kind]}-{made.weight:g}"] = read(
+            method="pag", toward=kind, weight=made.weight, sigma=made.sigma, draws=made.draws)
+    models = {label: at_hand(settings, any_data=True) for label, settings in every.items()}
     models = {label: model for label, model in models.items() if model is not None}
     if len(models) < 2:
         raise UserError("fewer than two models of this chapter are in runs/ or weights/: run it first")
-    images = first_of_each_class(load(every[0].model.source, "test"))
+    images = first_of_each_class(load(read().model.source, "test"))
     words = f"{images.name}: loss gradients of {', '.join(models)}; scale {scale}, seed {seed}"
     return gradients_figure(images, models), words
 
