@@ -107,7 +107,7 @@ def test_committed_runs():
         assert [read(rows[kind], *three) for kind in rows] == [[56.4, 7.7, 35.], [57.2, 7., 37.7], [56.4, 6.3, 34.], [59.5, 7.7, 38.]]
         assert read("AT-2", *three) == [57.1, 14.7, 36.3] and read("AT-8", "clean") == read("AT-4", "clean") == [10.]
         assert [read(rows[kind], "cosine/cm", "alignment") for kind in ("cm", "shuffled")] == [[86.7, 4.3], [86.7, 4.]]
-        assert read("AT-2", "alignment") == [4.6]
+        assert read("AT-2", "alignment") == [4.6] and read(row("kde", .5, **of), *three) == [43.6, 17., 29.7]
         plain, nearest = (part.values(f"toy/{arm}", "Natural") for arm in ("vanilla", "nn"))
         gaps = sorted(6 * (nearest[seed] - plain[seed]) for seed in plain)
         assert not gaps or gaps[len(gaps) // 2] >= 300
