@@ -100,6 +100,13 @@ def test_committed_runs():
         assert [over(kind, "AT-0.1", "linf") for kind in ("nn", "kde")] == [[-14], [-16]]
         assert [over(kind, "AT-L2-2", "l2", "alignment", "target") for kind in ("nn", "kde")] == [[0, -4, -13], [-1, -3, -15]]
         assert all(checks_table(part).loc[list(new.values()), "passed"] == "5 of 5")
+        assert [over(kind, "AT-L2-2", "clean") for kind in ("nn", "kde")] == [[-2], [-4]]
+        smooth = committed.only(experiment="pag_objective", dataset="mnist", scale="small", arch="pag_cnn-gelu")
+        longer = committed.only(experiment="pag_objective", dataset="mnist", scale="small", steps=1800)
+        def changed(other, label: str, *scores: str) -> list:
+            return [round(np.mean(list(other.values(s, label).values())) - np.mean(list(part.values(s, label).values()))) for s in scores]
+        assert changed(smooth, row("cm"), "linf", "l2") + changed(smooth, row("kde"), "linf", "l2") == [6, 2, 9, 11]
+        assert changed(longer, "AT-0.1", "clean", "linf", "l2") == [1, 1, -14]
         cifar, of = committed.main("pag_objective", "cifar10"), dict(dataset="cifar10")
         def read(label: str, *scores: str) -> list:
             return [round(cifar.values(score, label)[0], 1) for score in scores]
