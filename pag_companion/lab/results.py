@@ -160,12 +160,12 @@ class Variants(Records):
 
     def once(self, key: Hashable, select: Callable[[], Self]) -> Self: # select: called the first time
         "Keep a selection that is asked for again and again."
-        if key not in self._kept:
-            self._kept[key] = select()
-        return self._kept[key]
+        if key not in self._selections:
+            self._selections[key] = select()
+        return self._selections[key]
 
     @cached_property
-    def _kept(self) -> dict:
+    def _selections(self) -> dict:
         "Hold the selections."
         return {}
 
