@@ -13,7 +13,14 @@ def test_what_the_text_says():
     known, top1 = combinations_table(committed), combinations_table(committed, score="top1_loc")
     mixed = "Natural by CAM, AT by gradient saliency map"
     assert all(cell.startswith("+") and "[+" in cell for cell in known.loc[mixed])
-    assert [cell[0] for cell in top1.loc[mixed]] == ["+", "+", "-"] and "[-" in top1.loc[mixed].iloc[2] and ", +" in top1.loc[mixed].iloc[2]
+    assert [cell[0] for cell in top1.loc[mixed]] == ["+", "+", "+"] and "[-" in top1.loc[mixed].iloc[2] and ", +" in top1.loc[mixed].iloc[2]
+    def moved(name: str, label: str) -> float:
+        base = committed.values("gt_known/cam", label)
+        each = [r for r in committed.records if r["row"] == label]
+        return sum(100 * r["variants"]["cam"][name] - base[r["settings"]["seed"]] for r in each) / len(each)
+    changes = {name: [round(moved(name, label), 1) for label in ("Natural", "AT-0.5")]
+               for name in ("threshold = 0.2", "overlaps = 0.3", "normalise_over = batch", "frame = resize-crop")}
+    assert list(changes.values()) == [[-17.9, -16.4], [32.7, 33.9], [-16.0, -12.2], [-2.0, .3]]
     for row in set(known.index) - {mixed, "paper, maps not said"}:
         assert all(cell.startswith("-") for cell in [*known.loc[row], *top1.loc[row]])
 

@@ -5,6 +5,8 @@ from pag_companion.chapters.scratch import *
 
 from matplotlib import pyplot
 from pag_companion.lab.results import Results, made_up
+from dataclasses import replace
+from pag_companion.lab.claims import Verdict, claims, values_of, verdict
 
 
 def test_alignment_figure_by_hand():
@@ -13,3 +15,18 @@ def test_alignment_figure_by_hand():
     panel = alignment_figure(toys).axes[0]
     assert len(panel.lines) == 4 and list(panel.lines[3].get_xdata()) == [3.] * 3 and list(panel.lines[3].get_ydata()) == [37.] * 3
     pyplot.close("all")
+
+
+def test_numbers_of_the_text():
+    committed = Results.read()
+    part = committed.main("wsol", "boxed_imagenet")
+    def behind(label: str, score: str) -> float:
+        natural, other = part.values(score, "Natural"), part.values(score, label)
+        return round(sum(other[s] - natural[s] for s in natural) / len(natural), 1)
+    assert [behind(label, "gt_known/cam") for label in ("AT-0.5", "AT-2")] == [-3.4, -5.5] and behind("AT-0.5", "gt_known/gradient") == -2.0
+    def judged(id: str) -> Verdict:
+        claim = claims()[id]
+        claim = replace(claim, comparisons=tuple(replace(c, dataset="boxed_imagenet", paper=None) for c in claim.comparisons))
+        return verdict(claim, {c.name: list(values_of(committed, c).values()) for c in claim.comparisons})
+    outcomes = {id: judged(id).outcome for id in ("W1", "W2", "W3", "W6", "H2")}
+    assert outcomes == {**dict.fromkeys(("W1", "W2", "W6", "H2"), "not supported"), "W3": "inconclusive"}
