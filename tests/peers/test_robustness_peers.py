@@ -45,7 +45,7 @@ def test_last_is_a_torchattacks_loop_image_by_image(model, torchattacks, eps, ba
 
 
 def test_auto_attack_is_seeded_strict_and_leaves_no_trace(model, torchattacks):  # noqa: F811
-    images, drawn = load("digits", "test", limit=8), torch.get_rng_state()
+    images, drawn = load("digits", "test", limit=15), torch.get_rng_state()
     model.train()
     auto = auto_attack_accuracy(model, images, Linf(.15))
     assert (torch.get_rng_state() == drawn).all() and model.training
