@@ -59,5 +59,7 @@ def test_runs_of_the_same_kind_give_the_estimate():
                 and forecast_from(records, wider).seconds > 36)
         elsewhere = forecast_from([made(earlier[0], 30., 6., "elsewhere, 4 cores")], runs[:1])
         assert "on elsewhere, 4 cores; `make bench`" in str(elsewhere)
+        a_gpu = [made(earlier[0], 3., .6, "A GPU")]          # says nothing of a machine without one
+        assert str(forecast_from(a_gpu, runs[:1])) == "unknown time"
         assert str(forecast_from([], runs)) == "unknown time" and forecast_from([], []).seconds == 0
     assert wall_time([60., 30.], [Slot(8, "0")], "A GPU") == 90     # whatever its threads
