@@ -30,7 +30,7 @@ def test_x_networks_train_like_others():
     with pytest.raises(UserError, match="'vgg'"):
         build("x-vgg")
     images, recipe = load("digits", "train"), Recipe("at", .1, unit=1, lr=5e-3)
-    models, quiet = [build("x-fast-8-8-8", 10, 1) for _ in range(2)], dict(steps=10, batch_size=32, device="cpu", precision="float32", progress=False)
+    models, quiet = [build("x-fast-8-8-8", 10, 1) for _ in range(2)], dict(steps=5, batch_size=32, device="cpu", precision="float32", progress=False)
     models[1].load_state_dict(models[0].state_dict())
     begin = build("x-fast-8-8-8", 10, 1)
     begin.load_state_dict(models[0].state_dict())
