@@ -69,8 +69,7 @@ def block_mnist(split: str, # "train", "val" or "test"
     null_block(null)
     if source not in ("mnist", "mnist_sample"):
         raise UserError(f"source = {source!r}: BlockMNIST is made from mnist or mnist_sample")
-    load(source, split, root, download, limit)     # says so if it is not here
-    return load(block_name(null, top, source), split, root, limit=limit)
+    return load(block_name(null, top, source), split, root, download, limit)
 
 # %% ../nbs/library/12e_blocks.ipynb #057a212c
 def null_mask(images: Images, null: str = "square") -> Tensor: # bool, N,d: True in the null block

@@ -83,12 +83,12 @@ def read_part(name: str, # a known set, or that of an npz file
         return own_part(root / f"{name}.npz", name, part)
     dataset = DATASETS[name]
     files = [file for file in dataset.files if file.part == part]
+    sources = [whole(source, part, root, limit, download) for source in dataset.derived_from]
     arguments = provide(name, files, root, download) if files else (part, root, limit)
     pixels, y, *boxes = map(torch.as_tensor, dataset.read(*arguments))
     promised = getattr(dataset, part)
     if not dataset.files and limit is None and promised not in (0, len(y)):
         raise UserError(f"{name} promised {promised:,} images in part {part}, and gave {len(y):,}")
-    sources = [whole(source, part, root, limit, download) for source in dataset.derived_from]
     made_from = [f"made from {source.name} {source.split}, sha256 {source.sha256[:12]}"
                  for source in sources]
     note = "; ".join(filter(None, [dataset.synthetic, *made_from]))
