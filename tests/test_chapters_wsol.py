@@ -76,12 +76,14 @@ def test_equal_accuracy_by_hand():
         made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub")
         return {**made, "key": f"{label}-{steps}-{seed}", "settings": {**made["settings"], "steps": steps}}
     toys = Results(tuple(trained("Natural", steps, *point) for steps, point in ((36, (40, 30)), (90, (60, 50)), (180, (80, 40)))) +
-                   (trained("AT-0.5", 180, 70, 50), trained("AT-2", 180, 30, 35), trained("AT-1", 180, 30, 35, seed=1)))
+                   (trained("AT-0.5", 90, 50, 10), trained("AT-0.5", 180, 70, 50), trained("AT-1", 90, 70, 30), trained("AT-1", 180, 90, 60),
+                    trained("AT-2", 180, 70, 50), *(trained("AT-4", steps, 30, 35, seed=1) for steps in (90, 180))))
     assert lengths(toys, "Natural", "cam") == {0: [(36, 40, 30), (90, 60, 50), (180, 80, 40)]}
-    assert at_equal_accuracy(toys, "AT-0.5", "cam") == {0: 5.}            # Natural at 70 %: halfway from 50 to 40
-    assert at_equal_accuracy(toys, "AT-2", "gradient") == {0: 5.}         # below Natural's range: its nearest
-    assert at_equal_accuracy(toys, "AT-1", "cam") == {}                   # no Natural of that seed
-    assert lengths_figure(toys).axes[0].get_title() == "CAM, 1 seeds"
+    assert at_equal_accuracy(toys, "AT-0.5", "cam") == {0: 5.}            # at 70 %: Natural is halfway from 50 to 40
+    assert at_equal_accuracy(toys, "AT-1", "gradient") == {0: 5.}         # at 80 %: AT-1 is halfway from 30 to 60
+    assert at_equal_accuracy(toys, "AT-2", "cam") == {}                   # one length says nothing
+    assert at_equal_accuracy(toys, "AT-4", "cam") == {}                   # no Natural of that seed
+    assert lengths_figure(toys).axes[0].get_title() == "CAM, 2 seeds"
     pyplot.close("all")
 
 

@@ -298,28 +298,29 @@ def lengths(results: Results, label: str, source: str) -> dict: # seed -> list o
     return {seed: sorted(row) for seed, row in sorted(rows.items())}
 
 def at_equal_accuracy(results: Results, label: str, source: str) -> dict: # seed -> points
-    "Take from a model's GT-Known that of Natural at the same accuracy."
-    natural, differences = lengths(results, "Natural", source), {}
+    "Take from a model's GT-Known that of Natural, at the highest accuracy that both reach."
+    differences, natural = {}, lengths(results, "Natural", source)
     for seed, row in lengths(results, label, source).items():
-        curve = sorted((accuracy, known) for _, accuracy, known in natural.get(seed, ()))
-        if len(curve) > 1:
-            differences[seed] = row[-1][2] - float(np.interp(row[-1][1], *zip(*curve)))
+        curves = [sorted((accuracy, known) for _, accuracy, known in points) for points in (row, natural.get(seed, ()))]
+        if min(map(len, curves)) > 1:
+            reached = min(curve[-1][0] for curve in curves)
+            ours, theirs = (float(np.interp(reached, *zip(*curve))) for curve in curves)
+            differences[seed] = ours - theirs
     return differences
 
 # %% ../../nbs/60_wsol.ipynb #75bd564e
 def lengths_figure(results: Results) -> Any: # matplotlib figure
-    "Draw GT-Known against accuracy over trainings of three lengths: means over seeds, and every seed."
+    "Draw GT-Known against accuracy: a line a seed, from its shortest training to its longest, a large dot."
     from matplotlib import pyplot
     fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
-    longest = [label for label in labels_run(results) if any(len(row) > 1 for row in lengths(results, label, "cam").values())]
     for axes, source in zip(panels, SOURCES):
-        for label, color in model_colors(longest).items():
-            rows = np.array([row for row in lengths(results, label, source).values() if len(row) == 3])
-            if len(rows):
-                axes.plot(rows[..., 1].ravel(), rows[..., 2].ravel(), ".", color=color, alpha=.35, mew=0)
-                axes.plot(*rows[..., 1:].mean(0).T, "o-", color=color, lw=1.4, ms=5, label=label)
-        seeds = {seed for label in longest for seed in lengths(results, label, source)}
-        axes.set(title=f"{MAPS[source]}, {len(seeds)} seeds", xlabel="Top-1 Acc, %")
+        rows = {label: {seed: np.array(row) for seed, row in lengths(results, label, source).items() if len(row) > 1}
+                for label in labels_run(results)}
+        for label, color in model_colors([label for label in rows if rows[label]]).items():
+            for n, row in enumerate(rows[label].values()):
+                axes.plot(*row[:, 1:].T, ".-", color=color, lw=.9, label="" if n else label)
+                axes.plot(*row[-1, 1:], "o", color=color, ms=7)
+        axes.set(title=f"{MAPS[source]}, {len(set().union(*rows.values()))} seeds", xlabel="Top-1 Acc, %")
     panels[0].set_ylabel("GT-Known, %")
     panels[1].legend(frameon=False, fontsize=8)
     return fig
