@@ -51,6 +51,25 @@ def test_figures_of_boxes():
     pyplot.close("all")
 
 
+def test_equal_accuracy_by_hand():
+    def trained(label, steps, accuracy, known, seed=0):
+        made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub")
+        return {**made, "key": f"{label}-{steps}-{seed}", "settings": {**made["settings"], "steps": steps}}
+    toys = Results(tuple(trained("Natural", steps, *point) for steps, point in ((36, (40, 30)), (90, (60, 50)), (180, (80, 40)))) +
+                   (trained("AT-0.5", 90, 50, 10), trained("AT-0.5", 180, 70, 50), trained("AT-1", 90, 70, 30), trained("AT-1", 180, 90, 60),
+                    trained("AT-2", 180, 70, 50), trained("AT-4", 180, 90, 50), trained("AT-8", 90, 30, 35, seed=1)))
+    assert lengths(toys, "Natural", "cam") == {0: [(36, 40, 30), (90, 60, 50), (180, 80, 40)]}
+    assert at_equal_accuracy(toys, "AT-0.5", "cam") == {0: 5.}            # at 70 %: Natural is halfway from 50 to 40
+    assert at_equal_accuracy(toys, "AT-1", "gradient") == {0: 5.}         # at 80 %: AT-1 is halfway from 30 to 60
+    assert at_equal_accuracy(toys, "AT-2", "cam") == {0: 5.}              # one length, and Natural reaches its 70 %
+    assert at_equal_accuracy(toys, "AT-4", "cam") == {}                   # Natural never reaches its 90 %, nor it Natural's 80
+    assert at_equal_accuracy(toys, "AT-8", "cam") == {}                   # no Natural of that seed
+    claimed = Comparison("gt_known/cam at equal accuracy", "AT-1", dataset="cub", experiment="wsol")
+    assert values_of(toys, claimed, "small") == {0: 5.} and values_of(toys, claimed, "birds") == {}
+    assert lengths_figure(toys).axes[0].get_title() == "CAM, seeds: 1"
+    pyplot.close("all")
+
+
 def ladder(aligned=(1, 2, 3, 4), located=(40, 30, 20, 10), accurate=(80, 70, 60, 50), dataset="cub"):
     "Make up a table of three seeds."
     return Results.of(made_up(label, seed, {"top1_loc/cam": l, "top1_acc": a, "gt_known/cam": l + 5, "gt_known/constant box": 20.},
@@ -69,22 +88,6 @@ def test_quantities_by_hand():
     assert number("top1_loc/cam on the whole of CUB", "AT-0.5", ladder()) == {}
     w1 = judge(ladder(), ids=["W1", "H2"])
     assert w1["W1"].outcome == "not run" and w1["H2"].outcome == "too few seeds"
-
-
-def test_equal_accuracy_by_hand():
-    def trained(label, steps, accuracy, known, seed=0):
-        made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub")
-        return {**made, "key": f"{label}-{steps}-{seed}", "settings": {**made["settings"], "steps": steps}}
-    toys = Results(tuple(trained("Natural", steps, *point) for steps, point in ((36, (40, 30)), (90, (60, 50)), (180, (80, 40)))) +
-                   (trained("AT-0.5", 90, 50, 10), trained("AT-0.5", 180, 70, 50), trained("AT-1", 90, 70, 30), trained("AT-1", 180, 90, 60),
-                    trained("AT-2", 180, 70, 50), *(trained("AT-4", steps, 30, 35, seed=1) for steps in (90, 180))))
-    assert lengths(toys, "Natural", "cam") == {0: [(36, 40, 30), (90, 60, 50), (180, 80, 40)]}
-    assert at_equal_accuracy(toys, "AT-0.5", "cam") == {0: 5.}            # at 70 %: Natural is halfway from 50 to 40
-    assert at_equal_accuracy(toys, "AT-1", "gradient") == {0: 5.}         # at 80 %: AT-1 is halfway from 30 to 60
-    assert at_equal_accuracy(toys, "AT-2", "cam") == {}                   # one length says nothing
-    assert at_equal_accuracy(toys, "AT-4", "cam") == {}                   # no Natural of that seed
-    assert lengths_figure(toys).axes[0].get_title() == "CAM, 2 seeds"
-    pyplot.close("all")
 
 
 def test_smoke_run():

@@ -6,8 +6,8 @@
 __all__ = ['TRUE', 'ESTIMATED', 'BASELINES', 'COLUMNS', 'QUANTITIES', 'EXPERIMENT', 'run', 'Settings', 'untrained_scores',
            'measure', 'alignment_of', 'boxes_hash', 'kind_of', 'boxes_figure', 'column', 'first_counted', 'draw_maps',
            'labels_run', 'baselines_table', 'all_images_table', 'about', 'wsol_figure', 'presets_table',
-           'max_box_acc_v2', 'predicts_localization', 'over_constant_box', 'on_whole_cub', 'lengths',
-           'at_equal_accuracy', 'lengths_figure']
+           'max_box_acc_v2', 'lengths', 'at_equal_accuracy', 'lengths_figure', 'predicts_localization',
+           'over_constant_box', 'equally_accurate', 'on_whole_cub']
 
 # %% ../../nbs/60_wsol.ipynb #8d18768e
 import hashlib
@@ -244,6 +244,45 @@ def max_box_acc_v2(results: Results, label: str) -> dict: # seed -> %
     each = [results.values(f"max_box_acc/{overlap}/wsoleval_v2", label) for overlap in ("0.3", "0.5", "0.7")]
     return {seed: sum(values[seed] for values in each) / 3 for seed in each[0]}
 
+# %% ../../nbs/60_wsol.ipynb #82bed114
+def lengths(results: Results, label: str, source: str) -> dict: # seed -> list of (steps, Top-1 Acc, GT-Known), in %
+    "List accuracy and localization of one configuration over trainings of different lengths."
+    rows: dict = {}
+    for record in results.records:
+        if record["row"] == label:
+            percent = [100 * Score(**{k: record["scores"][name][k] for k in ("correct", "total")}).value
+                       for name in ("top1_acc", f"gt_known/{source}")]
+            rows.setdefault(record["settings"]["seed"], []).append((record["settings"]["steps"], *percent))
+    return {seed: sorted(row) for seed, row in sorted(rows.items())}
+
+def at_equal_accuracy(results: Results, label: str, source: str) -> dict: # seed -> points
+    "Take from a model's GT-Known that of Natural, at the highest accuracy that both reach."
+    differences, natural = {}, lengths(results, "Natural", source)
+    for seed, row in lengths(results, label, source).items():
+        curves = [sorted((accuracy, known) for _, accuracy, known in points) for points in (row, natural.get(seed, ()))]
+        reached = min((curve[-1][0] for curve in curves if curve), default=0)
+        if all(curve and curve[0][0] <= reached for curve in curves):
+            ours, theirs = (float(np.interp(reached, *zip(*curve))) for curve in curves)
+            differences[seed] = ours - theirs
+    return differences
+
+# %% ../../nbs/60_wsol.ipynb #75bd564e
+def lengths_figure(results: Results) -> Any: # matplotlib figure
+    "Draw GT-Known against accuracy: a line a seed, from its shortest training to its longest, a large dot."
+    from matplotlib import pyplot
+    fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
+    for axes, source in zip(panels, SOURCES):
+        rows = {label: {seed: np.array(row) for seed, row in lengths(results, label, source).items() if len(row) > 1}
+                for label in labels_run(results)}
+        for label, color in model_colors([label for label in rows if rows[label]]).items():
+            for n, row in enumerate(rows[label].values()):
+                axes.plot(*row[:, 1:].T, ".-", color=color, lw=.9, label="" if n else label)
+                axes.plot(*row[-1, 1:], "o", color=color, ms=7)
+        axes.set(title=f"{MAPS[source]}, seeds: {len(set().union(*rows.values()))}", xlabel="Top-1 Acc, %")
+    panels[0].set_ylabel("GT-Known, %")
+    panels[1].legend(frameon=False, fontsize=8)
+    return fig
+
 # %% ../../nbs/60_wsol.ipynb #aaa00882
 def predicts_localization(measure_: str, # "alignment" or "top1_acc"
                          ) -> Callable: # (results, comparison, scale) -> seed -> rho
@@ -264,6 +303,11 @@ def over_constant_box(source: str) -> Callable: # (results, comparison, scale) -
         return {seed: ours[seed] - box[seed] for seed in ours if seed in box}
     return gain
 
+def equally_accurate(source: str) -> Callable: # (results, comparison, scale) -> seed -> points
+    "Give `at_equal_accuracy` for one kind of map."
+    return lambda results, comparison, scale: at_equal_accuracy(
+        results.only(experiment="wsol", dataset=comparison.dataset, scale=scale), comparison.a, source)
+
 def on_whole_cub(source: str) -> Callable: # (results, comparison, scale) -> seed -> points
     "Give the quantity of claim W5: Top-1 Loc less the published one, on the paper's own data only."
     def difference(results: Results, comparison, scale: str) -> dict: # seed -> points
@@ -275,6 +319,7 @@ def on_whole_cub(source: str) -> Callable: # (results, comparison, scale) -> see
 
 QUANTITIES = {**{f"rank correlation of {name} and top1_loc": predicts_localization(name) for name in ("alignment", "top1_acc")},
               **{f"gt_known/{source} over the constant box": over_constant_box(source) for source in SOURCES},
+              **{f"gt_known/{source} at equal accuracy": equally_accurate(source) for source in SOURCES},
               **{f"top1_loc/{source} on the whole of CUB": on_whole_cub(source) for source in SOURCES}}
 
 # %% ../../nbs/60_wsol.ipynb #0fe6cb57
@@ -285,42 +330,3 @@ EXPERIMENT = Experiment(
     caption="How many objects a model finds that was never shown a box, from CAM and from the input gradient. Dots: one seed "
             "each. Lines: means over seeds. Dashed: the best box that is the same for all images.")
 run = EXPERIMENT.run
-
-# %% ../../nbs/60_wsol.ipynb #82bed114
-def lengths(results: Results, label: str, source: str) -> dict: # seed -> list of (steps, Top-1 Acc, GT-Known), in %
-    "List accuracy and localization of one configuration over trainings of different lengths."
-    rows: dict = {}
-    for record in results.records:
-        if record["row"] == label:
-            percent = [100 * Score(**{k: record["scores"][name][k] for k in ("correct", "total")}).value
-                       for name in ("top1_acc", f"gt_known/{source}")]
-            rows.setdefault(record["settings"]["seed"], []).append((record["settings"]["steps"], *percent))
-    return {seed: sorted(row) for seed, row in sorted(rows.items())}
-
-def at_equal_accuracy(results: Results, label: str, source: str) -> dict: # seed -> points
-    "Take from a model's GT-Known that of Natural, at the highest accuracy that both reach."
-    differences, natural = {}, lengths(results, "Natural", source)
-    for seed, row in lengths(results, label, source).items():
-        curves = [sorted((accuracy, known) for _, accuracy, known in points) for points in (row, natural.get(seed, ()))]
-        if min(map(len, curves)) > 1:
-            reached = min(curve[-1][0] for curve in curves)
-            ours, theirs = (float(np.interp(reached, *zip(*curve))) for curve in curves)
-            differences[seed] = ours - theirs
-    return differences
-
-# %% ../../nbs/60_wsol.ipynb #75bd564e
-def lengths_figure(results: Results) -> Any: # matplotlib figure
-    "Draw GT-Known against accuracy: a line a seed, from its shortest training to its longest, a large dot."
-    from matplotlib import pyplot
-    fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
-    for axes, source in zip(panels, SOURCES):
-        rows = {label: {seed: np.array(row) for seed, row in lengths(results, label, source).items() if len(row) > 1}
-                for label in labels_run(results)}
-        for label, color in model_colors([label for label in rows if rows[label]]).items():
-            for n, row in enumerate(rows[label].values()):
-                axes.plot(*row[:, 1:].T, ".-", color=color, lw=.9, label="" if n else label)
-                axes.plot(*row[-1, 1:], "o", color=color, ms=7)
-        axes.set(title=f"{MAPS[source]}, {len(set().union(*rows.values()))} seeds", xlabel="Top-1 Acc, %")
-    panels[0].set_ylabel("GT-Known, %")
-    panels[1].legend(frameon=False, fontsize=8)
-    return fig
