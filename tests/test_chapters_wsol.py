@@ -53,7 +53,7 @@ def test_figures_of_boxes():
 
 def test_equal_accuracy_by_hand():
     def trained(label, steps, accuracy, known, seed=0):
-        made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub")
+        made = made_up(label, seed, {"top1_acc": accuracy, "gt_known/cam": known, "gt_known/gradient": known}, "wsol", "cub", "birds")
         return {**made, "key": f"{label}-{steps}-{seed}", "settings": {**made["settings"], "steps": steps}}
     toys = Results(tuple(trained("Natural", steps, *point) for steps, point in ((36, (40, 30)), (90, (60, 50)), (180, (80, 40)))) +
                    (trained("AT-0.5", 90, 50, 10), trained("AT-0.5", 180, 70, 50), trained("AT-1", 90, 70, 30), trained("AT-1", 180, 90, 60),
@@ -65,7 +65,8 @@ def test_equal_accuracy_by_hand():
     assert at_equal_accuracy(toys, "AT-4", "cam") == {}                   # Natural never reaches its 90 %, nor it Natural's 80
     assert at_equal_accuracy(toys, "AT-8", "cam") == {}                   # no Natural of that seed
     claimed = Comparison("gt_known/cam at equal accuracy", "AT-1", dataset="cub", experiment="wsol")
-    assert values_of(toys, claimed, "small") == {0: 5.} and values_of(toys, claimed, "birds") == {}
+    assert values_of(toys, claimed, "small") == values_of(toys, claimed, "birds") == {0: 5.}
+    assert values_of(toys, claimed, "birds-224") == {}
     assert lengths_figure(toys).axes[0].get_title() == "CAM, seeds: 1"
     pyplot.close("all")
 
@@ -111,5 +112,14 @@ def test_tables_and_figures():
     means = [list(line.get_ydata()) for line in lines if line.get_label() == "CAM"]
     assert means == [[45, 35, 25, 15], [40, 30, 20, 10]]
     assert [line.get_ydata()[0] for line in lines if "constant box" in line.get_label()] == [20.]
+    every = Results.read().only(experiment="wsol", dataset="cub", scale="birds")     # numbers of the text
+    level = [list(at_equal_accuracy(every, "AT-0.5", source).values()) for source in ("cam", "gradient")]
+    assert [(round(sum(v) / len(v), 1), sum(d > 0 for d in v), len(v)) for v in level] == [(1.8, 3, 4), (3.4, 2, 4)]
+    birds = Results.read().main("wsol", "cub", "birds")
+    gains = {score: [birds.values(score, "AT-1 PGD")[seed] - fgsm for seed, fgsm in birds.values(score, "AT-1").items()]
+             for score in ("gt_known/cam", "gt_known/gradient", "top1_loc/cam")}
+    assert min(gains["gt_known/cam"]) > 0 and round(sum(gains["gt_known/cam"]) / 5, 1) == 2.4
+    assert sum(gain > 0 for gain in gains["gt_known/gradient"]) == 3 and round(sum(gains["top1_loc/cam"]) / 5, 1) == .9
+    assert sum(record["settings"]["steps"] < 180 for record in every.records) == 13
     assert baselines_table(toys).iloc[0, 0] == "20.00" and baselines_table(toys).iloc[1, 0] == "not run"
     pyplot.close("all")

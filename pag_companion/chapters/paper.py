@@ -323,12 +323,12 @@ CUB = {"data": "CUB with boxes, pretrained ResNet-50; other sets say so"}
 
 OTHER_PROTOCOLS = tuple( # the claim by protocols that it was not judged by
     compare(4, f"gt_known/{score}", "AT-0.5", "Natural", counted=False, remark=remark)
-    for score, remark in (("adl", "by ADL's protocol, which the paper cites,"),
+    for score, remark in (("adl", "by ADL's protocol"),
                           ("cam/chosen on test", "CAM, best threshold on test"))) + (
     compare(None, "gt_known/cam over the constant box", "AT-0.5", counted=False, dataset="cub",
             experiment="wsol", remark="over one constant box"),
     compare(None, "gt_known/cam at equal accuracy", "AT-0.5", counted=False, dataset="cub",
-            experiment="wsol", remark="at the highest accuracy that both reach"),
+            experiment="wsol", remark="at equal accuracy"),
     compare(4, "top1_acc", "AT-0.5", "Natural", counted=False, remark="classification accuracy"))
 
 register("W1", "S", "§2, §3, Table 4", "Label known: AT of small ε localizes better than Natural.",

@@ -305,8 +305,11 @@ def over_constant_box(source: str) -> Callable: # (results, comparison, scale) -
 
 def equally_accurate(source: str) -> Callable: # (results, comparison, scale) -> seed -> points
     "Give `at_equal_accuracy` for one kind of map."
-    return lambda results, comparison, scale: at_equal_accuracy(
-        results.only(experiment="wsol", dataset=comparison.dataset, scale=scale), comparison.a, source)
+    def difference(results: Results, comparison, scale: str) -> dict: # seed -> points
+        where = dict(experiment="wsol", dataset=comparison.dataset)
+        scales = {record["settings"]["scale"] for record in results.main(**where, scale=scale).records}
+        return at_equal_accuracy(results.only(**where, scale=scales.pop()), comparison.a, source) if scales else {}
+    return difference
 
 def on_whole_cub(source: str) -> Callable: # (results, comparison, scale) -> seed -> points
     "Give the quantity of claim W5: Top-1 Loc less the published one, on the paper's own data only."
