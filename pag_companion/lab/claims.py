@@ -15,11 +15,12 @@ __all__ = ['ABOVE', 'BELOW', 'WHO', 'SUPPORTED', 'NOT_SUPPORTED', 'INCONCLUSIVE'
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from ..core.numbers import UserError
 from .experiment import chapter_modules, experiments
@@ -165,6 +166,11 @@ SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclu
 TOO_FEW, NOT_RUN, SHOWN, SYNTHETIC = "too few seeds", "not run", "shown", "synthetic data"
 SEEDS_FOR_INTERVAL, SEEDS_FOR_VERDICT = 3, 5
 
+@lru_cache(8192)
+def _t_test(values, mean, side): # values: a tuple
+    "Test a mean; the same numbers are judged in many tables."
+    return scipy.stats.ttest_1samp(values, mean, alternative=side)
+
 def seed_interval(values: Sequence | np.ndarray, # one number a seed, at least 2
                   level: float = .95) -> tuple: # (low, high)
     "Form the t interval of a mean over seeds."
@@ -174,7 +180,7 @@ def seed_interval(values: Sequence | np.ndarray, # one number a seed, at least 2
                         "use image_interval")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    interval = stats.ttest_1samp(values, 0).confidence_interval(level)
+    interval = _t_test(tuple(values), 0, "two-sided").confidence_interval(level)
     return float(interval.low), float(interval.high)
 
 # %% ../../nbs/lab/95_claims.ipynb #d4b10d75
@@ -191,7 +197,7 @@ def image_interval(hits_a: Sequence | np.ndarray, # N, or seeds,N; 1 where model
     if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
         raise UserError("hits must be 0 or 1 (or False and True) for each image")
     d = np.append((a - factor * b).mean(0), [1, -factor])      # one image each way: never no width
-    half = stats.norm.ppf(.5 + level / 2) * d.std() / math.sqrt(len(d))
+    half = scipy.stats.norm.ppf(.5 + level / 2) * d.std() / math.sqrt(len(d))
     return float(100 * (d.mean() - half)), float(100 * (d.mean() + half))
 
 def judge_interval(interval: tuple, region: tuple) -> str: # (low, high), (low, high)
@@ -208,7 +214,7 @@ def p_values(values: Sequence | np.ndarray, # one number a seed, at least 2
     if np.ptp(np.asarray(values, dtype=float)) == 0:
         return None, None
     def p(end, side): # evidence that the mean lies on this side of the end
-        return float(stats.ttest_1samp(values, end, alternative=side).pvalue)
+        return float(_t_test(tuple(values), end, side).pvalue)
     inside = [p(end, side) for end, side in zip(region, ("greater", "less")) if math.isfinite(end)]
     outside = [p(end, side) for end, side in zip(region, ("less", "greater"))
                if math.isfinite(end)]
@@ -220,7 +226,7 @@ def rank_correlation(first: Sequence, # one number a model
                     ) -> float:
     "Correlate two rankings (Spearman); 0 where one of them does not tell its models apart."
     flat = len(set(first)) == 1 or len(set(second)) == 1
-    return 0. if flat else float(stats.spearmanr(first, second).statistic)
+    return 0. if flat else float(scipy.stats.spearmanr(first, second).statistic)
 
 # %% ../../nbs/lab/95_claims.ipynb #73d13261
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
+import scipy
 
 from ..core.files import atomic_write
 from ..core.numbers import UserError
@@ -26,7 +26,7 @@ def welch(a: list, b: list) -> tuple: # values of two sides -> (b - a, its 95 % 
     difference = sum(b) / len(b) - sum(a) / len(a)
     if min(len(a), len(b)) < 2 or len({*a}) == len({*b}) == 1:
         return difference, None
-    interval = stats.ttest_ind(b, a, equal_var=False).confidence_interval(.95)
+    interval = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval(.95)
     return difference, (float(interval.low), float(interval.high))
 
 # %% ../../nbs/lab/98f_compare.ipynb #e43923b3

@@ -20,7 +20,7 @@ from ..core.files import results_folder
 from ..core.numbers import UserError
 from ..core.scores import Score
 from .experiment import describe, experiments
-from .records import fingerprint, read_records
+from .records import check_sums, fingerprint, read_records, sums_of
 from .settings import DECIDES, LATE, option_names
 
 # %% ../../nbs/lab/94_results.ipynb #2954ee00
@@ -113,7 +113,8 @@ class Records:
         "Read one side."
         folder = results_folder() if folder is None else folder
         inner = folder / "records" if (folder / "records").is_dir() else folder
-        return cls.of(read_records(inner), name)
+        check_sums(inner)
+        return _read_side(cls.of, inner, name, tuple(sums_of(inner).items()))
 
     @classmethod
     def of(cls, records: Iterable, name: str = "results") -> Self:
@@ -129,6 +130,11 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.records)
+
+@lru_cache(4)
+def _read_side(make, folder, name, sums): # sums: of the files, so that a change is seen
+    "Read a side once, as long as its files stay the same."
+    return make(read_records(folder), name)
 
 # %% ../../nbs/lab/94_results.ipynb #91686cfc
 class Variants(Records):
