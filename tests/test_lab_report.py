@@ -128,11 +128,9 @@ from pag_companion.training import OBJECTIVES
 
 def test_a_chapter_touches_nothing_but_itself():
     assert len([line for line in TOY.splitlines() if line.strip()]) < 60
-    registries = [patch.dict(each) for each in (DATASETS, PRESETS, OBJECTIVES, sys.modules)]
     with (tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()),
-          patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none")):
-        for each in registries:
-            each.start()
+          patch.dict(os.environ, PAG_RUNS=folder, PAG_PROGRESS="none"),
+          patch.dict(DATASETS), patch.dict(PRESETS), patch.dict(OBJECTIVES)):
         with patch.object(package, "__path__", [*package.__path__, folder]):
             Path(folder, "toy.py").write_text(TOY)
             grid = [plan("toy", {"scale": "small", "method": m, "seed": s}, "here")
@@ -140,8 +138,7 @@ def test_a_chapter_touches_nothing_but_itself():
             assert sweep(grid, "inline") == 0
             mine = side()
             verdicts, text = judge(mine), page(mine)
-        for each in registries:
-            each.stop()
+        del sys.modules[f"{package.__name__}.toy"]
     assert (verdicts["T1"].outcome == "too few seeds" and verdicts["T1"].n == 2
             and verdicts["R1"].outcome == NOT_RUN)
     assert ("Dark digits, scale small" in text and "LS-0.1" in text
