@@ -3,8 +3,12 @@
 from pag_companion.lab.results import *
 
 
+import json
 import pytest
+import tempfile
+from pathlib import Path
 from pag_companion.core.numbers import UserError
+from pag_companion.lab.records import promote
 
 
 def levels(**rows):
@@ -39,6 +43,20 @@ def test_two_models_of_one_weight_are_refused():
     twins = [{**r, "weights": "the same"} for r in levels(Natural=75)]
     with pytest.raises(UserError, match="same weights"):
         Results.of(twins)
+
+
+def test_a_change_of_the_files_is_seen():
+    first, second = levels(Natural=75)[:2]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        promote([first], folder)
+        assert Results.read(folder) is Results.read(folder)     # read once
+        promote([second], folder)
+        assert len(Results.read(folder)) == 2
+        path = folder / f"{first['key']}.json"
+        path.write_text(json.dumps({**first, "notes": ["by hand"]}))
+        with pytest.raises(UserError, match="was changed"):
+            Results.read(folder)
 
 
 def test_no_table_is_empty():

@@ -340,9 +340,10 @@ class Absent:
         if name.split(".")[0] in absent:
             raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
 sys.meta_path.insert(0, Absent())
-for name in {modules}:
-    importlib.import_module("pag_companion." + name)
-print(*sorted(set(sys.modules) & {heavy}))
+for modules, heavy in {parts}:
+    for name in modules:
+        importlib.import_module("pag_companion." + name)
+    print(*sorted(set(sys.modules) & heavy))
 """
 
 ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "jupyterlab",
@@ -350,31 +351,25 @@ ABSENT = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core"
           "nbconvert", "papermill", "nbdev", "execnb", "fastcore", "ghapi", "submitit", "pytest",
           "foolbox", "captum", "torchcam",
           "torchattacks"}
-HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy"}
+HEAVY = {"pandas", "sklearn", "cv2", "matplotlib", "matplotlib.pyplot", "scipy", "scipy.stats"}
 TABLES = {"pandas", "scipy"}            # the lab's results are a DataFrame, and its verdicts tests
 
 
-def test_library_imports_without_jupyter():
+def test_library_imports_without_jupyter_and_without_moved_names():
     lower = [module for module in LIBRARY if layer_of(module) in ("core", "library")]
-    for modules, heavy in ((lower, HEAVY), (list(LIBRARY), HEAVY - TABLES)):
-        done = python(LIGHT.format(absent=ABSENT, modules=modules, heavy=heavy))
-        assert done.returncode == 0, f"the library needs more than its own requirements:\n{done.stderr[-1500:]}"
-        assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"
+    parts = [(lower, HEAVY), (list(LIBRARY), HEAVY - TABLES)]
+    done = python(LIGHT.format(absent=ABSENT, parts=parts), "-W", "error:pag_companion:DeprecationWarning")
+    assert done.returncode == 0, (
+        f"the library needs more than its own requirements, or names that have moved:\n{done.stderr[-1500:]}")
+    assert not done.stdout.split(), f"imported at the top of a module, but only functions need them: {done.stdout}"
 
 
 def test_core_needs_no_torch():
     core = [module for module in LIBRARY if layer_of(module) == "core"]
     done = python(LIGHT.format(absent=ABSENT | HEAVY | {"torch", "torchvision", "numpy"},
-                               modules=core, heavy=set()))
+                               parts=[(core, set())]))
     assert done.returncode == 0, (
         f"core is imported where nothing but Python may be:\n{done.stderr[-1500:]}")
-
-
-def test_the_library_uses_no_moved_names():
-    done = python(
-        "import importlib\nfor name in %r: importlib.import_module('pag_companion.' + name)" % list(LIBRARY),
-                  "-W", "error:pag_companion:DeprecationWarning")
-    assert done.returncode == 0, done.stderr[-1500:]
 
 
 def test_nobody_uses_moved_modules():

@@ -3,6 +3,7 @@ import ast
 import importlib.util
 import re
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,12 @@ from pag_companion.lab.site import Site, as_page, build, written_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Site.of(ROOT)
-TEXTS = written_pages(SITE)
+
+
+@lru_cache
+def texts():
+    "Write the pages, once."
+    return written_pages(SITE)
 
 
 def tree(text):
@@ -25,17 +31,23 @@ def tree(text):
 
 
 def test_pages_stand_in_the_storys_order():
-    pages = tree(TEXTS["index.md"])
+    pages = tree(texts()["index.md"])
     story = [path.stem for path in notebooks(ROOT) if path.parent.name == "nbs"]
     assert pages == [*story, "claims", "gallery", "library/index", "lab/index", "core/index", "api/index"]
     assert story[:3] == ["00_tour", "10_paper", "20_robustness"] and story == sorted(story)
 
 
+def test_the_front_page_leads_to_the_explorer():
+    assert '<a href="explorer/index.html">' in texts()["index.md"]
+    assert "explorer/index.html" in (ROOT / "site" / "templates" / "explorer-link.html").read_text()
+    assert "explorer-link.html" in (ROOT / "site" / "conf.py").read_text()
+
+
 def test_every_chapter_and_module_has_a_page_in_the_sidebar():
-    listed = set(tree(TEXTS["index.md"]))
+    listed = set(tree(texts()["index.md"]))
     for page in list(listed):
         folder = page.removesuffix("index")
-        listed |= {folder + name for name in tree(TEXTS.get(f"{page}.md", ""))} if folder != page else set()
+        listed |= {folder + name for name in tree(texts().get(f"{page}.md", ""))} if folder != page else set()
     for path in notebooks(ROOT):
         name = path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
         assert name in listed, f"{name} is in no list of pages"
@@ -50,14 +62,14 @@ def test_links_between_chapters_lead_to_pages():
     for file in SITE.pages:         # a link that leads nowhere raises an error
         if file.endswith(".ipynb"):
             as_page(SITE, file)
-    assert "](00_tour.ipynb)" in TEXTS["index.md"] and "](claims.md)" in TEXTS["index.md"]
+    assert "](00_tour.ipynb)" in texts()["index.md"] and "](claims.md)" in texts()["index.md"]
 
 
 def test_no_page_shows_an_image_from_outside():
     pages = {file: "\n".join("".join(cell["source"]) for cell in as_page(SITE, file)["cells"]
                              if cell["cell_type"] == "markdown")
              for file in SITE.pages if file.endswith(".ipynb")}
-    for name, text in {**TEXTS, **pages}.items():
+    for name, text in {**texts(), **pages}.items():
         assert not re.search(r"!\[[^\n]*\]\([a-z]+:|<img|<script|<iframe", text), name
 
 
@@ -77,7 +89,7 @@ def test_what_a_module_exports_is_documented():
                      if isinstance(node, ast.ImportFrom) for alias in node.names}
         assert names and list(documented(source)) == [
             name for name in ast.literal_eval(names[1]) if name not in elsewhere], module
-    page = TEXTS["api/attacks.rst"]
+    page = texts()["api/attacks.rst"]
     assert ".. py:function:: pgd(model: torch.nn.Module, x: torch.Tensor" in page
     assert ":param x:" in page and ":returns:" in page and ":doc:`/library/14_attacks`" in page
 

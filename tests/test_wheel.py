@@ -106,47 +106,50 @@ def test_an_editable_install_copies_nothing(setup, tmp_path):
     assert not (ROOT / "pag_companion" / "shipped").exists()
 
 
-def test_the_library_alone_finds_weights_records_and_grids(installed):
-    made = run(installed, """
+ALONE = """
 from pag_companion.core.files import project_folder, repo_root, runs_folder
+from pag_companion.core.numbers import UserError
+from pag_companion.lab.experiment import experiments, notebook_of
+from pag_companion.lab.publish import fill, write_figures
+from pag_companion.lab.records import promote, read_records
 from pag_companion.lab.results import Results
+from pag_companion.lab.sweep import read_grid
 from pag_companion.models import pretrained
 print(pretrained("cifar10/AT-1").card["key"], len(Results.read()), sep="\\n")
 print(*(project_folder(name) for name in ("weights", "results", "grids")), sep="\\n")
 print(repo_root(), runs_folder(), sep="\\n")
-""")
-    shipped, content = installed / "site" / "pag_companion" / "shipped", installed / "content"
-    records = len(list((ROOT / "results" / "records").glob("*.json")))
-    assert made[:2] == ["model-cifar10-at-fgsm-0.003922-s0-07b9f232", str(records)]
-    assert made[2:5] == [str(shipped / name) for name in ("weights", "results", "grids")]
-    assert made[5:] == [str(content), str(content / "runs")]
-
-
-def test_the_library_alone_reads_a_grid_and_its_chapters(installed):
-    made = run(installed, """
-from pag_companion.lab.experiment import experiments, notebook_of
-from pag_companion.lab.sweep import read_grid
 print(*(notebook_of(name).name for name in experiments()))
 print(len(read_grid("grids/smoke.toml")) > 10)
-""")
-    assert "50_zero_shot.ipynb" in made[0].split() and made[1] == "True"
-
-
-def test_the_library_alone_promotes_nothing(installed):
-    made = run(installed, """
-from pag_companion.core.numbers import UserError
-from pag_companion.lab.records import promote, read_records
-from pag_companion.lab.publish import fill, write_figures
-from pag_companion.lab.results import Results
 for write in (lambda: promote(read_records()), fill, lambda: write_figures(Results.read())):
     try:
         write()
     except UserError as error:
         print(error)
-""")
-    assert len(made) == 3
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(installed):
+    "What a program prints that has nothing but the library."
+    return run(installed, ALONE)
+
+
+def test_the_library_alone_finds_weights_records_and_grids(installed, printed):
+    shipped, content = installed / "site" / "pag_companion" / "shipped", installed / "content"
+    records = len(list((ROOT / "results" / "records").glob("*.json")))
+    assert printed[:2] == ["model-cifar10-at-fgsm-0.003922-s0-07b9f232", str(records)]
+    assert printed[2:5] == [str(shipped / name) for name in ("weights", "results", "grids")]
+    assert printed[5:7] == [str(content), str(content / "runs")]
+
+
+def test_the_library_alone_reads_a_grid_and_its_chapters(printed):
+    assert "50_zero_shot.ipynb" in printed[7].split() and printed[8] == "True"
+
+
+def test_the_library_alone_promotes_nothing(installed, printed):
+    assert len(printed[9:]) == 3
     assert all("needs a clone of the project, and " + str(installed / "content") in line
-               for line in made), made
+               for line in printed[9:]), printed[9:]
 
 
 REFUSED = """

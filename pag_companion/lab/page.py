@@ -23,16 +23,20 @@ from ..core.files import repo_root, visible
 from ..core.numbers import UserError
 
 # %% ../../nbs/lab/99e_page.ipynb #25bcc146
-SPARE = {0: 160, 10: 161, 13: 162, 34: 163, 92: 164} # zero, line ends, quote, backslash
+SPARE = bytes.maketrans(b"\0\n\r\"\\", bytes(range(160, 165))) # what no string takes as it is
 
 
 def as_text(data: bytes) -> str:
     "Write bytes as characters of 7 bits that a JavaScript string takes between quotes."
-    symbols = bytearray()
-    for start in range(0, len(data), 7):
-        number = int.from_bytes(data[start:start + 7].ljust(7, b"\0"), "big")
-        symbols += bytes([number >> shift & 127 for shift in range(49, -1, -7)])
-    return symbols.decode("latin-1").translate(SPARE)
+    groups = -(-len(data) // 7)     # of 7 bytes, which are 8 characters
+    data, symbols = data.ljust(7 * groups, b"\0"), bytearray(8 * groups)
+    columns = [data[k::7] for k in range(7)]
+    for k, (left, right) in enumerate(zip([bytes(groups), *columns], [*columns, bytes(groups)])):
+        last_bits = left.translate(bytes(byte << 7 - k & 127 for byte in range(256)))
+        first_bits = right.translate(bytes(byte >> k + 1 for byte in range(256)))
+        both = int.from_bytes(last_bits, "big") | int.from_bytes(first_bits, "big")
+        symbols[k::8] = both.to_bytes(groups, "big")
+    return symbols.translate(SPARE).decode("latin-1")
 
 
 def squeezed(data: bytes) -> bytes:
