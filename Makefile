@@ -74,7 +74,7 @@ bench: $(DEV) ## measure speed on this machine, about 10 minutes on 2 cores (res
 		$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98c_benchmarks.ipynb runs/benchmarks/98c_benchmarks.ipynb -k python3 -p scale small)
 	@$(BIN)/python -m papermill --cwd nbs/lab nbs/lab/98j_targets.ipynb runs/benchmarks/98j_targets.ipynb -k python3
 
-test: $(DEV) ## everything CI checks, about seven minutes on 2 cores
+test: $(DEV) ## everything CI checks, about six minutes on 2 cores
 	@$(call stage,in step: notebooks$(,) library$(,) tests$(,) badges,$(BIN)/python -m pag_companion.lab.development --check)
 	@$(call stage,no unused or unknown names (ruff),$(BIN)/python -m ruff check --quiet)
 	@$(call stage,types (mypy),$(BIN)/python -m mypy)

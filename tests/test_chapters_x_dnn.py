@@ -51,7 +51,7 @@ def test_smoke_run():
     assert made["exact"]["x, float64"]["difference"] < 1e-12 > made["exact"]["order 8"]["difference"]
     assert made["exact"]["ordinary"]["difference"] > 1e-3 and made["contrast"]["x"]["changed"] == [0] * 10
     assert set(made["masking"]) == set(METHODS) and made["prior"]["splits"] == [0] and set(made["prior"]["arms"]) == set(ARMS)
-    assert attacked["contrast"] == {"ordinary": {"arch": "fast-16-32-32", "n": 20}, "x": {"arch": "x-fast-16-32-32", "n": 20}}
+    assert attacked["contrast"] == {"ordinary": {"arch": "fast-8-16-32", "n": 20}, "x": {"arch": "x-fast-8-16-32", "n": 20}}
     assert attacked["row"] == "AT-2" and not {"masking", "errors", "prior"} & set(attacked)
     for wrong, named in (({"arch": "x-madry_cnn"}, "madry_cnn"), ({"patients": "iris"}, "iris"), ({"masked": 0}, "masked"), ({"dataset": "svhn"}, "svhn")):
         with pytest.raises(UserError, match=named):

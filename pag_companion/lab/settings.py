@@ -55,7 +55,7 @@ LATE = {"augment": "none", "attack_reach": 2.5, "head_lr": 1., "pretrained": "no
 
 # %% ../../nbs/lab/91_settings.ipynb #4e033032
 _SGD = dict(optimizer="sgd", weight_decay=5e-4)
-_SMOKE = dict(arch="fast-16-32-32", steps=80, batch_size=64, limit=1000, test_limit=300, lr=5e-3,
+_SMOKE = dict(arch="fast-8-16-32", steps=80, batch_size=64, limit=1000, test_limit=300, lr=5e-3,
               precision="float32")
 _COLOR_EPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
