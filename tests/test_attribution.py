@@ -15,13 +15,18 @@ from pag_companion.models import build
 def test_homogeneous_by_scaling():
     from torchvision import models as known
     torch.manual_seed(0)
-    def smaller(model):
+    def smaller(make):
+        with torch.device("meta"):     # a VGG's own classifier has 120 million weights
+            model = make(init_weights=False)
+        model.features.to_empty(device="cpu")
+        for layer in model.features:
+            getattr(layer, "reset_parameters", lambda: None)()
         model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 7)
         return model
     models = [build(arch, 7, 3, (.4, .5, .6), (.2, .3, .4))
               for arch in ("wrn-10-1", "fast-8-8-16", "map-8-8-16", "resnet18-s1")]
     models += [build("madry_cnn", 7, image_size=32), known.resnet18(num_classes=7),
-               smaller(known.vgg11()), smaller(known.vgg11_bn())]
+               smaller(known.vgg11), smaller(known.vgg11_bn)]
     for model in models:
         for name, tensor in model.state_dict().items():
             if name.endswith(("bias", "running_mean")):
