@@ -53,6 +53,12 @@ def test_a_change_of_the_files_is_seen():
         assert Results.read(folder) is Results.read(folder)     # read once
         promote([second], folder)
         assert len(Results.read(folder)) == 2
+        sums = folder / "SHA256SUMS"
+        whole = sums.read_text()
+        sums.write_text(whole.splitlines()[0])
+        with pytest.raises(UserError, match="was not promoted"):
+            Results.read(folder)
+        sums.write_text(whole)
         path = folder / f"{first['key']}.json"
         path.write_text(json.dumps({**first, "notes": ["by hand"]}))
         with pytest.raises(UserError, match="was changed"):
