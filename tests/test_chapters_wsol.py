@@ -67,7 +67,7 @@ def test_equal_accuracy_by_hand():
     claimed = Comparison("gt_known/cam at equal accuracy", "AT-1", dataset="cub", experiment="wsol")
     assert values_of(toys, claimed, "small") == values_of(toys, claimed, "birds") == {0: 5.}
     assert values_of(toys, claimed, "birds-224") == {}
-    assert lengths_figure(toys).axes[0].get_title() == "CAM, seeds: 1"
+    assert lengths_figure(toys).axes[0].get_legend_handles_labels()[1] == [f"{label}, seeds: 1" for label in ("Natural", "AT-0.5", "AT-1")]
     pyplot.close("all")
 
 
@@ -116,12 +116,22 @@ def test_tables_and_figures():
     assert [line.get_ydata()[0] for line in lines if "constant box" in line.get_label()] == [20.]
     every = Results.read().only(experiment="wsol", dataset="cub", scale="birds")     # numbers of the text
     level = [list(at_equal_accuracy(every, "AT-0.5", source).values()) for source in ("cam", "gradient")]
-    assert [(round(sum(v) / len(v), 1), sum(d > 0 for d in v), len(v)) for v in level] == [(1.8, 3, 4), (3.4, 2, 4)]
+    assert [(round(sum(v) / len(v), 1), sum(d > 0 for d in v), len(v)) for v in level] == [(2.4, 4, 5), (5.6, 3, 5)]
+    assert max(at_equal_accuracy(every, "AT-2", "gradient").values()) < 0 and len(at_equal_accuracy(every, "AT-2", "cam")) == 5
+    for label, sign in (("Natural", -1), ("AT-0.5", 1)):          # by CAM, from half of the steps to all
+        assert all(sign * (row[-1][2] - row[-2][2]) > 0 for row in lengths(every, label, "cam").values())
     birds = Results.read().main("wsol", "cub", "birds")
     gains = {score: [birds.values(score, "AT-1 PGD")[seed] - fgsm for seed, fgsm in birds.values(score, "AT-1").items()]
              for score in ("gt_known/cam", "gt_known/gradient", "top1_loc/cam")}
     assert min(gains["gt_known/cam"]) > 0 and round(sum(gains["gt_known/cam"]) / 5, 1) == 2.4
     assert sum(gain > 0 for gain in gains["gt_known/gradient"]) == 3 and round(sum(gains["top1_loc/cam"]) / 5, 1) == .9
-    assert sum(record["settings"]["steps"] < 180 for record in every.records) == 13
+    assert sum(record["settings"]["steps"] < 180 for record in every.records) == 21
+    def average(score, label):
+        return sum(birds.values(score, label).values()) / 5
+    untrained = average("gt_known/random weights, gradient", "Natural")
+    assert [round(average("gt_known/gradient", label) - untrained) for label in ("Natural", "AT-0.5", "AT-2")] == [-7, 7, -17]
+    assert [round(average("alignment", label) / 100, 4) for label in ("Natural", "AT-0.5", "AT-1", "AT-2")] == [.0002, .0015, .0019, .0008]
+    box = birds.values("gt_known/constant box", "Natural")[0]
+    assert sum(v > box for label in labels_run(birds) for v in birds.values("gt_known/adl", label).values()) == 24
     assert baselines_table(toys).iloc[0, 0] == "20.00" and baselines_table(toys).iloc[1, 0] == "not run"
     pyplot.close("all")

@@ -226,9 +226,10 @@ def wsol_figure(results: Results, dataset: str = "boxed_imagenet") -> Any: # mat
         if dataset == "cub":
             axes.plot(range(4), [TABLES[4].value(label, score) for label in labels[:4]], "D", color="#d55e00", mfc="none", ls=":", lw=.8, label="paper, map not said")
         axes.set(xticks=range(len(labels)), xticklabels=labels, title=f"{title}, {about(results, dataset)}" if results.records else title)
+        axes.set_xlabel("training; AT-ε with ε in 1/255")
     panels[0].set_ylabel("localized, %")
     if labels:
-        panels[0].legend(frameon=False, fontsize=8)
+        fig.legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     return fig
 
 # %% ../../nbs/60_wsol.ipynb #6373acd6
@@ -270,17 +271,17 @@ def at_equal_accuracy(results: Results, label: str, source: str) -> dict: # seed
 def lengths_figure(results: Results) -> Any: # matplotlib figure
     "Draw GT-Known against accuracy: a line a seed, from its shortest training to its longest, a large dot."
     from matplotlib import pyplot
-    fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
+    fig, panels = pyplot.subplots(1, 2, figsize=(9.2, 3.5), sharey=True, layout="constrained")
     for axes, source in zip(panels, SOURCES):
         rows = {label: {seed: np.array(row) for seed, row in lengths(results, label, source).items() if len(row) > 1}
                 for label in labels_run(results)}
         for label, color in model_colors([label for label in rows if rows[label]]).items():
             for n, row in enumerate(rows[label].values()):
-                axes.plot(*row[:, 1:].T, ".-", color=color, lw=.9, label="" if n else label)
+                axes.plot(*row[:, 1:].T, ".-", color=color, lw=.9, label="" if n else f"{label}, seeds: {len(rows[label])}")
                 axes.plot(*row[-1, 1:], "o", color=color, ms=7)
-        axes.set(title=f"{MAPS[source]}, seeds: {len(set().union(*rows.values()))}", xlabel="Top-1 Acc, %")
+        axes.set(title=MAPS[source], xlabel="Top-1 Acc, %")
     panels[0].set_ylabel("GT-Known, %")
-    panels[1].legend(frameon=False, fontsize=8)
+    panels[0].legend(frameon=False, fontsize=8)
     return fig
 
 # %% ../../nbs/60_wsol.ipynb #aaa00882

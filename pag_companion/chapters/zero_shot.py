@@ -174,7 +174,8 @@ def draw_gains(axes: Any, results: Results,
     for x, label in curve.items():
         values, hollow = gains(results, label, score), overfitted_seeds(results, label)
         for seed, value in values.items():
-            axes.plot(x, value, marker, ls="None", color=color, ms=3, alpha=.6, mfc="none" if seed in hollow else color)
+            face, alpha = ("white", 1) if seed in hollow else (color, .6)
+            axes.plot(x, value, marker, ls="None", color=color, ms=3, alpha=alpha, mfc=face, zorder=3)
         if len(values) >= SEEDS_FOR_INTERVAL:
             axes.plot([x, x], seed_interval(list(values.values())), color=color, lw=1.8, alpha=.7)
         if values:
@@ -208,6 +209,8 @@ def transfer_figure(results: Results, dataset: str = "mnist") -> Any: # matplotl
     if TASKS[dataset].sigmas:
         _draw_strong_noise(panels[1], results, dataset)
     panels[0].set_ylabel("gain on the target over Natural, points")
+    panels[0].plot([], [], color="#888888", lw=1.8, alpha=.7, label="bar: 95 % interval of the mean")
+    panels[0].plot([], [], "o", color="#888888", ms=3, mfc="white", label="open: catastrophic overfitting")
     panels[0].legend(frameon=False, fontsize=8, loc="lower left")
     return fig
 
@@ -216,7 +219,7 @@ def _say_what_is_below(axes, floor: float) -> None:
     low = [y for line in axes.lines if line.get_linestyle() == "None" for y in line.get_ydata() if y < floor]
     if low:
         axes.set_ylim(bottom=floor)
-        axes.annotate(f"▼ {len(low)} below, down to {min(low):.0f}", (.99, .02), xycoords="axes fraction", fontsize=7, ha="right")
+        axes.annotate(f"▼ {len(low)} below, down to {min(low):.0f}", (.88, .02), xycoords="axes fraction", fontsize=7, ha="right")
 
 def seeds_text(results: Results) -> str:
     "Say how many seeds a figure shows."
