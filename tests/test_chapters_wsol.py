@@ -133,5 +133,6 @@ def test_tables_and_figures():
     assert [round(average("alignment", label) / 100, 4) for label in ("Natural", "AT-0.5", "AT-1", "AT-2")] == [.0002, .0015, .0019, .0008]
     box = birds.values("gt_known/constant box", "Natural")[0]
     assert sum(v > box for label in labels_run(birds) for v in birds.values("gt_known/adl", label).values()) == 24
+    assert list(baselines_table(toys, "cub")) == ["GT-Known"] and len(baselines_table(toys).columns) == 2
     assert baselines_table(toys).iloc[0, 0] == "20.00" and baselines_table(toys).iloc[1, 0] == "not run"
     pyplot.close("all")

@@ -331,13 +331,13 @@ OTHER_PROTOCOLS = tuple( # the claim by protocols that it was not judged by
             experiment="wsol", remark="at equal accuracy"),
     compare(4, "top1_acc", "AT-0.5", "Natural", counted=False, remark="classification accuracy"))
 
-register("W1", "S", "§2, §3, Table 4", "Label known: AT of small ε localizes better than Natural.",
+register("W1", "S", "§2, §3, Table 4", "By GT-Known, AT of small ε localizes better than Natural.",
          "ordering",
          against(4, "gt_known", AT_CUB[:1], "Natural", variants=MAPS)
          + against(4, "gt_known", AT_CUB[1:], "Natural", variants=MAPS, counted=False)
          + OTHER_PROTOCOLS,
-         size=5., **CUB, finding="A small ε localizes better than Natural (CUB, class given)")
-register("W2", "S", "§2, §3, Table 4", "The same with the class predicted.", "ordering",
+         size=5., **CUB, finding="A small ε localizes better than Natural (CUB, GT-Known)")
+register("W2", "S", "§2, §3, Table 4", "The same by Top-1 Loc.", "ordering",
          against(4, "top1_loc", AT_CUB[:1], "Natural", variants=MAPS)
          + against(4, "top1_loc", AT_CUB[1:], "Natural", variants=MAPS, counted=False),
          size=2., **CUB)

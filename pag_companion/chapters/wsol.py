@@ -196,8 +196,8 @@ def baselines_table(results: Results, dataset: str = "boxed_imagenet") -> pd.Dat
     def text(score):
         values = {s: v for label in results.labels for s, v in results.values(score, label).items()}
         return cell(values) if "random" in score else f"{next(iter(values.values())):.2f}" if values else "not run"
-    return pd.DataFrame({end: [text(score + end) for score in BASELINES.values()] for end in ("", "/all")},
-                        index=list(BASELINES)).rename(columns={"": "GT-Known, images that count", "/all": "GT-Known, all images"})
+    ends = {"": "GT-Known, images that count", "/all": "GT-Known, all images"} if dataset in COUNTED else {"": "GT-Known"}
+    return pd.DataFrame({end: [text(score + end) for score in BASELINES.values()] for end in ends}, index=list(BASELINES)).rename(columns=ends)
 
 def all_images_table(results: Results, dataset: str = "boxed_imagenet") -> pd.DataFrame:
     "Show the table over all images, not only those that count."
