@@ -181,9 +181,11 @@ def boxes_of_levels(passed: np.ndarray, # uint8 H,W: thresholds that each pixel 
     while ranges:
         low, high = ranges.pop()
         outer, inner = looked(low), looked(high)
-        if high - low > 1 and settled(outer, inner):
+        if high - low < 2:
+            continue
+        if settled(outer, inner):
             boxes[low + 1:high] = outer.box
-        elif high - low > 1:
+        else:
             ranges += [(low, (low + high) // 2), ((low + high) // 2, high)]
     return boxes
 

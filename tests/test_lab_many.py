@@ -109,7 +109,7 @@ def test_together_is_one_by_one():
         pairs = zip(together, alone)
         return torch.stack([(a(x).argmax(1) == b(x).argmax(1)).double().mean() for a, b in pairs])
     x = load("digits", "test").x
-    together, alone, largest = both_ways(10, double=True)
+    together, alone, largest = both_ways(20, double=True)
     assert largest.max() < 1e-9 and agreement(together, alone).min() == 1
     together, alone, _ = both_ways(20)
     way = torch.stack([(weights_of(b) - weights_of(fresh(seed))).norm()

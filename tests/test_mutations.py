@@ -31,7 +31,7 @@ MISTAKES = {
         "lab/results.py", "return make(read_records(folder), name)", "return make([], name)",
         ["tests/test_lab_results.py"]),
     "a side is kept though its files have changed": (
-        "lab/results.py", "name, tuple(sums_of(inner).items()))", "name, ())",
+        "lab/results.py", "name, tuple(check_sums(inner).items()))", "name, ())",
         ["tests/test_lab_results.py"]),
     "the runs of a table come back empty": (
         "lab/results.py", "type(self)(tuple(filter(is_usual, runs.records)), self.name)",

@@ -184,6 +184,7 @@ BROKEN = { # from an image, what the attack adds to it, and its ball, to what tr
     "no projection": lambda x, added, ball: (x + 20 * added).clamp(0, 1), # where many unprojected steps end
     "alpha is 0": lambda x, added, ball: random_noise(x, ball),
     "noise in place of the attack": lambda x, added, ball: (x + ball.eps * torch.randn_like(x).sign()).clamp(0, 1),
+    "clean training": lambda x, added, ball: x,
 }
 
 

@@ -197,7 +197,7 @@ def baselines_table(results: Results, dataset: str = "boxed_imagenet") -> pd.Dat
         values = {s: v for label in results.labels for s, v in results.values(score, label).items()}
         return cell(values) if "random" in score else f"{next(iter(values.values())):.2f}" if values else "not run"
     ends = {"": "GT-Known, images that count", "/all": "GT-Known, all images"} if dataset in COUNTED else {"": "GT-Known"}
-    return pd.DataFrame({end: [text(score + end) for score in BASELINES.values()] for end in ends}, index=list(BASELINES)).rename(columns=ends)
+    return pd.DataFrame({heading: [text(score + end) for score in BASELINES.values()] for end, heading in ends.items()}, index=list(BASELINES))
 
 def all_images_table(results: Results, dataset: str = "boxed_imagenet") -> pd.DataFrame:
     "Show the table over all images, not only those that count."

@@ -123,13 +123,12 @@ def sums_of(folder: Any) -> dict: # file name -> hash of the file as it is
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in visible(folder, "*.json")}
 
-def check_sums(folder: Any) -> None:
+def check_sums(folder: Any) -> dict: # as from sums_of
     "Refuse promoted records that were changed, added or taken away by hand."
-    path = Path(folder) / SUMS
+    path, present = Path(folder) / SUMS, sums_of(folder)
     if not path.exists():
-        return
-    listed, present = ({line.split()[1]: line.split()[0]
-                        for line in path.read_text().splitlines()}, sums_of(folder))
+        return present
+    listed = {line.split()[1]: line.split()[0] for line in path.read_text().splitlines()}
     odd = sorted(name for name in listed.keys() | present.keys()
                  if listed.get(name) != present.get(name))
     if odd:
@@ -138,6 +137,7 @@ def check_sums(folder: Any) -> None:
         raise UserError(f"{path.parent / odd[0]} {what} ({len(odd)} such files): results come "
                         "from runs, by `report promote`. Restore it from version control; if it "
                          f"must go, take it out of {SUMS}, too")
+    return present
 
 # %% ../../nbs/lab/90_records.ipynb #2bb12baf
 def read_records(*folders, # of records; none: the promoted ones

@@ -20,7 +20,7 @@ from ..core.files import results_folder
 from ..core.numbers import UserError
 from ..core.scores import Score
 from .experiment import describe, experiments
-from .records import check_sums, fingerprint, read_records, sums_of
+from .records import check_sums, fingerprint, read_records
 from .settings import DECIDES, LATE, option_names
 
 # %% ../../nbs/lab/94_results.ipynb #2954ee00
@@ -113,8 +113,7 @@ class Records:
         "Read one side."
         folder = results_folder() if folder is None else folder
         inner = folder / "records" if (folder / "records").is_dir() else folder
-        check_sums(inner)
-        return _read_side(cls.of, inner, name, tuple(sums_of(inner).items()))
+        return _read_side(cls.of, inner, name, tuple(check_sums(inner).items()))
 
     @classmethod
     def of(cls, records: Iterable, name: str = "results") -> Self:
